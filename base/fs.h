@@ -1,0 +1,72 @@
+/*
+ * Files. Everything is opened O_CLOEXEC; nothing follows a symbolic link in
+ * its last component unless it says so. Paths below a directory that a
+ * stranger can write go through fs_open_beneath().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* What makes a file the same file. */
+struct fs_identity {
+	uint64_t dev, ino;
+	int64_t size;	  /* bytes */
+	int64_t mtime_ns; /* since the epoch */
+	int64_t ctime_ns;
+};
+
+void fs_identity_of(const struct stat *st, struct fs_identity *ret);
+bool fs_identity_equal(const struct fs_identity *a, const struct fs_identity *b);
+
+/* openat2(2) with RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS. Descriptor, or -1. ENOENT: -1 with e->no = ENOENT. */
+int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct err *e);
+int fs_open_dir(int dirfd, const char *path, struct err *e); /* O_DIRECTORY|O_NOFOLLOW; dirfd may be AT_FDCWD */
+
+/* A whole regular file (or pipe, with is_any) of at most max bytes; NUL behind it that does not count. */
+int fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e);
+int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e);
+
+/*
+ * A secret: a regular file, not readable by others than its owner (and group
+ * where allow_group), owned by root or us, at most 64 KiB; one trailing newline removed.
+ */
+int fs_read_secret(const char *path, char **ret, struct err *e);
+
+/* write(2) until all is written. */
+int fs_write_all(int fd, const void *p, size_t n, struct err *e);
+
+enum fs_publish {
+	FS_DURABLE = 1 << 0, /* fsync of file and directory */
+};
+/* Write a temporary name beside it, (fsync,) rename over `name`, (fsync of the directory). */
+int fs_publish(int dirfd, const char *name, const void *p, size_t n, mode_t mode, unsigned flags,
+	       struct err *e);
+
+/* mkdir -p below dirfd; what is there must be a directory, never a link. */
+int fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
+
+/*
+ * Removes a tree without following links or crossing mounts, bounded in depth
+ * by descriptors, not by recursion on names. "Not there" is success. Directories
+ * that their owner made unreadable are made readable first.
+ */
+int fs_remove_tree(int dirfd, const char *name, struct err *e);
+
+/* copy_file_range(2) with a fallback; exactly `len` bytes from offset, else an error. */
+int fs_copy(int from, off_t offset, int to, uint64_t len, struct err *e);
+
+/* Bytes free for us on the filesystem of fd. */
+int fs_space_left(int fd, uint64_t *ret_bytes, struct err *e);
+
+/* An anonymous file sealed against change with this content, at offset 0 (memfd_create). */
+int fs_memfd(const char *name, const void *p, size_t n, struct err *e);
+
+/* An exclusive flock(2) on a file that is made when it is not there. Waits until the deadline: ERR_TIMEOUT. Descriptor; closing it unlocks. */
+int fs_lock(int dirfd, const char *name, int64_t deadline, struct err *e);

@@ -1,0 +1,42 @@
+/*
+ * The four executables of the custom executor. Each main_*.c calls phase_main() with its phase.
+ * Exit codes are the runner's: 0, $BUILD_FAILURE_EXIT_CODE, $SYSTEM_FAILURE_EXIT_CODE; phase_exit() in phase.c is the
+ * one place where they are decided.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/log.h"
+
+struct phase_context {
+	const char *config_path; /* --config or NULL */
+	const char *tmpdir;	 /* $TMPDIR */
+	int tmpdir_fd;
+	struct log log;		 /* stderr */
+	int n_args;
+	char **args;		 /* what is left: for run, script and stage */
+};
+
+/* How a phase ended, mapped to the runner's exit codes by phase.c. */
+enum phase_end {
+	PHASE_OK,
+	PHASE_JOB_FAILED, /* job_code says with what */
+	PHASE_SYSTEM_FAILED,
+};
+
+struct phase_result {
+	enum phase_end end;
+	int job_code; /* written to BUILD_EXIT_CODE_FILE: the script's, 128+n for a signal, 90 for blocked */
+};
+
+#define PHASE_CODE_BLOCKED 90
+
+struct phase {
+	const char *name;
+	/* -1 with e set is a system failure, whatever ret says. */
+	int (*run)(struct phase_context *c, struct phase_result *ret, struct err *e);
+};
+
+extern const struct phase phase_config, phase_prepare, phase_run, phase_cleanup;
+
+int phase_main(const struct phase *p, int argc, char **argv);

@@ -1,0 +1,62 @@
+/*
+ * The plan: what the config phase decided, for the later phases; one JSON file (0600) in the runner's TMPDIR,
+ * "tidewaiter-plan.json". Jobs cannot read or write it where users are separated. Beside it:
+ *   tidewaiter-state.json      what run phases tell later ones (struct plan_state), rewritten whole
+ *   tidewaiter-inspection.json identities of inspected archives and names of report files, written by `tidewaiter inspect`
+ */
+#pragma once
+
+#include "base/mem.h"
+#include "executor/payload.h"
+#include "executor/settings.h"
+
+#define PLAN_NAME "tidewaiter-plan.json"
+#define PLAN_STATE_NAME "tidewaiter-state.json"
+#define PLAN_INSPECTION_NAME "tidewaiter-inspection.json"
+
+struct plan {
+	char *settings_path;
+	char *state_dir, *cache_dir; /* ours */
+	char *scan_user, *courier_user;
+	struct settings_job job;     /* as in the settings */
+	struct options opt;	     /* overrides for the project applied */
+	struct job_facts facts;
+
+	bool is_separated;	/* root: jobs run as slot users */
+	int64_t slot;
+	char *user;		/* slot user, "" when not separated */
+	int64_t uid, gid;
+	struct strv group_ids;	/* decimal */
+	char *builds_dir;	/* <builds_dir>/<slot>: CI_BUILDS_DIR of the job */
+	char *job_cache_dir;
+	char *slot_dir;		/* state_dir/slots/<slot>: home, tmp, var-tmp, shm, withheld … */
+	char *cgroup;		/* absolute directory of the job's cgroup, "" without */
+	char *project_dir;	/* builds_dir + what the runner appends; "" when not known yet: CI_PROJECT_DIR cannot be trusted, see plan.c */
+
+	char *image;
+	int64_t n_services;
+	struct strv step_stages;
+	bool has_archive;
+	int archive_when;
+	bool is_matching;	/* the job's name and stage match inject, and the mode is not off */
+	char *override_match;	/* which projects[] entry applied, "" none */
+};
+
+/* What run phases leave for later ones. */
+struct plan_state {
+	bool job_failed;	  /* a user step failed, or we blocked */
+	bool is_blocked;	  /* the gate said so */
+	bool is_inspected;
+	bool was_uploaded;	  /* the archive upload stage ran through our gitlab-runner with scan_result in it */
+	bool is_withheld;
+	char *last_stage;
+};
+
+int plan_write(int dirfd, const struct plan *p, struct err *e);
+int plan_read(int dirfd, struct plan **ret, struct err *e); /* ENOENT in e->no where config never got there */
+void plan_free(struct plan *p);
+MEM_AUTO_DECLARE(plan)
+
+int plan_state_write(int dirfd, const struct plan_state *s, struct err *e);
+int plan_state_read(int dirfd, struct plan_state *ret, struct err *e); /* absent: all false */
+void plan_state_free(struct plan_state *s);

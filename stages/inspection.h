@@ -1,0 +1,97 @@
+/*
+ * The record that the pipeline's stages fill, one after the other. One owner:
+ * the caller of pipeline_run(). Each stage says in its header which members it
+ * reads and which it fills.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "stages/job_facts.h"
+#include "stages/options.h"
+#include "stages/report.h"
+
+/* In order of weight: the verdict of several is the heaviest, but block outweighs undecided. */
+enum verdict { VERDICT_PASS, VERDICT_WARN, VERDICT_UNDECIDED, VERDICT_BLOCK };
+extern const char *const verdict_words[]; /* "pass", "warn", "undecided", "block" */
+enum verdict verdict_worse(enum verdict a, enum verdict b);
+
+/* Filled by discover: one image archive that the job left. */
+struct archive {
+	char *name; /* path below the project directory, or as given on the command line */
+	int fd;	    /* read-only, regular file; -1 when it could not be opened */
+	struct fs_identity id;
+	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
+	struct err fault;
+	/* A tar (or other file) that is no image archive: named, ignored. Only outside tar_images/. */
+	bool is_ignored;
+};
+
+/* One layer as the image's config orders them. */
+struct layer {
+	char diff_id[HASH_DIGEST_MAX];
+	uint64_t size;	   /* bytes uncompressed */
+	char *created_by;  /* the history's words for this layer, NULL without history */
+};
+
+/* Filled by unpack: one image. */
+struct image {
+	size_t archive;	   /* index in inspection.archives */
+	struct strv tags;  /* as the archive names them, may be empty */
+	char config_digest[HASH_DIGEST_MAX];
+	char *os, *architecture; /* of the config, "" when absent */
+	struct layer *layers;
+	size_t n_layers;
+	size_t base_layers; /* how many of the first layers come with the base image, best guess by the history; 0 unknown */
+	char *layout; /* absolute path of its OCI layout directory below work_dir */
+	char *label;  /* what people call it: first tag, or the archive's name without .tar */
+	char *repository; /* {image}: first tag without registry and tag; untagged: the archive's name without .tar */
+	char *report_name; /* file name stem of its report: archive's name without .tar, unique within the job */
+
+	/* scan */
+	struct report *report; /* NULL when the scan failed: then fault says why */
+	struct err fault;
+
+	/* gate */
+	enum verdict verdict;
+	struct strv reasons; /* for each thing that made it other than pass, a line for people */
+	bool *is_blocking;   /* per finding of report */
+	size_t n_blocking;
+};
+
+struct inspection {
+	const struct options *opt;
+	const struct job_facts *job;
+	const struct log *log; /* the job log, or a terminal */
+
+	int project_fd;		  /* directory; archives are looked for beneath it; -1 for files given by name */
+	const char *project_dir;  /* for messages and GitLab */
+	int work_fd;		  /* private directory of this inspection, empty at the start, removed by the caller */
+	const char *work_dir;
+	const char *state_dir, *cache_dir;
+	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
+
+	/* discover */
+	struct archive *archives;
+	size_t n_archives;
+	/* unpack */
+	struct image *images;
+	size_t n_images;
+
+	/* gate: over all images and archives */
+	enum verdict verdict;
+	struct strv reasons;
+	/* what the scanner said of itself, for the report: "0.74.0", database date */
+	char *trivy_version;
+	int64_t db_updated_s; /* seconds since the epoch, 0 unknown */
+};
+
+void inspection_free(struct inspection *i); /* what it owns: archives, images, reasons */
+struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
+struct image *inspection_add_image(struct inspection *i);

@@ -1,0 +1,35 @@
+/*
+ * What is known of the job. Only `name`, `stage` and `artifact_paths` are the
+ * job's own words; all else comes from the trusted fields of GitLab's payload
+ * (DESIGN.md, Trust) or, for `tidewaiter scan`, from the command line.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/json.h"
+#include "base/str.h"
+
+struct job_facts {
+	int64_t job_id, pipeline_id, project_id;
+	char *project_path; /* "group/app" */
+	char *name, *stage;
+	char *ref;	    /* branch or tag */
+	bool is_tag, is_protected;
+	char *sha;
+	char *server_url;   /* "" when not known; no trailing slash */
+	char *project_url;  /* "" when not known */
+	char *default_branch;
+	struct strv artifact_paths; /* of artifacts: of type archive, as written */
+};
+
+void job_facts_free(struct job_facts *f); /* what it owns */
+cJSON *job_facts_to_json(const struct job_facts *f);
+int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
+
+/*
+ * Values for templates: project_path, project_name, namespace, branch (ref), ref, commit (sha), commit_short,
+ * job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds numbers.
+ */
+const char *job_facts_value(const struct job_facts *f, const char *name, char scratch[32]);

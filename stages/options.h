@@ -1,0 +1,101 @@
+/*
+ * What the injected pipeline can be told, per project: the sections inject,
+ * images, trivy, gate, report and defectdojo of the settings. The tables in
+ * options.c hold keys, defaults, ranges and help; tidewaiter.yml.example is
+ * printed from them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/conf.h"
+#include "base/str.h"
+
+enum severity { SEVERITY_UNKNOWN, SEVERITY_LOW, SEVERITY_MEDIUM, SEVERITY_HIGH, SEVERITY_CRITICAL };
+#define SEVERITY_COUNT 5
+/* "UNKNOWN" … "CRITICAL", NULL at the end; Trivy's words */
+extern const char *const severity_words[];
+
+enum gate_mode { GATE_OFF, GATE_AUDIT, GATE_WARN, GATE_ENFORCE };
+extern const char *const gate_mode_words[]; /* "off", "audit", "warn", "enforce" */
+
+enum reaction { REACT_PASS, REACT_WARN, REACT_FAIL };
+extern const char *const reaction_words[]; /* "pass", "warn", "fail" */
+
+enum tristate { TRI_UNSET, TRI_TRUE, TRI_FALSE };
+
+struct options_inject {
+	struct strv jobs;   /* globs on the job's name */
+	struct strv stages; /* globs on the job's stage */
+	int on_no_image;    /* enum reaction */
+};
+
+struct options_images {
+	struct strv archives;	 /* globs below the project directory */
+	bool declared_artifacts; /* the job's own artifacts:paths: too */
+	int64_t max_size;	 /* bytes of one archive, and of all its layers unpacked */
+	int64_t max_layers;	 /* per image */
+	int64_t max_entries;	 /* tar entries in one archive, layers' own entries not counted */
+	int64_t max_images;	 /* archives inspected per job */
+	int64_t max_ratio;	 /* unpacked : packed, for compressed archives and layers */
+	int64_t threads;	 /* 0: as many as CPUs we may use */
+	bool withhold;		 /* enforce: blocked or uninspected archives leave the project directory */
+};
+
+struct options_trivy {
+	char *path;
+	char *sha256; /* lower-case hex, empty: not checked */
+	char *db_dir;
+	char *java_db_dir;	/* empty: Java archives are not looked up */
+	int64_t db_max_age;	/* ms */
+	struct strv scanners;	/* vuln, secret, misconfig, license */
+	int64_t timeout;	/* ms, per image */
+	int64_t memory_max;	/* bytes, per Trivy process */
+	int64_t parallel;	/* Trivy processes at once on this host */
+	int64_t report_max;	/* bytes of one report */
+};
+
+struct options_gate {
+	int mode;     /* enum gate_mode */
+	int severity; /* enum severity: this and worse block */
+	bool fixable_only;
+	int on_no_packages, on_unknown_os, on_eol_os; /* enum reaction */
+	int on_error;				      /* enum reaction: fail or warn */
+};
+
+struct options_report {
+	char *dir; /* below the project directory */
+	int64_t rows_max;
+	bool artifact;
+	char *expire_in; /* GitLab's words, "1 month" */
+};
+
+struct options_defectdojo {
+	char *url; /* empty: reports wait in the spool */
+	char *token_file;
+	char *ca_file;
+	char *product_type, *product, *engagement, *test, *service, *environment; /* templates */
+	struct strv tags;
+	struct strv refs; /* globs on branch or tag */
+	int active, verified; /* enum tristate */
+	int minimum_severity; /* 0 unset, else enum severity of Info…Critical, see options.c */
+	int64_t wait;	      /* ms a job waits for delivery at most */
+	int64_t timeout;      /* ms one upload may take before its fate is asked for */
+};
+
+struct options {
+	struct options_inject inject;
+	struct options_images images;
+	struct options_trivy trivy;
+	struct options_gate gate;
+	struct options_report report;
+	struct options_defectdojo defectdojo;
+};
+
+#define OPTIONS_SECTION_COUNT 6
+/* Offsets are within struct options; executor/settings.c embeds the sections in its own schema. */
+extern const struct conf_section options_sections[OPTIONS_SECTION_COUNT];
+extern const struct conf_schema options_schema;
+
+void options_free(struct options *o); /* what it owns */

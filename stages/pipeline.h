@@ -1,0 +1,47 @@
+/*
+ * The injected pipeline: discover → unpack → scan → gate → report → upload.
+ *
+ * Each stage is one file with one `const struct stage`; pipeline.c lists them in
+ * order. Stages run in three confinements, each its own process where we are
+ * root: the opener (root, opens descriptors, parses nothing), the scanner (user
+ * tidewaiter-scan, no network, no secret) and the courier (user tidewaiter:
+ * token, spool and network). DESIGN.md, Trust.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "stages/inspection.h"
+
+enum stage_place { STAGE_OPENER, STAGE_SCANNER, STAGE_COURIER };
+
+struct stage {
+	const char *name;
+	enum stage_place place;
+	/*
+	 * -1 only for a fault that leaves no verdict at all (then: undecided). What concerns one
+	 * archive or image goes into its `fault`, and the next one follows.
+	 */
+	int (*run)(struct inspection *i, struct err *e);
+};
+
+extern const struct stage stage_discover, stage_unpack, stage_scan, stage_gate, stage_report, stage_upload;
+
+struct pipeline_users {
+	bool is_separated; /* we are root and the users below are there */
+	uid_t scan_uid, courier_uid;
+	gid_t scan_gid, courier_gid;
+};
+
+struct pipeline_result {
+	enum verdict verdict;
+	uint32_t n_archives, n_images, n_findings, n_blocking;
+	uint32_t n_deliveries;
+};
+
+/*
+ * Runs all stages over `i`. The stages of the scanner run in a child process (confined where users
+ * are separated), so `i` afterwards holds what the opener filled, `result` the verdict,
+ * and i->out_fd the report files.
+ */
+int pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
+		 struct err *e);

@@ -1,0 +1,51 @@
+/*
+ * Trivy's JSON report, schema 2, as a struct. https://trivy.dev/docs/latest/configuration/reporting/#json
+ * Parsed strictly: size, depth, types; anything but schema 2 is refused and named. What was not
+ * understood is an error, never "no findings".
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "stages/options.h"
+
+struct finding {
+	const char *id;	       /* CVE-…; strings are owned by the report's JSON, "" when absent */
+	const char *package;
+	const char *path;      /* PkgPath of language packages */
+	const char *installed;
+	const char *fixed;     /* FixedVersion, "" when there is no fix */
+	const char *status;    /* affected, fixed, will_not_fix, end_of_life … */
+	enum severity severity;
+	const char *title;
+	const char *url;       /* PrimaryURL */
+	const char *target;    /* of its result */
+	const char *type;      /* debian, npm … */
+	const char *class;     /* os-pkgs, lang-pkgs … */
+	const char *diff_id;   /* of the layer that brought it in */
+	const char *purl;
+};
+
+struct report {
+	cJSON *json; /* the whole report */
+	struct finding *findings;
+	size_t n_findings;
+	size_t n_results;
+	size_t n_packages;     /* of results with Packages; 0 can also mean that Trivy was not asked to list them */
+	size_t n_secrets, n_misconfigurations;
+	size_t n_fixable;
+	const char *os_family, *os_name; /* "" when Trivy saw no OS */
+	bool is_os_eol;
+	const char *artifact_name;
+	const char *image_id;
+};
+
+#define REPORT_SCHEMA 2
+
+int report_parse(const char *text, size_t len, size_t max, struct report **ret, struct err *e);
+void report_free(struct report *r);
+MEM_AUTO_DECLARE(report)
