@@ -1,0 +1,7 @@
+#include "executor/phase.h"
+
+int
+main(int argc, char **argv)
+{
+	return phase_main(&phase_prepare, argc, argv);
+}
