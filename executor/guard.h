@@ -12,4 +12,41 @@
 #pragma once
 
 #include "base/err.h"
+#include "executor/env.h"
+#include "executor/phase.h"
 #include "executor/plan.h"
+
+/* What a stage is to us. Unknown names are GUARD_PLAIN. */
+enum guard_kind {
+	GUARD_PLAIN,	    /* of the runner's own: get_sources … */
+	GUARD_USER,	    /* the user's code: a step that is not the last, after_script */
+	GUARD_LAST_STEP,    /* the last user step: the inspection follows it */
+	GUARD_CACHE,	    /* stores caches */
+	GUARD_UPLOAD,	    /* stores artifacts */
+	GUARD_CLEANUP_VARS, /* cleanup_file_variables, the last one of all */
+};
+
+enum guard_kind guard_kind_of(const struct plan *p, const char *stage);
+
+struct guard {
+	const struct phase_context *c;
+	const struct env_ops *env;
+	const struct plan *plan;
+	struct plan_state *state; /* the caller writes it to TMPDIR */
+	enum guard_kind kind;
+	const char *stage;
+};
+
+/* Before the script. *ret_skip: it must not run, and *ret says how the phase ends. */
+int guard_before(struct guard *g, bool *ret_skip, struct phase_result *ret, struct err *e);
+/* After it: may turn success into failure, never the other way. `script` is how it ended. */
+int guard_after(struct guard *g, const struct env_result *script, struct phase_result *ret, struct err *e);
+/* Does the driver have to carry the archive upload of this stage (executor/upload.h)? */
+bool guard_needs_upload(const struct guard *g);
+
+/*
+ * The driver's own upload of the reports as an archive, where no upload stage took them along. Called in
+ * cleanup_file_variables, and by the cleanup phase before destroy() for runners that have no such stage. Does nothing when there is
+ * nothing to upload or it was done. A GitLab that refuses is a warning in the log, not an error.
+ */
+int guard_upload_reports(struct guard *g, struct err *e);

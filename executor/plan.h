@@ -49,7 +49,9 @@ struct plan_state {
 	bool is_inspected;
 	bool was_uploaded;	  /* the archive upload stage ran through our gitlab-runner with scan_result in it */
 	bool is_withheld;
-	char *last_stage;
+	bool is_tampered;	  /* an inspected archive changed, or an upload was not ours (enforce) */
+	bool has_own_upload;	  /* the driver uploaded the reports by itself, or tried */
+	char *last_stage;	  /* the one that ran last, NULL before the first */
 };
 
 int plan_write(int dirfd, const struct plan *p, struct err *e);
