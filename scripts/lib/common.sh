@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # used where this is read
 # Read by the other scripts: where things are, and how they say that something went wrong.
 
 set -euo pipefail

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # root, cache: common.sh
 # Read after common.sh: find_go prints the path of a Go that is new enough for the modules of tests/trivy.
 
 # go_wanted: the version that go.mod asks for
@@ -45,7 +46,13 @@ find_go() {
 	fi
 	if [ ! -x "$cache/go-$want/bin/go" ]; then
 		[ -n "$go" ] || die "no Go: install golang-go, or put Go $want or newer in PATH"
-		fetch_go "$go" "$cache/go-$want"
+		mkdir -p "$cache"
+		(
+			flock 8
+			if [ ! -x "$cache/go-$want/bin/go" ]; then
+				fetch_go "$go" "$cache/go-$want"
+			fi
+		) 8>"$cache/go.lock"
 	fi
 	echo "$cache/go-$want/bin/go"
 }
