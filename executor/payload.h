@@ -8,13 +8,15 @@
 #include "base/mem.h"
 #include "stages/job_facts.h"
 
-#define PAYLOAD_MAX (64 * 1024 * 1024) /* bytes */
+#define PAYLOAD_MAX (16 * 1024 * 1024) /* bytes: as JSON in memory up to forty times as much */
+#define PAYLOAD_LIST_MAX 10000	       /* elements of a list that is looked at */
 
 enum payload_artifact_when { ARTIFACT_ON_SUCCESS, ARTIFACT_ON_FAILURE, ARTIFACT_ALWAYS };
 
 struct payload {
 	struct job_facts facts;
 	char *token;	   /* the job token: a secret */
+	char *repo_path;   /* what the runner appends to builds_dir: "group/app", with GitLab under a path "gitlab/group/app" */
 	char *image;	   /* "" without image: */
 	size_t n_services;
 	size_t n_user_steps;	  /* steps[] but after_script */
@@ -27,5 +29,6 @@ struct payload {
 };
 
 int payload_load(const char *path, struct payload **ret, struct err *e);
+int payload_parse(const char *text, size_t len, struct payload **ret, struct err *e);
 void payload_free(struct payload *p);
 MEM_AUTO_DECLARE(payload)

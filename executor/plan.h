@@ -13,6 +13,7 @@
 #define PLAN_NAME "tidewaiter-plan.json"
 #define PLAN_STATE_NAME "tidewaiter-state.json"
 #define PLAN_INSPECTION_NAME "tidewaiter-inspection.json"
+#define PLAN_MAX (16 * 1024 * 1024) /* bytes */
 
 struct plan {
 	char *settings_path;
@@ -30,8 +31,8 @@ struct plan {
 	char *builds_dir;	/* <builds_dir>/<slot>: CI_BUILDS_DIR of the job */
 	char *job_cache_dir;
 	char *slot_dir;		/* state_dir/slots/<slot>: home, tmp, var-tmp, shm, withheld … */
-	char *cgroup;		/* absolute directory of the job's cgroup, "" without */
-	char *project_dir;	/* builds_dir + what the runner appends; "" when not known yet: CI_PROJECT_DIR cannot be trusted, see plan.c */
+	char *cgroup;		/* absolute directory for the job's cgroup (v2), which prepare may make; "" where there is none */
+	char *project_dir;	/* of the job, below builds_dir; what config expects, settled by plan_settle_project_dir() */
 
 	char *image;
 	int64_t n_services;
@@ -54,10 +55,29 @@ struct plan_state {
 	char *last_stage;	  /* the one that ran last, NULL before the first */
 };
 
+/* What settings and slot alone say, the rest empty: enough for env_ops.kill_all and .destroy. Missing users are an error with is_separated. */
+int plan_of_slot(const struct settings *s, int64_t slot, struct plan **ret, struct err *e);
+/* The whole plan. `s` has the project's overrides applied; settings and payload lose what the plan takes over. */
+int plan_make(struct settings *s, struct payload *payload, const char *override_match, int64_t slot,
+	      struct plan **ret, struct err *e);
+
+/* inject.jobs and inject.stages match name and stage, `*` crossing `/` (job names may contain it), and the mode is not off. */
+bool plan_is_matching(const struct options *o, const struct job_facts *f);
+
+/*
+ * Where the project lies is the runner's to say, and only one of its words cannot be overridden by a job:
+ * RUNNER_TEMP_PROJECT_DIR, "<project dir>.tmp", known from prepare on with runner 17 and newer. CI_PROJECT_DIR can be, and GIT_STRATEGY
+ * "empty" moves the project to "<project>-empty". Prepare calls this with getenv("CUSTOM_ENV_RUNNER_TEMP_PROJECT_DIR"), NULL
+ * allowed: where it names another directory below builds_dir the plan is written anew. One outside is an error.
+ */
+int plan_settle_project_dir(int dirfd, struct plan *p, const char *temp_project_dir, struct err *e);
+
 int plan_write(int dirfd, const struct plan *p, struct err *e);
 int plan_read(int dirfd, struct plan **ret, struct err *e); /* ENOENT in e->no where config never got there */
 void plan_free(struct plan *p);
 MEM_AUTO_DECLARE(plan)
+/* Removes plan, state and inspection from TMPDIR; what is not there is no error. */
+int plan_remove(int dirfd, struct err *e);
 
 int plan_state_write(int dirfd, const struct plan_state *s, struct err *e);
 int plan_state_read(int dirfd, struct plan_state *ret, struct err *e); /* absent: all false */

@@ -18,7 +18,7 @@ struct settings_job {
 	int64_t slots;
 	int64_t slot_wait;    /* ms */
 	struct strv groups;   /* more groups for job users */
-	char *builds_dir, *cache_dir;
+	char *builds_dir, *cache_dir; /* empty in the file: below state_dir and cache_dir; never empty after settings_load() */
 	bool keep_builds;
 	char *path;	      /* PATH of job scripts */
 	struct strv env_pass; /* names taken over from the runner's environment */
@@ -40,8 +40,27 @@ struct settings {
 };
 
 extern const struct conf_schema settings_schema;
+/* The section `job` alone, within struct settings_job: for the plan. */
+extern const struct conf_schema settings_job_schema;
 
-/* path NULL: the default; that one missing is an error that says how to make one. Errors are ERR_SETTINGS. */
+/*
+ * path NULL: the default; that one missing is an error that says how to make one. Errors are ERR_SETTINGS. As root
+ * the file and its directory must be root's and writable by nobody else.
+ */
 int settings_load(const char *path, struct settings **ret, struct err *e);
+/* The same from text; `name` is for messages. */
+int settings_parse(const char *name, const char *text, size_t len, struct settings **ret, struct err *e);
 void settings_free(struct settings *s);
 MEM_AUTO_DECLARE(settings)
+
+/*
+ * Applies what projects[] says of this project to s->opt and checks the outcome. *ret_match: the glob that matched,
+ * owned by s, or NULL.
+ */
+int settings_apply_project(struct settings *s, const char *project, const char **ret_match, struct err *e);
+
+/* Every entry of projects[] gives options that make sense: what `config check` asks beyond settings_load(). */
+int settings_check_projects(const char *path, struct err *e);
+
+/* The file's own defaults as text, with the enforcing examples: tidewaiter.yml.example. */
+void settings_print_example(struct buf *out);

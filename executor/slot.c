@@ -1,0 +1,381 @@
+#include "executor/slot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/proc.h"
+#include "base/str.h"
+
+#define RECORD_MAX 16384     /* bytes */
+#define LOCK_WAIT_MS 30000   /* the list of slots is locked for microseconds */
+#define LOOK_AGAIN_MS 1000   /* nobody tells us that a runner was killed */
+#define SLOT_MAX 99999
+
+/* What a slot's record says, seen from now. */
+enum slot_state {
+	SLOT_FREE,
+	SLOT_HELD,
+	SLOT_STALE, /* its runner or its TMPDIR is gone, or it cannot be read */
+	SLOT_OURS,
+};
+
+/* The parent of a process, from /proc/PID/stat; 0 when it is gone. */
+static pid_t
+parent_of(pid_t pid)
+{
+	char path[64], text[512];
+	AUTO_FD int fd = -1;
+	const char *end;
+	ssize_t n;
+	int ppid;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	/* The name in parentheses may hold anything, parentheses too. */
+	end = strrchr(text, ')');
+	return end && sscanf(end, ") %*c %d", &ppid) == 1 ? ppid : 0;
+}
+
+/* The runner starts us as the leader of a process group; with a wrapper script in between, the wrapper is its leader. */
+static pid_t
+find_runner(void)
+{
+	pid_t leader = getpgrp();
+	pid_t runner = leader == getpid() ? getppid() : parent_of(leader);
+
+	return runner > 0 ? runner : getppid();
+}
+
+struct slot_owner *
+slot_owner_new(const char *tmpdir, struct err *e)
+{
+	AUTO(slot_owner) struct slot_owner *o = mem_alloc(sizeof(*o));
+	struct stat st;
+
+	if (lstat(tmpdir, &st) < 0) {
+		err_errno(e, "TMPDIR %s", tmpdir);
+		return NULL;
+	}
+	o->tmpdir = mem_strdup(tmpdir);
+	o->tmp_dev = st.st_dev;
+	o->tmp_ino = st.st_ino;
+	o->runner_pid = find_runner();
+	if (proc_start_time(o->runner_pid, &o->runner_start, e) < 0) {
+		err_wrap(e, "the runner's process");
+		return NULL;
+	}
+	return take_ptr(o);
+}
+
+void
+slot_owner_free(struct slot_owner *o)
+{
+	if (!o)
+		return;
+	mem_free_at(&o->tmpdir);
+	mem_free_at(&o);
+}
+
+static void
+record_name(int64_t slot, char out[32])
+{
+	snprintf(out, 32, "%lld.json", (long long)slot);
+}
+
+/* *ret NULL: there is no record, or none that can be understood (*ret_is_there tells). */
+static int
+record_read(int dirfd, int64_t slot, struct slot_owner **ret, bool *ret_is_there, struct err *e)
+{
+	AUTO(slot_owner) struct slot_owner *o = mem_alloc(sizeof(*o));
+	AUTO_JSON cJSON *j = NULL;
+	struct err why = ERR_INIT;
+	const char *tmpdir;
+	char name[32];
+	int64_t pid;
+
+	*ret = NULL;
+	*ret_is_there = true;
+	record_name(slot, name);
+	if (json_load(dirfd, name, RECORD_MAX, JSON_UNIQUE, &j, &why) < 0) {
+		*ret_is_there = why.no != ENOENT;
+		if (why.no != 0 && why.no != ENOENT)
+			return err_set(e, why.kind, "slot %lld: %s", (long long)slot, why.text);
+		return 0;
+	}
+	tmpdir = json_str(j, "tmpdir");
+	pid = json_int(j, "runner_pid", -1);
+	if (!tmpdir || pid <= 0 || pid > INT32_MAX)
+		return 0;
+	o->tmpdir = mem_strdup(tmpdir);
+	o->runner_pid = (pid_t)pid;
+	o->runner_start = (uint64_t)json_int(j, "runner_start", 0);
+	o->tmp_dev = (uint64_t)json_int(j, "tmp_dev", 0);
+	o->tmp_ino = (uint64_t)json_int(j, "tmp_ino", 0);
+	*ret = take_ptr(o);
+	return 0;
+}
+
+static int
+record_write(int dirfd, int64_t slot, const struct slot_owner *o, struct err *e)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_FREE char *text = NULL;
+	char name[32];
+
+	json_add_int(j, "slot", slot);
+	json_add_int(j, "runner_pid", o->runner_pid);
+	json_add_int(j, "runner_start", (int64_t)o->runner_start);
+	json_add_str(j, "tmpdir", o->tmpdir);
+	json_add_int(j, "tmp_dev", (int64_t)o->tmp_dev);
+	json_add_int(j, "tmp_ino", (int64_t)o->tmp_ino);
+	text = json_print(j);
+	record_name(slot, name);
+	if (fs_publish(dirfd, name, text, strlen(text), 0600, 0, e) < 0)
+		return err_wrap(e, "slot %lld", (long long)slot);
+	return 0;
+}
+
+static bool
+is_same_owner(const struct slot_owner *a, const struct slot_owner *b)
+{
+	return a->tmp_dev == b->tmp_dev && a->tmp_ino == b->tmp_ino && str_eq(a->tmpdir, b->tmpdir);
+}
+
+static bool
+is_alive(const struct slot_owner *o)
+{
+	struct stat st;
+	uint64_t start;
+
+	if (lstat(o->tmpdir, &st) < 0 || st.st_dev != o->tmp_dev || st.st_ino != o->tmp_ino)
+		return false;
+	return proc_start_time(o->runner_pid, &start, NULL) == 0 && start == o->runner_start;
+}
+
+static int
+slot_look(int dirfd, int64_t slot, const struct slot_owner *us, enum slot_state *ret,
+	  struct slot_owner **ret_holder, struct err *e)
+{
+	AUTO(slot_owner) struct slot_owner *holder = NULL;
+	bool is_there;
+
+	if (record_read(dirfd, slot, &holder, &is_there, e) < 0)
+		return -1;
+	if (!holder)
+		*ret = is_there ? SLOT_STALE : SLOT_FREE;
+	else if (is_same_owner(holder, us))
+		*ret = SLOT_OURS;
+	else
+		*ret = is_alive(holder) ? SLOT_HELD : SLOT_STALE;
+	*ret_holder = take_ptr(holder);
+	return 0;
+}
+
+static int
+open_slots(const char *state_dir, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
+
+	/* Jobs pass through to their own directory and see nothing of it. */
+	if (fs_mkdirs(AT_FDCWD, path, 0711, e) < 0)
+		return -1;
+	return fs_open_dir(AT_FDCWD, path, e);
+}
+
+static int
+lock_slot_file(int dirfd, int64_t slot, int64_t deadline, struct err *e)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%lld.lock", (long long)slot);
+	return fs_lock(dirfd, name, deadline, e);
+}
+
+/*
+ * One look over all slots, under the list's lock. *ret_slot stays -1 when none can be had; then `holders` says who has
+ * them. A slot that is being cleaned is passed over.
+ */
+static int
+try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, int64_t *ret_slot, bool *ret_was_stale,
+	 int *ret_lock_fd, struct buf *holders, struct err *e)
+{
+	AUTO_FD int list = fs_lock(dirfd, ".lock", clock_deadline(LOCK_WAIT_MS), e);
+
+	if (list < 0)
+		return err_wrap(e, "list of slots");
+	for (int64_t slot = 0; slot < n_slots; slot++) {
+		AUTO(slot_owner) struct slot_owner *holder = NULL;
+		AUTO_FD int lock = -1;
+		struct err why = ERR_INIT;
+		enum slot_state state;
+
+		if (slot_look(dirfd, slot, us, &state, &holder, e) < 0)
+			return -1;
+		if (state == SLOT_HELD) {
+			buf_printf(holders, "%s%lld by runner %d", holders->len ? ", " : "", (long long)slot,
+				   holder->runner_pid);
+			continue;
+		}
+		lock = lock_slot_file(dirfd, slot, clock_mono_ms(), &why);
+		if (lock < 0 && why.kind == ERR_TIMEOUT) {
+			buf_printf(holders, "%s%lld is being cleaned", holders->len ? ", " : "", (long long)slot);
+			continue;
+		}
+		if (lock < 0)
+			return err_set(e, why.kind, "slot %lld: %s", (long long)slot, why.text);
+		if (record_write(dirfd, slot, us, e) < 0)
+			return -1;
+		*ret_slot = slot;
+		*ret_was_stale = state != SLOT_FREE;
+		*ret_lock_fd = take_fd(lock);
+		return 0;
+	}
+	return 0;
+}
+
+/* Until a record goes away, or a second has passed. */
+static void
+wait_for_change(int notify_fd, int64_t deadline)
+{
+	struct pollfd p = { .fd = notify_fd, .events = POLLIN };
+	int timeout = clock_poll_timeout(deadline);
+	char events[4096];
+
+	if (timeout < 0 || timeout > LOOK_AGAIN_MS)
+		timeout = LOOK_AGAIN_MS;
+	if (poll(&p, 1, timeout) > 0)
+		while (read(notify_fd, events, sizeof(events)) > 0)
+			continue;
+}
+
+int
+slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner, int64_t deadline,
+	  int64_t *ret_slot, bool *ret_was_stale, int *ret_lock_fd, struct err *e)
+{
+	AUTO_FD int dirfd = open_slots(state_dir, e);
+	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
+	AUTO_FD int notify = -1;
+	int64_t slot = -1;
+
+	if (dirfd < 0)
+		return err_wrap(e, "slots");
+	for (;;) {
+		AUTO_BUF struct buf holders = BUF_INIT(600);
+
+		if (try_take(dirfd, n_slots, owner, &slot, ret_was_stale, ret_lock_fd, &holders, e) < 0)
+			return -1;
+		if (slot >= 0)
+			break;
+		if (clock_left_ms(deadline) == 0)
+			return err_set(e, ERR_TIMEOUT, "no free slot of %lld: %s%s", (long long)n_slots,
+				       buf_str(&holders), holders.is_full ? " …" : "");
+		if (notify < 0) {
+			/* From now on nothing is missed; what happened before is seen in the next look. */
+			notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+			if (notify < 0 || inotify_add_watch(notify, path, IN_DELETE | IN_ONLYDIR) < 0)
+				return err_errno(e, "watch on %s", path);
+			continue;
+		}
+		wait_for_change(notify, deadline);
+	}
+	*ret_slot = slot;
+	return 0;
+}
+
+/* "12.json" → 12, anything else -1. */
+static int64_t
+slot_of_name(const char *name)
+{
+	AUTO_FREE char *digits = NULL;
+	int64_t n;
+
+	if (!str_has_suffix(name, ".json"))
+		return -1;
+	digits = mem_strndup(name, strlen(name) - strlen(".json"));
+	return str_parse_int(digits, 0, SLOT_MAX, &n, NULL) < 0 ? -1 : n;
+}
+
+/* All records are looked at, not job.slots of them: the setting may have shrunk since. */
+int
+slot_find(const char *state_dir, const struct slot_owner *owner, int64_t *ret_slot, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
+	AUTO_DIR DIR *dir = opendir(path);
+	const struct dirent *entry;
+	int64_t found = -1;
+
+	if (!dir && errno != ENOENT)
+		return err_errno(e, "%s", path);
+	while (dir && found < 0 && (entry = readdir(dir))) {
+		AUTO(slot_owner) struct slot_owner *holder = NULL;
+		int64_t slot = slot_of_name(entry->d_name);
+		bool is_there;
+
+		if (slot < 0)
+			continue;
+		if (record_read(dirfd(dir), slot, &holder, &is_there, e) < 0)
+			return -1;
+		if (holder && is_same_owner(holder, owner))
+			found = slot;
+	}
+	*ret_slot = found;
+	return 0;
+}
+
+int
+slot_lock(const char *state_dir, const struct slot_owner *owner, int64_t slot, int64_t deadline,
+	  bool *ret_is_ours, struct err *e)
+{
+	AUTO(slot_owner) struct slot_owner *holder = NULL;
+	AUTO_FD int dirfd = open_slots(state_dir, e);
+	AUTO_FD int lock = -1;
+	bool is_there;
+
+	if (dirfd < 0)
+		return err_wrap(e, "slots");
+	lock = lock_slot_file(dirfd, slot, deadline, e);
+	if (lock < 0)
+		return err_wrap(e, "slot %lld is being cleaned by another", (long long)slot);
+	if (record_read(dirfd, slot, &holder, &is_there, e) < 0)
+		return -1;
+	*ret_is_ours = holder && is_same_owner(holder, owner);
+	return take_fd(lock);
+}
+
+int
+slot_release(const char *state_dir, const struct slot_owner *owner, int64_t slot, struct err *e)
+{
+	AUTO(slot_owner) struct slot_owner *holder = NULL;
+	AUTO_FD int dirfd = open_slots(state_dir, e);
+	AUTO_FD int list = -1;
+	bool is_there;
+	char name[32];
+
+	if (dirfd < 0)
+		return err_wrap(e, "slots");
+	list = fs_lock(dirfd, ".lock", clock_deadline(LOCK_WAIT_MS), e);
+	if (list < 0)
+		return err_wrap(e, "list of slots");
+	if (record_read(dirfd, slot, &holder, &is_there, e) < 0)
+		return -1;
+	if (!holder || !is_same_owner(holder, owner))
+		return 0;
+	record_name(slot, name);
+	if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, "slot %lld", (long long)slot);
+	return 0;
+}
