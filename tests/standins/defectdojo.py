@@ -37,7 +37,7 @@ IN PYTEST
     max_body (413 above it; 800 MB), max_report (100 MiB), gzip, tls_cert, tls_key, tls_client_ca, token.
 
     At the start there are the product types `Research and Development` (1), `CI` (2, ci is a member) and `Other` (3) with
-    product `foreign` (1). Ids count from there as in the real one.
+    product `foreign` (1), engagement `main` (1) and test `foreign` (1). Ids count from there as in the real one.
 
 AS A PROGRAM
 
@@ -66,7 +66,7 @@ Of several faults the first that fits is taken.
   the upload has happened, the client does not learn of it properly
     late:S      answers S seconds after the work          hang-late  never answers
     drop-late   closes without an answer                  reset-late
-    half        head and half of the body, then closes    half-head  half of the head, then closes
+    half        head and half of the body, then closes    half-head  half of the status line, then closes
     trickle:S   a byte of the answer every S seconds      truncated  half of the body with a Content-Length that fits
   the upload has half happened: findings changed, no Test_Import row; never heals by itself
     500-late    500 JSON just before the row              died:N     killed after N findings are written; 502 HTML
@@ -249,6 +249,8 @@ class Recorded:
 
 class Response:
     def __init__(self, status, headers, raw):
+        if headers.get("Content-Encoding") == "gzip":
+            raw = gzip.decompress(raw)
         self.status, self.headers, self.raw = status, headers, raw
         is_json = headers.get("Content-Type", "").startswith("application/json")
         self.body = json.loads(raw) if is_json and raw else raw
@@ -474,7 +476,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _broken(self, answer, name, argument):
         head = self._head(answer, len(answer.body))
         if name == "half-head":
-            self.wfile.write(head[:len(head) // 2])
+            self.wfile.write(head[:10])
         elif name == "half":
             self.wfile.write(head + answer.body[:len(answer.body) // 2])
         else:
@@ -608,7 +610,8 @@ class DefectDojo:
             self.store.add("environments", {"name": name})
         self.add_product_type("Research and Development")
         self.add_product_type("CI", [2])
-        self.add_product("foreign", self.add_product_type("Other")["id"])
+        foreign = self.add_product("foreign", self.add_product_type("Other")["id"])
+        self.add_test("foreign", self.add_engagement("main", foreign["id"])["id"])
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

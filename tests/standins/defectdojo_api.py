@@ -76,11 +76,11 @@ def html_page(size):
 
 
 def html_404():
-    return Answer(404, html_page(10676), "text/html; charset=utf-8")
+    return Answer(404, html_page(10676), "text/html; charset=utf-8", {"Vary": "Cookie"})
 
 
 def html_500():
-    return Answer(500, html_page(41899), "text/html; charset=utf-8")
+    return Answer(500, html_page(41899), "text/html; charset=utf-8", {"Vary": "Cookie"})
 
 
 class Request:
@@ -272,8 +272,8 @@ class Api:
     def _consistent(self, form, context):
         engagement = self.store.engagement_of(context["test"])
         product = self.store.product_of(engagement)
-        named = {"product": (context["product"], "product_name", product),
-                 "engagement": (context["engagement"], "engagement_name", engagement)}
+        named = {"engagement": (context["engagement"], "engagement_name", engagement),
+                 "product": (context["product"], "product_name", product)}
         for kind, (found, key, own) in named.items():
             other = found["id"] != own["id"] if found else form.get(key) and form[key] != own["name"]
             if other:
