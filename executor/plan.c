@@ -2,17 +2,14 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/magic.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "executor/cgroup.h"
 
 #define PLAN_VERSION 1
-#define CGROUP_ROOT "/sys/fs/cgroup"
 
 #define STR(member) { #member, offsetof(struct plan, member) }
 #define INT(member) { #member, offsetof(struct plan, member) }
@@ -48,27 +45,6 @@ take_or_empty(char **s)
 
 	*s = NULL;
 	return taken;
-}
-
-/*
- * Deterministic, so that a lost plan's processes are found again: by state_dir (FNV-1a, 32 bits) and slot. Empty where
- * cgroup v2 is not mounted or not ours to write.
- */
-static char *
-cgroup_of(const char *state_dir, int64_t slot)
-{
-	static const char *const roots[] = { CGROUP_ROOT, CGROUP_ROOT "/unified" };
-	uint32_t h = 2166136261u;
-
-	for (const char *c = state_dir; *c; c++)
-		h = (h ^ (uint8_t)*c) * 16777619u;
-	for (size_t i = 0; i < MEM_COUNT(roots); i++) {
-		struct statfs fs;
-
-		if (statfs(roots[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC && access(roots[i], W_OK) == 0)
-			return mem_printf("%s/tidewaiter-%08x-%lld", roots[i], h, (long long)slot);
-	}
-	return mem_strdup("");
 }
 
 static int
@@ -137,8 +113,7 @@ plan_of_slot(const struct settings *s, int64_t slot, struct plan **ret, struct e
 		mem_free_at(&p->user);
 		mem_free_at(&p->cgroup);
 		p->user = mem_printf("%s%lld", s->job.user_prefix, (long long)slot);
-		p->cgroup = cgroup_of(s->state_dir, slot);
-		if (find_user(p, e) < 0 || find_groups(p, &s->job.groups, e) < 0)
+		if (cgroup_path(s->state_dir, slot, &p->cgroup, e) < 0 || find_user(p, e) < 0 || find_groups(p, &s->job.groups, e) < 0)
 			return -1;
 	}
 	*ret = take_ptr(p);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -96,6 +97,24 @@ record_name(int64_t slot, char out[32])
 	snprintf(out, 32, "%lld.json", (long long)slot);
 }
 
+/* Inode numbers use all 64 bits, JSON's integers 53: they are written as text. */
+static uint64_t
+number_of(const cJSON *j, const char *name)
+{
+	const char *text = json_str(j, name);
+
+	return text ? strtoull(text, NULL, 16) : 0;
+}
+
+static void
+add_number(cJSON *j, const char *name, uint64_t n)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llx", (unsigned long long)n);
+	json_add_str(j, name, text);
+}
+
 /* *ret NULL: there is no record, or none that can be understood (*ret_is_there tells). */
 static int
 record_read(int dirfd, int64_t slot, struct slot_owner **ret, bool *ret_is_there, struct err *e)
@@ -122,9 +141,9 @@ record_read(int dirfd, int64_t slot, struct slot_owner **ret, bool *ret_is_there
 		return 0;
 	o->tmpdir = mem_strdup(tmpdir);
 	o->runner_pid = (pid_t)pid;
-	o->runner_start = (uint64_t)json_int(j, "runner_start", 0);
-	o->tmp_dev = (uint64_t)json_int(j, "tmp_dev", 0);
-	o->tmp_ino = (uint64_t)json_int(j, "tmp_ino", 0);
+	o->runner_start = number_of(j, "runner_start");
+	o->tmp_dev = number_of(j, "tmp_dev");
+	o->tmp_ino = number_of(j, "tmp_ino");
 	*ret = take_ptr(o);
 	return 0;
 }
@@ -138,10 +157,10 @@ record_write(int dirfd, int64_t slot, const struct slot_owner *o, struct err *e)
 
 	json_add_int(j, "slot", slot);
 	json_add_int(j, "runner_pid", o->runner_pid);
-	json_add_int(j, "runner_start", (int64_t)o->runner_start);
+	add_number(j, "runner_start", o->runner_start);
 	json_add_str(j, "tmpdir", o->tmpdir);
-	json_add_int(j, "tmp_dev", (int64_t)o->tmp_dev);
-	json_add_int(j, "tmp_ino", (int64_t)o->tmp_ino);
+	add_number(j, "tmp_dev", o->tmp_dev);
+	add_number(j, "tmp_ino", o->tmp_ino);
 	text = json_print(j);
 	record_name(slot, name);
 	if (fs_publish(dirfd, name, text, strlen(text), 0600, 0, e) < 0)
