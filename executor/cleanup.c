@@ -39,7 +39,12 @@ upload_reports(struct phase_context *c, const struct plan *p)
 	struct plan_state state = { 0 };
 	struct err e = ERR_INIT;
 	struct guard g = {
-		.c = c, .env = &env_host, .plan = p, .state = &state, .kind = GUARD_CLEANUP_VARS, .stage = "cleanup",
+		.c = c,
+		.env = &env_host,
+		.plan = p,
+		.state = &state,
+		.kind = GUARD_CLEANUP_VARS,
+		.stage = "cleanup",
 	};
 
 	/* A report that does not reach GitLab is in the spool all the same, and the slot is wanted back. */

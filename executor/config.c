@@ -18,22 +18,24 @@ load_payload(struct payload **ret, struct err *e)
 	const char *path = getenv("JOB_RESPONSE_FILE");
 
 	if (str_is_empty(path))
-		return err_set(e, ERR_USAGE, "JOB_RESPONSE_FILE is not set: gitlab-runner 14.1 or newer is needed");
+		return err_set(e, ERR_USAGE,
+			       "JOB_RESPONSE_FILE is not set: gitlab-runner 14.1 or newer is needed");
 	return payload_load(path, ret, e);
 }
 
 static int
-wait_for_slot(const struct settings *s, const struct slot_owner *owner, int64_t *ret_slot, bool *ret_was_stale,
-	      int *ret_lock_fd, struct err *e)
+wait_for_slot(const struct settings *s, const struct slot_owner *owner, int64_t *ret_slot,
+	      bool *ret_was_stale, int *ret_lock_fd, struct err *e)
 {
 	AUTO_FREE char *waited = str_human_duration(s->job.slot_wait);
 
-	if (slot_take(s->state_dir, s->job.slots, owner, clock_deadline(s->job.slot_wait), ret_slot, ret_was_stale,
-		      ret_lock_fd, e) == 0)
+	if (slot_take(s->state_dir, s->job.slots, owner, clock_deadline(s->job.slot_wait), ret_slot,
+		      ret_was_stale, ret_lock_fd, e) == 0)
 		return 0;
 	if (e->kind != ERR_TIMEOUT)
 		return -1;
-	return err_wrap(e, "waited %s (job.slot_wait, job.slots in %s; the runner's `concurrent` should not be larger)",
+	return err_wrap(e,
+			"waited %s (job.slot_wait, job.slots in %s; the runner's `concurrent` should not be larger)",
 			waited, s->path);
 }
 

@@ -22,7 +22,8 @@ take_text(const cJSON *o, const char *name, char **to, struct err *e)
 	const char *s = json_str(o, name);
 
 	if (s && strlen(s) > TEXT_MAX)
-		return err_set(e, ERR_REFUSED, "%s: %zu bytes, at most %d are taken", name, strlen(s), TEXT_MAX);
+		return err_set(e, ERR_REFUSED, "%s: %zu bytes, at most %d are taken", name, strlen(s),
+			       TEXT_MAX);
 	*to = mem_strdup(s ? s : "");
 	return 0;
 }
@@ -33,8 +34,8 @@ is_project_path(const char *s)
 {
 	static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/";
 
-	return s[0] != '\0' && s[0] != '/' && s[0] != '.' && strspn(s, chars) == strlen(s) && !strstr(s, "..") &&
-	       !strstr(s, "//") && !str_has_suffix(s, "/");
+	return s[0] != '\0' && s[0] != '/' && s[0] != '.' && strspn(s, chars) == strlen(s) &&
+	       !strstr(s, "..") && !strstr(s, "//") && !str_has_suffix(s, "/");
 }
 
 /* Predefined variables come first, the user's of the same name later. */
@@ -43,12 +44,12 @@ first_variable(const cJSON *variables, const char *key)
 {
 	const cJSON *v;
 
-	cJSON_ArrayForEach(v, variables)
-		if (str_eq(json_str(v, "key"), key)) {
-			const char *value = json_str(v, "value");
+	cJSON_ArrayForEach(v, variables) if (str_eq(json_str(v, "key"), key))
+	{
+		const char *value = json_str(v, "value");
 
-			return value ? value : "";
-		}
+		return value ? value : "";
+	}
 	return "";
 }
 
@@ -172,7 +173,8 @@ read_steps(struct payload *p, const cJSON *j, struct err *e)
 
 	if (read_list(j, "steps", &steps, e) < 0)
 		return -1;
-	cJSON_ArrayForEach(step, steps) {
+	cJSON_ArrayForEach(step, steps)
+	{
 		const char *name = json_str(step, "name");
 
 		if (!name || strlen(name) > TEXT_MAX)
@@ -213,9 +215,8 @@ read_artifact(struct payload *p, const cJSON *a, struct err *e)
 	p->has_archive = true;
 	if (read_list(a, "paths", &paths, e) < 0)
 		return -1;
-	cJSON_ArrayForEach(path, paths)
-		if (cJSON_IsString(path) && strlen(path->valuestring) <= TEXT_MAX)
-			strv_add(&p->facts.artifact_paths, path->valuestring);
+	cJSON_ArrayForEach(path, paths) if (cJSON_IsString(path) && strlen(path->valuestring) <= TEXT_MAX)
+		strv_add(&p->facts.artifact_paths, path->valuestring);
 	return 0;
 }
 
@@ -226,9 +227,7 @@ read_artifacts(struct payload *p, const cJSON *j, struct err *e)
 
 	if (read_list(j, "artifacts", &artifacts, e) < 0)
 		return -1;
-	cJSON_ArrayForEach(a, artifacts)
-		if (read_artifact(p, a, e) < 0)
-			return err_wrap(e, "artifacts");
+	cJSON_ArrayForEach(a, artifacts) if (read_artifact(p, a, e) < 0) return err_wrap(e, "artifacts");
 	return 0;
 }
 
@@ -239,8 +238,9 @@ read_payload(struct payload *p, const cJSON *j, struct err *e)
 
 	if (!cJSON_IsObject(j))
 		return err_set(e, ERR_REFUSED, "not an object");
-	if (read_job(p, j, e) < 0 || read_git(p, json_object(j, "git_info"), e) < 0 || read_steps(p, j, e) < 0 ||
-	    read_artifacts(p, j, e) < 0 || take_text(json_object(j, "image"), "name", &p->image, e) < 0)
+	if (read_job(p, j, e) < 0 || read_git(p, json_object(j, "git_info"), e) < 0 ||
+	    read_steps(p, j, e) < 0 || read_artifacts(p, j, e) < 0 ||
+	    take_text(json_object(j, "image"), "name", &p->image, e) < 0)
 		return -1;
 	services = json_array(j, "services");
 	p->n_services = services ? (size_t)cJSON_GetArraySize(services) : 0;

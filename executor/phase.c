@@ -144,10 +144,12 @@ parse_args(const struct phase *p, struct phase_context *c, int argc, char **argv
 	c->args = argv + i;
 	/* More than is known today may come from a newer runner; less is of no use. */
 	if (c->n_args < p->n_args_min || (p->n_args_min == 0 && c->n_args > 0))
-		return err_set(e, ERR_USAGE, "called with %d arguments instead of %d: usage: tidewaiter-%s [--config FILE]%s",
+		return err_set(e, ERR_USAGE,
+			       "called with %d arguments instead of %d: usage: tidewaiter-%s [--config FILE]%s",
 			       c->n_args, p->n_args_min, p->name, p->usage);
 	if (c->config_path && c->config_path[0] != '/')
-		return err_set(e, ERR_USAGE, "--config %s: must be an absolute path, gitlab-runner starts us in a directory of its own",
+		return err_set(e, ERR_USAGE,
+			       "--config %s: must be an absolute path, gitlab-runner starts us in a directory of its own",
 			       c->config_path);
 	return 0;
 }

@@ -11,8 +11,14 @@
 
 #define PLAN_VERSION 1
 
-#define STR(member) { #member, offsetof(struct plan, member) }
-#define INT(member) { #member, offsetof(struct plan, member) }
+#define STR(member)                                    \
+	{                                              \
+#member, offsetof(struct plan, member) \
+	}
+#define INT(member)                                    \
+	{                                              \
+#member, offsetof(struct plan, member) \
+	}
 
 /* Members that are written and read alike. */
 static const struct member {
@@ -50,7 +56,8 @@ take_or_empty(char **s)
 static int
 no_user(struct err *e, const char *settings_path, const char *user, const char *what)
 {
-	return err_set(e, ERR_SETTINGS, "%s: user %s %s: run `tidewaiter setup` as root", settings_path, user, what);
+	return err_set(e, ERR_SETTINGS, "%s: user %s %s: run `tidewaiter setup` as root", settings_path, user,
+		       what);
 }
 
 static int
@@ -113,7 +120,8 @@ plan_of_slot(const struct settings *s, int64_t slot, struct plan **ret, struct e
 		mem_free_at(&p->user);
 		mem_free_at(&p->cgroup);
 		p->user = mem_printf("%s%lld", s->job.user_prefix, (long long)slot);
-		if (cgroup_path(s->state_dir, slot, &p->cgroup, e) < 0 || find_user(p, e) < 0 || find_groups(p, &s->job.groups, e) < 0)
+		if (cgroup_path(s->state_dir, slot, &p->cgroup, e) < 0 || find_user(p, e) < 0 ||
+		    find_groups(p, &s->job.groups, e) < 0)
 			return -1;
 	}
 	*ret = take_ptr(p);
@@ -195,8 +203,8 @@ plan_settle_project_dir(int dirfd, struct plan *p, const char *temp_project_dir,
 		return err_set(e, ERR_FAILED, "RUNNER_TEMP_PROJECT_DIR is %s, which does not end in .tmp",
 			       temp_project_dir);
 	dir = mem_strndup(temp_project_dir, strlen(temp_project_dir) - strlen(".tmp"));
-	if (strncmp(dir, p->builds_dir, n) != 0 || dir[n] != '/' || dir[n + 1] == '\0' || strstr(dir, "/../") ||
-	    str_has_suffix(dir, "/.."))
+	if (strncmp(dir, p->builds_dir, n) != 0 || dir[n] != '/' || dir[n + 1] == '\0' ||
+	    strstr(dir, "/../") || str_has_suffix(dir, "/.."))
 		return err_set(e, ERR_FAILED,
 			       "the runner puts the project into %s, outside the slot's %s: custom_build_dir is not supported",
 			       dir, p->builds_dir);
@@ -251,7 +259,8 @@ plan_from_json(const cJSON *j, struct plan *p, struct err *e)
 	if (json_need_int(j, "version", &n, e) < 0)
 		return -1;
 	if (n != PLAN_VERSION)
-		return err_set(e, ERR_FAILED, "version %lld instead of %d: tidewaiter was changed while the job ran",
+		return err_set(e, ERR_FAILED,
+			       "version %lld instead of %d: tidewaiter was changed while the job ran",
 			       (long long)n, PLAN_VERSION);
 	for (size_t i = 0; i < MEM_COUNT(text_members); i++) {
 		const char *text;
@@ -316,7 +325,10 @@ plan_remove(int dirfd, struct err *e)
 	return 0;
 }
 
-#define FLAG(member) { #member, offsetof(struct plan_state, member) }
+#define FLAG(member)                                         \
+	{                                                    \
+#member, offsetof(struct plan_state, member) \
+	}
 
 static const struct member state_flags[] = {
 	FLAG(job_failed), FLAG(is_blocked), FLAG(is_inspected), FLAG(was_uploaded), FLAG(is_withheld),
@@ -329,7 +341,8 @@ plan_state_write(int dirfd, const struct plan_state *s, struct err *e)
 	AUTO_FREE char *text = NULL;
 
 	for (size_t i = 0; i < MEM_COUNT(state_flags); i++)
-		json_add_bool(j, state_flags[i].name, *(const bool *)((const char *)s + state_flags[i].offset));
+		json_add_bool(j, state_flags[i].name,
+			      *(const bool *)((const char *)s + state_flags[i].offset));
 	json_add_str(j, "last_stage", s->last_stage ? s->last_stage : "");
 	text = json_print(j);
 	if (fs_publish(dirfd, PLAN_STATE_NAME, text, strlen(text), 0600, 0, e) < 0)

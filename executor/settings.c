@@ -173,7 +173,8 @@ is_within(const char *a, const char *b)
 static bool
 is_script_safe(const char *path)
 {
-	return strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-") == strlen(path);
+	return strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-") ==
+	       strlen(path);
 }
 
 static int
@@ -198,11 +199,12 @@ check_dirs(const struct settings *s, struct err *e)
 					   "letters, digits and ._-/ only, for it stands in job scripts");
 	}
 	if (str_eq(s->state_dir, s->job.builds_dir) || str_eq(s->cache_dir, s->job.cache_dir))
-		return err_set(e, ERR_SETTINGS, "%s: job.builds_dir and job.cache_dir must be directories of their own",
+		return err_set(e, ERR_SETTINGS,
+			       "%s: job.builds_dir and job.cache_dir must be directories of their own",
 			       s->path);
 	if (is_within(s->job.builds_dir, s->job.cache_dir) || is_within(s->job.cache_dir, s->job.builds_dir))
-		return err_set(e, ERR_SETTINGS, "%s: job.builds_dir and job.cache_dir must not lie in each other",
-			       s->path);
+		return err_set(e, ERR_SETTINGS,
+			       "%s: job.builds_dir and job.cache_dir must not lie in each other", s->path);
 	return 0;
 }
 
@@ -235,9 +237,9 @@ check_options(const struct settings *s, const char *where, struct err *e)
 	AUTO_FREE char *key = mem_printf("%sreport.dir", where);
 	const char *dir = s->opt.report.dir;
 
-	if (dir[0] == '\0' || dir[0] == '/' || dir[0] == '-' || str_has_suffix(dir, "/") || str_eq(dir, ".") ||
-	    str_eq(dir, "..") || str_has_prefix(dir, "../") || strstr(dir, "/../") || str_has_suffix(dir, "/..") ||
-	    !is_script_safe(dir))
+	if (dir[0] == '\0' || dir[0] == '/' || dir[0] == '-' || str_has_suffix(dir, "/") ||
+	    str_eq(dir, ".") || str_eq(dir, "..") || str_has_prefix(dir, "../") || strstr(dir, "/../") ||
+	    str_has_suffix(dir, "/..") || !is_script_safe(dir))
 		return bad_setting(e, s, key, dir,
 				   "a directory below the project's, of letters, digits and ._-/ without ..");
 	return 0;
@@ -308,8 +310,9 @@ check_owner(const char *what, const struct stat *st, struct err *e)
 	if (geteuid() != 0)
 		return 0;
 	if (st->st_uid != 0)
-		return err_set(e, ERR_SETTINGS, "%s belongs to uid %u, and would rule what runs as root: chown root it",
-			       what, st->st_uid);
+		return err_set(e, ERR_SETTINGS,
+			       "%s belongs to uid %u, and would rule what runs as root: chown root it", what,
+			       st->st_uid);
 	/* A directory such as /tmp: others may add to it, and not replace what is there. */
 	if ((st->st_mode & 022) && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)))
 		return err_set(e, ERR_SETTINGS,

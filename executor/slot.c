@@ -17,9 +17,9 @@
 #include "base/proc.h"
 #include "base/str.h"
 
-#define RECORD_MAX 16384     /* bytes */
-#define LOCK_WAIT_MS 30000   /* the list of slots is locked for microseconds */
-#define LOOK_AGAIN_MS 1000   /* nobody tells us that a runner was killed */
+#define RECORD_MAX 16384   /* bytes */
+#define LOCK_WAIT_MS 30000 /* the list of slots is locked for microseconds */
+#define LOOK_AGAIN_MS 1000 /* nobody tells us that a runner was killed */
 #define SLOT_MAX 99999
 
 /* What a slot's record says, seen from now. */
@@ -251,7 +251,8 @@ try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, int64_t *ret_s
 		}
 		lock = lock_slot_file(dirfd, slot, clock_mono_ms(), &why);
 		if (lock < 0 && why.kind == ERR_TIMEOUT) {
-			buf_printf(holders, "%s%lld is being cleaned", holders->len ? ", " : "", (long long)slot);
+			buf_printf(holders, "%s%lld is being cleaned", holders->len ? ", " : "",
+				   (long long)slot);
 			continue;
 		}
 		if (lock < 0)
