@@ -1,0 +1,172 @@
+/* `tidewaiter config check|show`. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/command.h"
+#include "executor/settings.h"
+
+enum show_what { SHOW_EFFECTIVE, SHOW_DEFAULTS, SHOW_EXAMPLE };
+
+struct show {
+	const char *project; /* NULL: no overrides */
+	enum show_what what;
+};
+
+static const char *
+path_of(const struct cli *cli)
+{
+	return cli->has_config_path ? cli->config_path : NULL;
+}
+
+static int
+check(const struct cli *cli, struct err *e)
+{
+	AUTO(settings) struct settings *s = NULL;
+
+	if (settings_load(path_of(cli), &s, e) < 0 || settings_check_projects(path_of(cli), e) < 0)
+		return -1;
+	printf("%s: ok (%lld slots, mode %s, %zu entries in projects)\n", s->path, (long long)s->job.slots,
+	       gate_mode_words[s->opt.gate.mode], s->projects.n);
+	return CLI_OK;
+}
+
+static void *
+section_of(const struct conf_section *section, const struct settings *s)
+{
+	return (char *)s + section->offset;
+}
+
+static bool
+is_same(const struct conf_section *section, const struct conf_field *f, const struct settings *a,
+	const struct settings *b)
+{
+	AUTO_FREE char *x = conf_value_text(f, section_of(section, a));
+	AUTO_FREE char *y = conf_value_text(f, section_of(section, b));
+
+	return str_eq(x, y);
+}
+
+/* Each setting with where its value comes from, in the file's own form. */
+static void
+print_effective(const struct settings *defaults, const struct settings *file, const struct settings *s,
+		const char *match)
+{
+	for (size_t i = 0; i < settings_schema.n_sections; i++) {
+		const struct conf_section *section = &settings_schema.sections[i];
+
+		if (section->key)
+			printf("\n%s:\n", section->key);
+		for (size_t k = 0; k < section->n_fields; k++) {
+			const struct conf_field *f = &section->fields[k];
+			AUTO_FREE char *value = conf_value_text(f, section_of(section, s));
+			AUTO_FREE char *text = mem_printf("%s%s: %s", section->key ? "  " : "", f->key, value);
+
+			printf("%-48s # ", text);
+			if (!is_same(section, f, s, file))
+				printf("projects: match \"%s\"\n", match ? match : "");
+			else if (!is_same(section, f, file, defaults))
+				printf("%s\n", s->path);
+			else
+				printf("default\n");
+		}
+	}
+}
+
+static int
+show_effective(const struct cli *cli, const char *project, struct err *e)
+{
+	AUTO(settings) struct settings *defaults = NULL;
+	AUTO(settings) struct settings *file = NULL;
+	AUTO(settings) struct settings *s = NULL;
+	const char *match = NULL;
+
+	if (settings_parse("defaults", "{}\n", 3, &defaults, e) < 0 ||
+	    settings_load(path_of(cli), &file, e) < 0 || settings_load(path_of(cli), &s, e) < 0)
+		return -1;
+	if (project && settings_apply_project(s, project, &match, e) < 0)
+		return -1;
+	if (project)
+		printf("# project %s: %s%s\n", project,
+		       match ? "projects: match " : "no entry of projects matches", match ? match : "");
+	print_effective(defaults, file, s, match);
+	if (!project && s->projects.n > 0)
+		printf("\n# %zu entries in projects: see --project PATH\n", s->projects.n);
+	return CLI_OK;
+}
+
+static int
+parse_show(int argc, char **argv, struct show *ret, struct err *e)
+{
+	for (int i = 0; i < argc; i++) {
+		if (str_eq(argv[i], "--project") && i + 1 < argc)
+			ret->project = argv[++i];
+		else if (str_has_prefix(argv[i], "--project="))
+			ret->project = argv[i] + strlen("--project=");
+		else if (str_eq(argv[i], "--defaults") && ret->what == SHOW_EFFECTIVE)
+			ret->what = SHOW_DEFAULTS;
+		else if (str_eq(argv[i], "--example") && ret->what == SHOW_EFFECTIVE)
+			ret->what = SHOW_EXAMPLE;
+		else
+			return err_set(e, ERR_USAGE,
+				       "config show: %s is not understood; see tidewaiter config --help",
+				       argv[i]);
+	}
+	if (ret->project && (ret->what != SHOW_EFFECTIVE || ret->project[0] == '\0'))
+		return err_set(e, ERR_USAGE,
+			       "config show: --project needs a path and goes with neither --defaults nor --example");
+	return 0;
+}
+
+static int
+show(const struct cli *cli, int argc, char **argv, struct err *e)
+{
+	struct show what = { .what = SHOW_EFFECTIVE };
+	AUTO_BUF struct buf out = BUF_INIT(SETTINGS_MAX);
+
+	if (parse_show(argc, argv, &what, e) < 0)
+		return -1;
+	switch (what.what) {
+	case SHOW_EFFECTIVE:
+		return show_effective(cli, what.project, e);
+	case SHOW_DEFAULTS:
+		conf_print(&settings_schema, NULL, false, &out);
+		break;
+	case SHOW_EXAMPLE:
+		settings_print_example(&out);
+		break;
+	}
+	fputs(buf_str(&out), stdout);
+	return CLI_OK;
+}
+
+static int
+config_run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	if (argc == 2 && str_eq(argv[1], "check"))
+		return check(cli, e);
+	if (argc >= 2 && str_eq(argv[1], "show"))
+		return show(cli, argc - 2, argv + 2, e);
+	return err_set(e, ERR_USAGE, "config: say check or show; see tidewaiter config --help");
+}
+
+const struct command command_config = {
+	.name = "config",
+	.summary = "check the settings, or show what they come to",
+	.help = "Usage: tidewaiter config check\n"
+		"       tidewaiter config show [--project GROUP/PROJECT]\n"
+		"       tidewaiter config show --defaults | --example\n"
+		"\n"
+		"check  reads the settings and every entry of projects; says ok, or file, line, key,\n"
+		"       what was found and what is allowed.\n"
+		"show   prints every setting with its value and where it comes from. A value in the\n"
+		"       file that equals the default counts as default. No secret is read.\n"
+		"\n"
+		"  --project PATH  with what projects has for this project\n"
+		"  --defaults      the defaults alone, as YAML\n"
+		"  --example       the same with a comment each: a file to start from\n"
+		"\n"
+		"Exit codes: 0 ok, 2 wrong use, or settings that were not understood.\n",
+	.run = config_run,
+};

@@ -1,0 +1,391 @@
+/* `tidewaiter setup`: users and directories that the settings ask for. Idempotent; says what it did. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "cli/command.h"
+#include "cli/subid.h"
+#include "executor/settings.h"
+
+#define TOOL_TIME_MS 60000
+#define TOOL_PATH "/usr/sbin:/usr/bin:/sbin:/bin"
+
+struct setup {
+	const struct settings *s;
+	bool is_dry;
+	int64_t n_changes;
+};
+
+/* "made user x", or with --dry-run "would have made user x". */
+static void __attribute__((format(printf, 2, 3))) did(struct setup *u, const char *fmt, ...)
+{
+	AUTO_FREE char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = mem_vprintf(fmt, ap);
+	va_end(ap);
+	printf("%s%s\n", u->is_dry ? "would have " : "", text);
+	u->n_changes++;
+}
+
+/* useradd and its like; their words are part of the error. */
+static int
+run_tool(const struct strv *args, struct err *e)
+{
+	AUTO_FREE char *path = proc_find(args->v[0], TOOL_PATH);
+	AUTO_FREE char *how = NULL;
+	AUTO_BUF struct buf out = BUF_INIT(4096);
+	AUTO_BUF struct buf words = BUF_INIT(1024);
+	char *env[] = { (char[]){ "PATH=" TOOL_PATH }, (char[]){ "LC_ALL=C.UTF-8" }, NULL };
+	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc_result r;
+
+	if (!path)
+		return err_set(e, ERR_FAILED, "%s is not installed (Debian: package passwd)", args->v[0]);
+	spec.path = path;
+	spec.argv = args->v;
+	spec.envp = env;
+	if (proc_run(&spec, clock_deadline(TOOL_TIME_MS), &out, &words, &r, e) < 0)
+		return -1;
+	if (r.end == PROC_EXITED && r.code == 0)
+		return 0;
+	how = proc_describe(&r);
+	return err_set(e, ERR_FAILED, "%s %s %s: %s", args->v[0], args->v[args->n - 1], how, buf_str(&words));
+}
+
+static int
+add_user(struct setup *u, const char *name, const char *home, const char *comment, struct err *e)
+{
+	AUTO_STRV struct strv args = { 0 };
+
+	did(u, "made user %s", name);
+	if (u->is_dry)
+		return 0;
+	strv_add(&args, "useradd");
+	strv_add(&args, "--system");
+	strv_add(&args, "--user-group");
+	strv_add(&args, "--no-create-home");
+	strv_add(&args, "--shell");
+	strv_add(&args, access("/usr/sbin/nologin", X_OK) == 0 ? "/usr/sbin/nologin" : "/bin/false");
+	strv_add(&args, "--comment");
+	strv_add(&args, comment);
+	strv_add(&args, "--home-dir");
+	strv_add(&args, home);
+	strv_add(&args, name);
+	return run_tool(&args, e);
+}
+
+static int
+move_home(struct setup *u, const struct passwd *pw, const char *home, struct err *e)
+{
+	AUTO_STRV struct strv args = { 0 };
+
+	if (str_eq(pw->pw_dir, home))
+		return 0;
+	did(u, "set the home of user %s to %s (was %s)", pw->pw_name, home, pw->pw_dir);
+	if (u->is_dry)
+		return 0;
+	strv_add(&args, "usermod");
+	strv_add(&args, "--home");
+	strv_add(&args, home);
+	strv_add(&args, pw->pw_name);
+	return run_tool(&args, e);
+}
+
+static int
+check_user(const struct setup *u, const struct passwd *pw, struct err *e)
+{
+	if (pw->pw_uid == 0 || pw->pw_gid == 0)
+		return err_set(e, ERR_SETTINGS, "%s: user %s is root or in root's group: name another one",
+			       u->s->path, pw->pw_name);
+	return 0;
+}
+
+static int
+setup_user(struct setup *u, const char *name, const char *home, const char *comment, struct err *e)
+{
+	const struct passwd *pw = getpwnam(name);
+
+	if (!pw)
+		return add_user(u, name, home, comment, e);
+	if (check_user(u, pw, e) < 0)
+		return -1;
+	return move_home(u, pw, home, e);
+}
+
+/* Room for the users of rootless containers: 65536 numbers each of users and groups. */
+static int
+setup_subids(struct setup *u, const char *user, struct err *e)
+{
+	AUTO_STRV struct strv args = { 0 };
+	struct subid_range uids, gids;
+	bool has_uids, has_gids;
+
+	if (subid_find("/etc/subuid", user, &has_uids, &uids, e) < 0 ||
+	    subid_find("/etc/subgid", user, &has_gids, &gids, e) < 0)
+		return -1;
+	if (has_uids && has_gids)
+		return 0;
+	did(u, "gave %s subordinate ids%s%s", user, has_uids ? "" : " of users", has_gids ? "" : " of groups");
+	if (u->is_dry)
+		return 0;
+	strv_add(&args, "usermod");
+	if (!has_uids) {
+		strv_add(&args, "--add-subuids");
+		strv_addf(&args, "%llu-%llu", (unsigned long long)uids.first, (unsigned long long)uids.last);
+	}
+	if (!has_gids) {
+		strv_add(&args, "--add-subgids");
+		strv_addf(&args, "%llu-%llu", (unsigned long long)gids.first, (unsigned long long)gids.last);
+	}
+	strv_add(&args, user);
+	return run_tool(&args, e);
+}
+
+/* Two slots with one number would kill each other's jobs. */
+static int
+check_numbers(const struct setup *u, const struct strv *users, struct err *e)
+{
+	AUTO_FREE uid_t *uids = mem_array(users->n, sizeof(*uids));
+
+	for (size_t i = 0; i < users->n; i++) {
+		const struct passwd *pw = getpwnam(users->v[i]);
+
+		if (!pw)
+			return err_set(e, ERR_FAILED, "user %s was made and is not there", users->v[i]);
+		uids[i] = pw->pw_uid;
+		for (size_t k = 0; k < i; k++)
+			if (uids[k] == uids[i])
+				return err_set(e, ERR_SETTINGS,
+					       "%s: users %s and %s are both uid %u: each needs its own",
+					       u->s->path, users->v[k], users->v[i], uids[i]);
+	}
+	return 0;
+}
+
+static int
+setup_users(struct setup *u, struct err *e)
+{
+	const struct settings *s = u->s;
+	AUTO_FREE char *spool = mem_printf("%s/spool", s->state_dir);
+	AUTO_STRV struct strv users = { 0 };
+
+	if (setup_user(u, s->courier_user, spool, "tidewaiter: spool and DefectDojo", e) < 0 ||
+	    setup_user(u, s->scan_user, "/nonexistent", "tidewaiter: scans images", e) < 0)
+		return -1;
+	strv_add(&users, s->courier_user);
+	strv_add(&users, s->scan_user);
+	for (int64_t slot = 0; slot < s->job.slots; slot++) {
+		AUTO_FREE char *home = mem_printf("%s/slots/%lld/home", s->state_dir, (long long)slot);
+
+		strv_addf(&users, "%s%lld", s->job.user_prefix, (long long)slot);
+		if (setup_user(u, users.v[users.n - 1], home, "tidewaiter: jobs", e) < 0 ||
+		    setup_subids(u, users.v[users.n - 1], e) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < s->job.groups.n; i++)
+		if (!getgrnam(s->job.groups.v[i]))
+			return err_set(e, ERR_SETTINGS, "%s: job.groups: there is no group %s on this host",
+				       s->path, s->job.groups.v[i]);
+	return u->is_dry ? 0 : check_numbers(u, &users, e);
+}
+
+/* What a directory has to be. */
+struct want {
+	const char *path;
+	const char *owner; /* NULL: root */
+	mode_t mode;
+	bool is_exact; /* ours alone; otherwise an admin may open it further, but not for writing */
+};
+
+static int
+want_ids(const struct want *w, uid_t *uid, gid_t *gid, struct err *e)
+{
+	const struct passwd *pw = w->owner ? getpwnam(w->owner) : NULL;
+
+	if (w->owner && !pw)
+		return err_set(e, ERR_FAILED, "user %s is not there", w->owner);
+	*uid = pw ? pw->pw_uid : 0;
+	*gid = pw ? pw->pw_gid : 0;
+	return 0;
+}
+
+/* Parents that are missing are made as such are: for all to read. */
+static int
+make_dir(const struct want *w, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FREE char *parent = mem_strdup(w->path);
+	AUTO_FD int fd = -1;
+
+	*strrchr(parent, '/') = '\0';
+	if (parent[0] && access(parent, F_OK) < 0 && fs_mkdirs(AT_FDCWD, parent, 0755, e) < 0)
+		return -1;
+	if (mkdir(w->path, 0700) < 0)
+		return err_errno(e, "%s", w->path);
+	fd = fs_open_dir(AT_FDCWD, w->path, e);
+	if (fd < 0)
+		return -1;
+	if (fchown(fd, uid, gid) < 0 || fchmod(fd, w->mode) < 0)
+		return err_errno(e, "%s", w->path);
+	return 0;
+}
+
+static int
+mend_dir(struct setup *u, const struct want *w, const struct stat *st, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FD int fd = -1;
+	mode_t mode = st->st_mode & 07777;
+	mode_t want = w->is_exact ? w->mode : (mode | w->mode);
+	const char *owner = w->owner ? w->owner : "root";
+
+	if (!S_ISDIR(st->st_mode))
+		return err_set(e, ERR_FAILED, "%s is there and is no directory", w->path);
+	/* A directory of somebody else's is not taken away; /var and its like are not touched either. */
+	if (!w->is_exact && (st->st_uid != uid || (mode & 022)))
+		return err_set(e, ERR_SETTINGS,
+			       "%s: %s belongs to uid %u with mode %04o, and must be %s's and writable by nobody else",
+			       u->s->path, w->path, st->st_uid, mode, owner);
+	if (st->st_uid == uid && (!w->is_exact || st->st_gid == gid) && mode == want)
+		return 0;
+	did(u, "set %s to %s, mode %04o (was uid %u, mode %04o)", w->path, owner, want, st->st_uid, mode);
+	if (u->is_dry)
+		return 0;
+	fd = fs_open_dir(AT_FDCWD, w->path, e);
+	if (fd < 0)
+		return -1;
+	if ((w->is_exact && fchown(fd, uid, gid) < 0) || fchmod(fd, want) < 0)
+		return err_errno(e, "%s", w->path);
+	return 0;
+}
+
+static int
+setup_dir(struct setup *u, const struct want *w, struct err *e)
+{
+	struct stat st;
+	uid_t uid = 0;
+	gid_t gid = 0;
+	bool is_there = stat(w->path, &st) == 0;
+
+	if (!is_there && errno != ENOENT)
+		return err_errno(e, "%s", w->path);
+	if (!is_there)
+		did(u, "made directory %s (%s, mode %04o)", w->path, w->owner ? w->owner : "root", w->mode);
+	/* A user that would only be made has no number yet. */
+	if (u->is_dry && w->owner && !getpwnam(w->owner))
+		return 0;
+	if (want_ids(w, &uid, &gid, e) < 0)
+		return -1;
+	if (!is_there)
+		return u->is_dry ? 0 : make_dir(w, uid, gid, e);
+	return mend_dir(u, w, &st, uid, gid, e);
+}
+
+static int
+setup_dirs(struct setup *u, struct err *e)
+{
+	const struct settings *s = u->s;
+	AUTO_FREE char *slots = mem_printf("%s/slots", s->state_dir);
+	AUTO_FREE char *spool = mem_printf("%s/spool", s->state_dir);
+	const struct want wants[] = {
+		{ s->state_dir, NULL, 0711, false },	    { slots, NULL, 0711, true },
+		{ spool, s->courier_user, 0700, true },	    { s->cache_dir, NULL, 0711, false },
+		{ s->job.builds_dir, NULL, 0711, false },   { s->job.cache_dir, NULL, 0711, false },
+		{ s->opt.trivy.db_dir, NULL, 0755, false },
+	};
+
+	for (size_t i = 0; i < MEM_COUNT(wants); i++)
+		if (!str_is_empty(wants[i].path) && setup_dir(u, &wants[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+/* The token is read by the courier and by nobody else but root. */
+static int
+setup_token(struct setup *u, struct err *e)
+{
+	const char *path = u->s->opt.defectdojo.token_file;
+	const struct passwd *pw;
+	AUTO_FD int fd = -1;
+	struct stat st;
+
+	if (str_is_empty(path))
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(e, "defectdojo.token_file %s", path);
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "%s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_SETTINGS, "%s: defectdojo.token_file %s is not a regular file",
+			       u->s->path, path);
+	pw = getpwnam(u->s->courier_user);
+	if (pw && st.st_uid == 0 && st.st_gid == pw->pw_gid && (st.st_mode & 07777) == 0640)
+		return 0;
+	did(u, "set %s to root, group of %s, mode 0640 (was uid %u, mode %04o)", path, u->s->courier_user,
+	    st.st_uid, st.st_mode & 07777);
+	if (u->is_dry)
+		return 0;
+	if (!pw || fchmod(fd, 0600) < 0 || fchown(fd, 0, pw->pw_gid) < 0 || fchmod(fd, 0640) < 0)
+		return err_errno(e, "%s", path);
+	return 0;
+}
+
+static int
+setup_all(struct setup *u, struct err *e)
+{
+	if (setup_users(u, e) < 0 || setup_dirs(u, e) < 0 || setup_token(u, e) < 0)
+		return -1;
+	if (u->n_changes == 0)
+		printf("nothing to do: users and directories are as %s asks for\n", u->s->path);
+	if (strv_has(&u->s->job.groups, "docker"))
+		printf("note: job.groups has docker: a job that reaches the engine's socket is root on this host\n");
+	return 0;
+}
+
+static int
+setup_run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	AUTO(settings) struct settings *s = NULL;
+	struct setup u = { .is_dry = false };
+
+	for (int i = 1; i < argc; i++) {
+		if (!str_eq(argv[i], "--dry-run"))
+			return err_set(e, ERR_USAGE, "setup: unknown argument %s", argv[i]);
+		u.is_dry = true;
+	}
+	if (geteuid() != 0 && !u.is_dry)
+		return err_set(e, ERR_USAGE, "setup makes users and must run as root; --dry-run only looks");
+	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0)
+		return -1;
+	umask(022);
+	u.s = s;
+	return setup_all(&u, e) < 0 ? -1 : CLI_OK;
+}
+
+const struct command command_setup = {
+	.name = "setup",
+	.summary = "make the users and directories that the settings ask for",
+	.help = "Usage: tidewaiter setup [--dry-run]\n"
+		"\n"
+		"Makes what is missing: a user for each of job.slots slots with ranges of subordinate\n"
+		"ids (for rootless containers), scan_user and courier_user, state_dir, cache_dir and\n"
+		"the directories of jobs; gives defectdojo.token_file to the courier's group. Says\n"
+		"what it did. Run again it does nothing; after a change of the settings, the rest.\n"
+		"Nothing is ever removed: users that are no longer needed are for `userdel`.\n"
+		"\n"
+		"  --dry-run  say what would be done\n"
+		"\n"
+		"Exit codes: 0 done, 2 wrong use or settings, 3 something failed.\n",
+	.run = setup_run,
+};
