@@ -16,9 +16,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = pathlib.Path(os.environ.get("TIDEWAITER_SHARED", ROOT.parent / "shared")) / "defectdojo"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "standins"))
 
-from standins.defectdojo import DefectDojo, multipart  # noqa: E402
+from defectdojo import DefectDojo, multipart  # noqa: E402
 
 PROGRAM = ROOT / "tests" / "standins" / "defectdojo.py"
 UPLOAD = "/api/v2/reimport-scan/"
@@ -52,7 +52,7 @@ def report(*vulnerabilities, target="app:1 (debian 12.5)", **result):
         {"Target": target, "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": list(vulnerabilities), **result}]}
 
 
-# -- what each exchange stands on: builds the state, gives the file that is sent -------------------------------------------
+# -- what each exchange stands on: builds the state, gives the file that is sent ---------------------------------------
 
 
 class Stage:
@@ -383,7 +383,8 @@ STAND = {
     "user-profile-403-no-token": nothing,
 }
 # Refusals before anything is created, and errors that lie in the form: p1 and main exist, a good report is sent.
-STAND.update((name, stand_p1) for name in EXCHANGES if name not in STAND and re.match(r"upload-(4|500-\w+-\w*-?\d)", name))
+OF_THE_FORM = re.compile(r"upload-(4|500-\w+-\w*-?\d)")
+STAND.update((name, stand_p1) for name in EXCHANGES if name not in STAND and OF_THE_FORM.match(name))
 STAFF = {"risk-acceptance-201", "risk-acceptance-200"}
 
 DATETIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -721,6 +722,46 @@ def test_import_scan_closes_what_older_tests_of_the_engagement_have(dojo):
     assert [f["active"] for f in dojo.findings()] == [False, True, False]
 
 
+def test_a_new_finding_is_no_duplicate_of_one_that_was_closed(dojo):
+    content = report(vulnerability(1))
+    dojo.post_report(content, test_title="a")
+    dojo.post_report(report(), test_title="a")
+    assert dojo.post_report(content, test_title="b").body["statistics"]["after"]["total"]["active"] == 1
+
+
+def test_do_not_reactivate_leaves_a_closed_finding_closed(dojo):
+    for content in (report(vulnerability(1)), report(), report(vulnerability(1))):
+        body = dojo.post_report(content, do_not_reactivate="true").body
+    assert totals(body["statistics"]["delta"]) == {"created": 0, "closed": 0, "reactivated": 0, "untouched": 0}
+    assert body["statistics"]["after"]["total"]["is_mitigated"] == 1
+
+
+def test_the_same_finding_twice_in_a_report_for_a_test_that_exists_is_one(dojo):
+    dojo.post_report(report())
+    delta = dojo.post_report(report(vulnerability(1), vulnerability(1))).body["statistics"]["delta"]
+    assert totals(delta) == {"created": 1, "closed": 0, "reactivated": 0, "untouched": 0}
+
+
+def test_a_reimport_that_makes_its_test_leaves_the_other_tests_alone(dojo):
+    dojo.post_report(report(vulnerability(1)), test_title="a")
+    dojo.post_report(report(vulnerability(2)), test_title="b")
+    assert dojo.statistics("a")["total"]["active"] == 1
+
+
+def test_reports_in_utf_16_and_with_a_mark_are_read_and_bad_utf_8_is_refused(dojo):
+    text = json.dumps(report(vulnerability(1)))
+    for encoding in ("utf-16", "utf-8-sig"):
+        assert dojo.post_report(text.encode(encoding)).status == 201
+    assert list(dojo.post_report(b'{"a": "\xff"}').body) == ["message", "pro"]
+
+
+def test_a_redirect_keeps_the_query_and_never_ends_its_body_for_an_upload(dojo):
+    answer = dojo.call("GET", "/api/v2/tests?title=x")
+    assert (answer.headers["Location"], answer.cut) == ("/api/v2/tests/?title=x", False)
+    answer = dojo.post_report(report(), path=UPLOAD[:-1])
+    assert (answer.status, answer.cut) == (301, True)
+
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -868,8 +909,9 @@ def test_a_cut_connection_gives_no_answer(dojo, name, landed):
 
 def test_half_an_answer_has_the_length_of_a_whole_one(dojo):
     dojo.fault = "half"
-    with pytest.raises(ValueError):
-        dojo.post_report(report(vulnerability(1)))
+    answer = dojo.post_report(report(vulnerability(1)))
+    assert (answer.status, answer.cut) == (201, True)
+    assert len(answer.raw) == int(answer.headers["Content-Length"]) // 2
     assert len(dojo.imports) == 1
 
 
@@ -980,6 +1022,17 @@ def test_down_with_kill_leaves_an_upload_half_written(dojo):
     assert dojo.test("img")["build_id"] == "job-1" and dojo.findings("img") == [] and dojo.imports == []
 
 
+def test_every_finding_takes_its_time_and_a_kill_ends_the_wait(dojo):
+    dojo.post_report(report())
+    dojo.seconds_per_finding = 3600
+    wait = in_background(pytest.raises, LOST, dojo.post_report, report(vulnerability(1)))
+    dojo.wait_for(lambda: dojo.running == 1)
+    assert dojo.call("GET", "/api/v2/findings/").body["count"] == 0
+    dojo.down(kill=True)
+    wait()
+    assert len(dojo.imports) == 1
+
+
 # -- the program -------------------------------------------------------------------------------------------------------
 
 
@@ -992,7 +1045,8 @@ class Program:
              "--state", self.files["state"], "--requests", self.files["requests"], *options],
             stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
-        self.client = DefectDojo(port=int(self.files["port"].read_text()), token=self.files["token"].read_text().strip())
+        port, token = (self.files[n].read_text().strip() for n in ("port", "token"))
+        self.client = DefectDojo(port=int(port), token=token)
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)

@@ -8,7 +8,7 @@ defectdojo_api.py (checks and answers), this file (HTTP, faults, the class for t
 
 IN PYTEST
 
-    from standins.defectdojo import DefectDojo          # with <repository>/tests on sys.path
+    from defectdojo import DefectDojo               # tests/e2e/conftest.py puts tests/standins on sys.path
 
     with DefectDojo() as dojo:
         dojo.url                    http://127.0.0.1:PORT (no trailing slash, no /api/v2)
@@ -16,13 +16,15 @@ IN PYTEST
         dojo.admin_token, dojo.stranger_token             staff (id 1); a user who is a member of nothing (id 3)
         dojo.fault = "502*2"        faults, see below; None takes them away, a list holds several
         dojo.requests               everything that arrived, oldest first; dojo.uploads: the import and reimport posts
-                                    (.method .path .query .headers .form .files .body .complete .status .fault)
+                                    (.method .path .query .headers .form .files .body .complete .status .fault; form:
+                                    name -> list of texts, files: name -> (file name, bytes), complete: all of it came)
         dojo.wait_for(predicate)    waits until predicate() is true, fails after 30 s
-        dojo.post_report(report, test_title="img", …)    uploads with good fields, gives .status .headers .body
+        dojo.post_report(report, test_title="img", …)    uploads with good fields, gives .status .headers .body .cut
         dojo.call(method, path, json=None, token=None)    any other call
         dojo.tests, dojo.imports, dojo.engagements, dojo.products, dojo.acceptances     lists of rows (copies)
         dojo.test(title)            the newest test of that title (or by id), None if there is none
-        dojo.findings(test)         its findings (test: id, title or row); dojo.statistics(test): counts as `after` has them
+        dojo.findings(test)         its findings (test: id, title or row; none: all)
+        dojo.statistics(test)       counts, as `after` has them
         dojo.set_finding(id, false_p=True, active=False, verified=False), dojo.accept(ids, name="…"), dojo.expire(id)
         dojo.add_product_type / add_product / add_engagement / add_test     rows made by hand; dojo.next_id(table, n)
         dojo.pause("row"), dojo.wait_paused(n=1), dojo.resume()             see CONCURRENCY
@@ -36,8 +38,8 @@ IN PYTEST
     hash_code_fields, version, worker_timeout (60 s), write_order ("severity": least severe first, or "report"),
     max_body (413 above it; 800 MB), max_report (100 MiB), gzip, tls_cert, tls_key, tls_client_ca, token.
 
-    At the start there are the product types `Research and Development` (1), `CI` (2, ci is a member) and `Other` (3) with
-    product `foreign` (1), engagement `main` (1) and test `foreign` (1). Ids count from there as in the real one.
+    At the start there are the product types `Research and Development` (1), `CI` (2, ci is a member) and `Other` (3)
+    with product `foreign` (1), engagement `main` (1) and test `foreign` (1). Ids count from there as in the real one.
 
 AS A PROGRAM
 
@@ -57,8 +59,8 @@ Of several faults the first that fits is taken.
 
   nothing has happened on the server
     400-array 400-object 400-message 400-race 400-large 403 403-no-token 403-permission 404 404-html 413 429 500-json
-    500-html (broker down) 502 503 504; 429, 502, 503 and 504 take Retry-After as argument. 413 is sent before the body is
-    read, and with argument `read` after it. Wrong place: 301 302-login 307:URL
+    500-html (broker down) 502 503 504; 429, 502, 503 and 504 take Retry-After as argument. 413 is sent before the body
+    is read, and with argument `read` after it. Wrong place: 301 302-login 307:URL
     200-html (a portal's page) 201-empty 201-html 201-truncated 201-array 201-deep 201-endless garbage (no HTTP at all)
     hang        reads the request, never answers          slow:S     answers S seconds late, does the work after them
     drop        reads the request, closes                 drop-early closes without reading the body
@@ -75,9 +77,9 @@ CONCURRENCY
 
 As in the real one an upload takes its picture of the test when it starts, then writes one finding after the other (each
 takes seconds_per_finding), and writes the Test_Import row and the test's build_id at the very end. Two at once into one
-test therefore double findings. Hanging up cancels nothing. pause(point) stops every upload at that point until resume():
-`context` (before product, engagement and test are looked for again and made), `findings` (picture taken, nothing written),
-`finding` (before every finding), `row` (all findings written, row not), `answer` (all done).
+test therefore double findings. Hanging up cancels nothing. pause(point) stops every upload at that point until resume:
+`context` (names and fields are checked, nothing is made), `findings` (picture taken, nothing written), `finding`
+(before every finding), `row` (all findings written, row not), `answer` (all done).
 
 WHERE THE RECORDINGS ARE SILENT
 
@@ -106,9 +108,8 @@ import threading
 import time
 import urllib.parse
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from defectdojo_api import Answer, Api, Request, field_errors, html_404, html_500, message, server_error  # noqa: E402
-from defectdojo_store import HASH_FIELDS, Died, ServerError, Store  # noqa: E402
+from defectdojo_api import Answer, Api, Request, field_errors, html_404, html_500, message, server_error
+from defectdojo_store import HASH_FIELDS, Died, ServerError, Store
 
 MIB = 1 << 20
 UPLOADS = ("/api/v2/reimport-scan/", "/api/v2/import-scan/")
@@ -144,6 +145,7 @@ def _throttled(argument):
     return Answer(429, body, headers={"Retry-After": wait})
 
 
+ELSEWHERE = "https://other.example/"
 PORTAL = b"<!DOCTYPE html><html><body><h1>Please sign in</h1></body></html>"
 CANNED = {
     "400-array": _json(400, ["product_name parameter missing"]),
@@ -164,13 +166,13 @@ CANNED = {
     "502": _nginx(502),
     "503": _nginx(503),
     "504": _nginx(504),
-    "301": lambda argument: Answer(301, nginx_page(301), "text/html", {"Location": argument or "https://other.example/"}),
+    "301": lambda argument: Answer(301, nginx_page(301), "text/html", {"Location": argument or ELSEWHERE}),
     "302-login": lambda argument: Answer(302, b"", "text/html; charset=utf-8", {"Location": "/login?next=/api/v2/"}),
-    "307": lambda argument: Answer(307, nginx_page(307), "text/html", {"Location": argument or "https://other.example/"}),
+    "307": lambda argument: Answer(307, nginx_page(307), "text/html", {"Location": argument or ELSEWHERE}),
     "200-html": lambda argument: Answer(200, PORTAL, "text/html"),
     "201-html": lambda argument: Answer(201, PORTAL, "text/html"),
     "201-empty": lambda argument: Answer(201, b""),
-    "201-truncated": lambda argument: Answer(201, b'{"minimum_severity":"Info","active":false,"statistics":{"after":{"in'),
+    "201-truncated": lambda argument: Answer(201, b'{"minimum_severity":"Info","statistics":{"after":{"in'),
     "201-array": _json(201, ["created"]),
     "201-deep": lambda argument: Answer(201, b'{"statistics":' * 50000 + b"{}" + b"}" * 50000),
 }
@@ -248,11 +250,14 @@ class Recorded:
 
 
 class Response:
-    def __init__(self, status, headers, raw):
+    """What came back. cut: it ended before its end."""
+
+    def __init__(self, status, headers, raw, cut=False):
+        self.cut = cut
         if headers.get("Content-Encoding") == "gzip":
             raw = gzip.decompress(raw)
         self.status, self.headers, self.raw = status, headers, raw
-        is_json = headers.get("Content-Type", "").startswith("application/json")
+        is_json = headers.get("Content-Type", "").startswith("application/json") and not cut
         self.body = json.loads(raw) if is_json and raw else raw
 
 
@@ -859,10 +864,10 @@ class DefectDojo:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             try:
-                raw = response.read()
+                raw, cut = response.read(), False
             except http.client.IncompleteRead as e:
-                raw = e.partial
-            return Response(response.status, response.headers, raw)
+                raw, cut = e.partial, True
+            return Response(response.status, response.headers, raw, cut)
         finally:
             connection.close()
 

@@ -43,6 +43,11 @@ class Stop(Exception):
         self.answer = Answer(status, body)
 
 
+def unsupported(request):
+    media_type = request.headers.get("Content-Type", "")
+    return Stop(415, {"detail": f'Unsupported media type "{media_type}" in request.'})
+
+
 def quoted_error(text, code):
     return f"ErrorDetail(string={text!r}, code={code!r})"
 
@@ -198,9 +203,9 @@ class Api:
     def _upload(self, user, request, kind, run):
         again = kind == "reimport-scan"
         form = {k: v[-1] for k, v in request.form.items() if v[-1] != ""}
-        if request.method == "POST" and (request.body or request.content_type) and \
-                request.content_type != "multipart/form-data":
-            raise Stop(415, {"detail": f'Unsupported media type "{request.headers.get("Content-Type", "")}" in request.'})
+        has_body = request.body or request.content_type
+        if request.method == "POST" and has_body and request.content_type != "multipart/form-data":
+            raise unsupported(request)
         context = self._permission(user, form if request.method == "POST" else {}, again)
         if request.method != "POST":
             raise Stop(405, {"detail": f'Method "{request.method}" not allowed.'})
@@ -385,7 +390,7 @@ class Api:
             return row
 
     def _context(self, user, context, data, environment, run):
-        """Step 7, first half: product, engagement and test. The look was taken in step 4; others may have been faster."""
+        """Step 7, first half: product, engagement and test. Since step 4 looked, others may have been faster."""
         store = self.store
         run.checkpoint("context")
         engagement = store.engagement_of(context["test"]) if context["test"] else context["engagement"]
@@ -587,7 +592,7 @@ class Api:
         if request.content_type == "multipart/form-data" or not request.body:
             return {k: v[-1] for k, v in request.form.items()}
         if request.content_type != "application/json":
-            raise Stop(415, {"detail": f'Unsupported media type "{request.headers.get("Content-Type", "")}" in request.'})
+            raise unsupported(request)
         try:
             body = json.loads(request.body)
         except ValueError as e:
@@ -786,7 +791,7 @@ class Fields:
         self.data["tags"] = tags
 
 
-# -- filters: (api, key, text) -> predicate, None to ignore, ValueError to refuse ------------------------------------------
+# -- filters: (api, key, text) -> predicate, None to ignore, ValueError to refuse --------------------------------------
 
 
 def exact(field):
