@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 
 #define HASH_DIGEST_MAX 136 /* "sha512:" + 128 hex + NUL */
 
@@ -17,6 +18,7 @@ struct hash *hash_new(enum hash_algo algo);
 void hash_update(struct hash *h, const void *p, size_t n);
 void hash_digest(struct hash *h, char out[HASH_DIGEST_MAX]); /* "sha256:…"; ready for a next message */
 void hash_free(struct hash *h);
+MEM_AUTO_DECLARE(hash)
 
 void hash_of(enum hash_algo algo, const void *p, size_t n, char out[HASH_DIGEST_MAX]);
 /* From offset 0 to the end of the file, whatever the file position is (pread). */

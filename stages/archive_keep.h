@@ -1,0 +1,23 @@
+/*
+ * Where the contents of a compressed archive go as they pass, since nothing is
+ * inflated twice and manifest.json usually comes last. Only what can be part
+ * of an image is kept: JSON, tars, compressed tars. A large plain tar gets a
+ * file of its own, which later is renamed into the layout; all else shares one file.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "stages/archive_entries.h"
+
+struct keep;
+/* A directory `name` is made below work_fd, which stays the caller's. */
+int keep_new(int work_fd, const char *name, uint64_t size_max, struct keep **ret, struct err *e);
+void keep_free(struct keep *s); /* removes the directory */
+MEM_AUTO_DECLARE(keep)
+
+/* Reads the content of the entry that tar_next() just gave, and sets n->place. */
+int keep_take(struct keep *s, struct tar *t, struct entry *n, struct err *e);
+/* For renaming work_name out of it. */
+int keep_dirfd(const struct keep *s);

@@ -1,0 +1,45 @@
+/*
+ * From an image archive's descriptor to OCI layouts: what kind of file it is
+ * (plain or compressed), what is in it (a table of entries), what kind of image
+ * archive that makes, and the images of it, verified.
+ *
+ * A plain tar: its headers are walked, then the layers are read once, in
+ * parallel. A gzip: inflated once from start to end, contents kept as they pass.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "stages/image_config.h"
+#include "stages/options.h"
+
+struct archive_input {
+	int fd;		  /* regular file, readable; pread only */
+	uint64_t size;	  /* bytes */
+	int work_fd;	  /* where layouts and kept contents are made */
+	const char *stem; /* of the names that are made there: "archive-3" gives archive-3 and archive-3-kept */
+	const struct options_images *limits;
+};
+
+/* One image, verified, in its layout. */
+struct archive_image {
+	char *layout_name; /* below work_fd */
+	struct strv tags;
+	char config_digest[HASH_DIGEST_MAX];
+	struct image_config *config;
+	uint64_t *layer_sizes; /* bytes, plain, in the order of config->diff_ids */
+};
+
+void archive_image_free(struct archive_image *m); /* what it owns */
+
+/*
+ * -1 with a fault whose text does not name the archive: ERR_REFUSED, "<rule>: …"; ERR_UNSUPPORTED, "not supported
+ * yet: …"; ERR_NO_SPACE; ERR_FAILED. *ret_is_image is false when it was "no image: …", which outside tar_images/ is
+ * no fault. Nothing stays in work_fd then.
+ */
+int archive_read(const struct archive_input *in, struct archive_image *ret, bool *ret_is_image, struct err *e);

@@ -1,0 +1,391 @@
+#include "stages/discover.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "stages/archive_kind.h"
+#include "stages/discover_globs.h"
+#include "stages/pipeline.h"
+#include "stages/tar.h"
+
+struct walk {
+	struct inspection *i;
+	const struct glob_set *globs;
+	size_t n_names;
+	bool is_over; /* a bound was passed and said */
+};
+
+static void
+add_fault(struct inspection *i, const char *name, enum err_kind kind, const char *text)
+{
+	struct archive *a = inspection_add_archive(i);
+	AUTO_FREE char *safe = str_safe(name, 200);
+
+	a->name = mem_strdup(name);
+	a->fd = -1;
+	err_set(&a->fault, kind, "%s", text);
+	log_line(i->log, LOG_WARN, "%s: %s", safe, text);
+}
+
+static bool
+is_refused_type(mode_t mode)
+{
+	return !S_ISREG(mode) && !S_ISDIR(mode);
+}
+
+static const char *
+type_fault(mode_t mode)
+{
+	if (S_ISLNK(mode))
+		return "link: it is a symbolic link, which is not followed";
+	if (S_ISFIFO(mode))
+		return "type: it is a FIFO";
+	if (S_ISSOCK(mode))
+		return "type: it is a socket";
+	return "type: it is a device";
+}
+
+/* --- a regular file --- */
+
+static int
+read_head(int fd, unsigned char head[ARCHIVE_KIND_BYTES], size_t *ret_len, struct err *e)
+{
+	ssize_t got;
+
+	do
+		got = pread(fd, head, ARCHIVE_KIND_BYTES, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return err_errno(e, "read");
+	*ret_len = (size_t)got;
+	return 0;
+}
+
+static bool
+is_candidate(const unsigned char *head, size_t len, const char *name)
+{
+	enum archive_kind kind = archive_kind_of(head, len);
+
+	if (archive_kind_is_name(name))
+		return true;
+	/* A block of zeros is an empty tar, or the beginning of a disk's image. */
+	return kind != ARCHIVE_OTHER && !(kind == ARCHIVE_TAR && tar_is_zero(head));
+}
+
+static int
+open_file(int dirfd, const char *name, struct stat *ret_st, struct err *e)
+{
+	/* O_NONBLOCK: what became a FIFO meanwhile must not hang. */
+	AUTO_FD int fd = fs_open_beneath(dirfd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, e);
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, ret_st) < 0)
+		return err_errno(e, "fstat");
+	return take_fd(fd);
+}
+
+static void
+take_file(struct walk *w, int dirfd, const char *name, const char *path, bool is_named, bool is_through_link)
+{
+	struct inspection *i = w->i;
+	struct err e = ERR_INIT;
+	struct stat st;
+	unsigned char head[ARCHIVE_KIND_BYTES];
+	size_t len = 0;
+	AUTO_FD int fd = open_file(dirfd, name, &st, &e);
+	struct archive *a;
+
+	if (fd < 0) {
+		if (e.no != ENOENT)
+			add_fault(i, path, e.no == ELOOP || e.no == EXDEV ? ERR_REFUSED : e.kind, e.text);
+		return;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		add_fault(i, path, ERR_REFUSED, "type: it is not a regular file any more");
+		return;
+	}
+	if (read_head(fd, head, &len, &e) < 0) {
+		add_fault(i, path, ERR_FAILED, e.text);
+		return;
+	}
+	if (!is_candidate(head, len, name)) {
+		AUTO_FREE char *safe = str_safe(path, 200);
+
+		if (is_named)
+			log_line(i->log, LOG_NOTE, "%s is ignored: it is no archive", safe);
+		return;
+	}
+	if (is_through_link) {
+		add_fault(i, path, ERR_REFUSED,
+			  "link: it is reached through a symbolic link, which is not followed");
+	} else if (st.st_nlink != 1) {
+		add_fault(i, path, ERR_REFUSED, "link: the file has other names (hard links) too");
+	} else {
+		a = inspection_add_archive(i);
+		a->name = mem_strdup(path);
+		a->fd = take_fd(fd);
+		fs_identity_of(&st, &a->id);
+	}
+}
+
+/* --- directories --- */
+
+static bool
+has_file(int dirfd, const char *name, const char *begins)
+{
+	struct err ignored = ERR_INIT;
+	unsigned char head[ARCHIVE_KIND_BYTES];
+	struct stat st;
+	size_t len = 0;
+	AUTO_FD int fd = open_file(dirfd, name, &st, &ignored);
+
+	return fd >= 0 && S_ISREG(st.st_mode) && read_head(fd, head, &len, &ignored) == 0 &&
+	       len >= strlen(begins) && !memcmp(head, begins, strlen(begins));
+}
+
+/* https://github.com/containers/image/blob/main/docs/containers-transports.5.md, dir: and oci: */
+static const char *
+layout_fault(int dirfd)
+{
+	if (has_file(dirfd, "oci-layout", ""))
+		return "not supported yet: an OCI layout as a directory";
+	if (has_file(dirfd, "version", "Directory Transport Version"))
+		return "not supported yet: an image in skopeo's layout dir:";
+	return NULL;
+}
+
+static void walk_dir(struct walk *w, int dirfd, const char *path, const struct glob_at *at, unsigned depth,
+		     bool is_through_link);
+
+static void
+enter(struct walk *w, int fd, const char *path, const struct glob_at *below, const struct glob_match *m,
+      unsigned depth, bool is_through_link)
+{
+	const char *layout = m->is_named || m->is_in_tree ? layout_fault(fd) : NULL;
+
+	if (layout)
+		add_fault(w->i, path, ERR_UNSUPPORTED, layout);
+	else if (m->is_way)
+		walk_dir(w, fd, path, below, depth + 1, is_through_link);
+}
+
+/* A link on the way to what a glob names. Where it leads out of the project, an upload would follow it there. */
+static void
+look_behind_link(struct walk *w, int dirfd, const char *name, const char *path, const struct glob_at *below,
+		 const struct glob_match *m, unsigned depth)
+{
+	/* From the project's top, so that a link may climb within it. */
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	AUTO_FD int fd = (int)syscall(SYS_openat2, w->i->project_fd, path, &how, sizeof(how));
+	struct stat st;
+
+	if (fd >= 0)
+		enter(w, fd, path, below, m, depth, true);
+	else if (errno == EXDEV && fstatat(dirfd, name, &st, 0) == 0 && S_ISDIR(st.st_mode))
+		add_fault(w->i, path, ERR_REFUSED,
+			  "link: a symbolic link that leads out of the project directory");
+	else if (errno == ELOOP)
+		add_fault(w->i, path, ERR_REFUSED, "link: a symbolic link that leads nowhere");
+}
+
+static void
+look_at_name(struct walk *w, int dirfd, const char *name, const char *path, const struct glob_at *at,
+	     unsigned depth, bool is_through_link)
+{
+	struct glob_at below;
+	struct glob_match m = glob_at_step(w->globs, at, name, &below);
+	struct err e = ERR_INIT;
+	struct stat st;
+
+	if (!m.is_named && !m.is_way) {
+		glob_at_free(&below);
+		return;
+	}
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (errno != ENOENT)
+			add_fault(w->i, path, ERR_FAILED, "it cannot be looked at");
+	} else if (S_ISDIR(st.st_mode)) {
+		AUTO_FD int fd = fs_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY, 0, &e);
+
+		if (fd >= 0)
+			enter(w, fd, path, &below, &m, depth, is_through_link);
+		else if (e.no != ENOENT)
+			add_fault(w->i, path, e.no == ELOOP || e.no == ENOTDIR ? ERR_REFUSED : ERR_FAILED,
+				  e.text);
+	} else if (m.is_named || m.is_in_tree) {
+		if (!is_refused_type(st.st_mode))
+			take_file(w, dirfd, name, path, m.is_named, is_through_link);
+		else if (m.is_named || archive_kind_is_name(name))
+			add_fault(w->i, path, ERR_REFUSED, type_fault(st.st_mode));
+	} else if (S_ISLNK(st.st_mode) && m.is_sure_way) {
+		look_behind_link(w, dirfd, name, path, &below, &m, depth);
+	}
+	glob_at_free(&below);
+}
+
+static bool
+is_within_bounds(struct walk *w, const char *path, unsigned depth)
+{
+	if (w->is_over)
+		return false;
+	if (++w->n_names > DISCOVER_NAMES_MAX) {
+		add_fault(w->i, path, ERR_NO_SPACE,
+			  "not inspected: there are more than 1000000 names where archives are looked for");
+		w->is_over = true;
+	} else if (w->i->n_archives >= DISCOVER_FILES_MAX) {
+		add_fault(w->i, path, ERR_NO_SPACE,
+			  "not inspected: the job left more than 4096 files that may be archives");
+		w->is_over = true;
+	} else if (depth > DISCOVER_DEPTH_MAX) {
+		add_fault(w->i, path, ERR_NO_SPACE, "not inspected: it lies deeper than 64 directories");
+		return false;
+	}
+	return !w->is_over;
+}
+
+/* `dirfd` is the directory itself and stays the caller's. */
+static void
+walk_dir(struct walk *w, int dirfd, const char *path, const struct glob_at *at, unsigned depth,
+	 bool is_through_link)
+{
+	AUTO_FD int own = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	AUTO_DIR DIR *dir = own < 0 ? NULL : fdopendir(own);
+	struct dirent *d;
+
+	if (!dir) {
+		add_fault(w->i, path, ERR_FAILED, "it cannot be looked into");
+		return;
+	}
+	own = -1;
+	while ((d = readdir(dir))) {
+		AUTO_FREE char *below = NULL;
+
+		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
+			continue;
+		below = path[0] ? mem_printf("%s/%s", path, d->d_name) : mem_strdup(d->d_name);
+		if (!is_within_bounds(w, below, depth))
+			return;
+		look_at_name(w, dirfd, d->d_name, below, at, depth, is_through_link);
+	}
+}
+
+/* --- the stage --- */
+
+/* "$CI_PROJECT_DIR/out" and the directory's own name in front of it are relative to it after all. */
+static const char *
+below_project(const char *path, const char *project_dir)
+{
+	const char *const fronts[] = { "$CI_PROJECT_DIR/", "${CI_PROJECT_DIR}/" };
+	size_t len = project_dir ? strlen(project_dir) : 0;
+
+	for (size_t i = 0; i < MEM_COUNT(fronts); i++)
+		if (str_has_prefix(path, fronts[i]))
+			return path + strlen(fronts[i]);
+	if (len && !strncmp(path, project_dir, len) && path[len] == '/')
+		return path + len + strspn(path + len, "/");
+	return path;
+}
+
+static struct glob_set *
+collect_globs(const struct inspection *i)
+{
+	struct glob_set *g = glob_set_new();
+	const struct strv *globs = &i->opt->images.archives, *paths = &i->job->artifact_paths;
+
+	for (size_t k = 0; k < globs->n; k++)
+		if (!glob_set_add(g, globs->v[k], false))
+			log_line(i->log, LOG_WARN, "images.archives: %s is not below the project directory",
+				 globs->v[k]);
+	for (size_t k = 0; k < paths->n && i->opt->images.declared_artifacts; k++) {
+		AUTO_FREE char *safe = str_safe(paths->v[k], 200);
+
+		if (!glob_set_add(g, below_project(paths->v[k], i->project_dir), true))
+			log_line(i->log, LOG_WARN, "artifacts: paths: %s is not below the project directory",
+				 safe);
+	}
+	return g;
+}
+
+static int
+compare_archives(const void *a, const void *b)
+{
+	return strcmp(((const struct archive *)a)->name, ((const struct archive *)b)->name);
+}
+
+/* Each archive holds a descriptor until the end. */
+static void
+raise_descriptor_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur >= 2 * DISCOVER_FILES_MAX ||
+	    r.rlim_cur == r.rlim_max)
+		return;
+	r.rlim_cur = r.rlim_max < 2 * DISCOVER_FILES_MAX ? r.rlim_max : 2 * DISCOVER_FILES_MAX;
+	(void)!setrlimit(RLIMIT_NOFILE, &r); /* where it stays low, opening says so */
+}
+
+static int
+run(struct inspection *i, struct err *e)
+{
+	AUTO(glob_set) struct glob_set *globs = NULL;
+	struct glob_at at;
+	struct walk w;
+
+	(void)e;
+	if (i->project_fd < 0)
+		return 0;
+	raise_descriptor_limit();
+	globs = collect_globs(i);
+	w = (struct walk){ .i = i, .globs = globs };
+	glob_at_start(globs, &at);
+	walk_dir(&w, i->project_fd, "", &at, 1, false);
+	glob_at_free(&at);
+	if (i->n_archives)
+		qsort(i->archives, i->n_archives, sizeof(*i->archives), compare_archives);
+	return 0;
+}
+
+int
+discover_add_file(struct inspection *i, const char *path, struct err *e)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	const char *layout;
+	struct archive *a;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		err_errno(e, "%s", path);
+		if (e)
+			e->kind = ERR_USAGE;
+		return -1;
+	}
+	if (S_ISREG(st.st_mode)) {
+		a = inspection_add_archive(i);
+		a->name = mem_strdup(path);
+		a->fd = take_fd(fd);
+		fs_identity_of(&st, &a->id);
+		return 0;
+	}
+	layout = S_ISDIR(st.st_mode) ? layout_fault(fd) : NULL;
+	if (layout)
+		add_fault(i, path, ERR_UNSUPPORTED, layout);
+	else
+		add_fault(i, path, ERR_REFUSED,
+			  S_ISDIR(st.st_mode) ? "no image: a directory that is no image layout"
+					      : type_fault(st.st_mode));
+	return 0;
+}
+
+const struct stage stage_discover = { "discover", STAGE_OPENER, run };

@@ -1,0 +1,81 @@
+#include "stages/image_label.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#define STEM_MAX 200
+
+bool
+image_is_tag(const char *tag)
+{
+	size_t len = strlen(tag);
+
+	for (size_t i = 0; i < len; i++)
+		if (tag[i] <= 0x20 || tag[i] >= 0x7f)
+			return false;
+	return len && len <= 512;
+}
+
+char *
+image_repository(const char *tag)
+{
+	const char *at = strchr(tag, '@'), *slash = strchr(tag, '/'), *colon;
+	size_t len = at ? (size_t)(at - tag) : strlen(tag);
+	AUTO_FREE char *name = mem_strndup(tag, len);
+	char *last;
+
+	/* https://github.com/distribution/reference: a first part with a dot or a colon, or "localhost", is a registry. */
+	if (slash && slash < tag + len) {
+		size_t first = (size_t)(slash - tag);
+
+		colon = memchr(tag, ':', first);
+		if (colon || memchr(tag, '.', first) || (first == 9 && !memcmp(tag, "localhost", 9)))
+			memmove(name, name + first + 1, len - first);
+	}
+	last = strrchr(name, '/');
+	last = strchr(last ? last : name, ':');
+	if (last)
+		*last = '\0';
+	return take_ptr(name);
+}
+
+static size_t
+without_end(const char *name, size_t len)
+{
+	static const char *const ends[] = { ".tar.gz", ".tgz",	   ".tar.zst", ".tar.zstd",
+					    ".tar.xz", ".tar.bz2", ".tar" };
+
+	for (size_t i = 0; i < MEM_COUNT(ends); i++) {
+		size_t n = strlen(ends[i]);
+
+		if (len > n && !strncasecmp(name + len - n, ends[i], n))
+			return len - n;
+	}
+	return len;
+}
+
+char *
+image_stem(const char *archive_name)
+{
+	const char *slash = strrchr(archive_name, '/');
+	const char *name = slash ? slash + 1 : archive_name;
+	size_t len = without_end(name, strlen(name));
+	char *out;
+
+	if (len > STEM_MAX)
+		for (len = STEM_MAX; len && (name[len] & 0xc0) == 0x80; len--)
+			;
+	if (!len)
+		return mem_strdup("image");
+	out = mem_strndup(name, len);
+	for (char *p = out; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f || (!str_is_utf8(name, len) && (*p & 0x80)))
+			*p = '_';
+	/* Neither hidden nor ".." nor an option. */
+	if (out[0] == '.' || out[0] == '-')
+		out[0] = '_';
+	return out;
+}

@@ -1,0 +1,150 @@
+#include "stages/unpack.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "stages/archive_read.h"
+#include "stages/image_label.h"
+#include "stages/pipeline.h"
+
+bool
+unpack_must_be_image(const struct inspection *i, const struct archive *a)
+{
+	return i->project_fd < 0 || str_has_prefix(a->name, "tar_images/") || strstr(a->name, "/tar_images/");
+}
+
+static int
+check_same(const struct archive *a, struct err *e)
+{
+	struct fs_identity now;
+	struct stat st;
+
+	if (fstat(a->fd, &st) < 0)
+		return err_errno(e, "fstat");
+	fs_identity_of(&st, &now);
+	if (!fs_identity_equal(&now, &a->id))
+		return err_set(e, ERR_REFUSED,
+			       "changed: the file is not the same any more as when it was opened");
+	return 0;
+}
+
+static bool
+is_name_taken(const struct inspection *i, const char *name)
+{
+	for (size_t k = 0; k < i->n_images; k++)
+		/* Some filesystems take names for the same that differ by case only. */
+		if (i->images[k].report_name && !strcasecmp(i->images[k].report_name, name))
+			return true;
+	return false;
+}
+
+static char *
+unique_name(const struct inspection *i, const char *stem)
+{
+	AUTO_FREE char *name = mem_strdup(stem);
+
+	for (unsigned n = 2; is_name_taken(i, name); n++) {
+		mem_free_at(&name);
+		name = mem_printf("%s-%u", stem, n);
+	}
+	return take_ptr(name);
+}
+
+static struct layer *
+make_layers(const struct archive_image *from)
+{
+	const struct image_config *c = from->config;
+	struct layer *layers = mem_array(c->diff_ids.n + 1, sizeof(*layers));
+
+	for (size_t n = 0; n < c->diff_ids.n; n++) {
+		snprintf(layers[n].diff_id, sizeof(layers[n].diff_id), "%s", c->diff_ids.v[n]);
+		layers[n].size = from->layer_sizes[n];
+		layers[n].created_by = mem_strdup(c->created_by[n]);
+	}
+	return layers;
+}
+
+static void
+add_image(struct inspection *i, size_t at, struct archive_image *from)
+{
+	AUTO_FREE char *stem = image_stem(i->archives[at].name);
+	AUTO_FREE char *report_name = unique_name(i, stem);
+	const char *tag = from->tags.n ? from->tags.v[0] : NULL;
+	struct image *m = inspection_add_image(i);
+
+	m->archive = at;
+	strv_copy(&m->tags, &from->tags);
+	memcpy(m->config_digest, from->config_digest, sizeof(m->config_digest));
+	m->os = mem_strdup(from->config->os);
+	m->architecture = mem_strdup(from->config->architecture);
+	m->layers = make_layers(from);
+	m->n_layers = from->config->diff_ids.n;
+	m->base_layers = from->config->base_layers;
+	m->layout = mem_printf("%s/%s", i->work_dir, from->layout_name);
+	m->label = mem_strdup(tag ? tag : stem);
+	m->repository = tag ? image_repository(tag) : mem_strdup(stem);
+	m->report_name = take_ptr(report_name);
+}
+
+static size_t
+n_image_archives_before(const struct inspection *i, size_t at)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < at; k++)
+		n += !i->archives[k].is_ignored;
+	return n;
+}
+
+static int
+read_archive(struct inspection *i, size_t at, struct archive_image *ret, bool *ret_is_image, struct err *e)
+{
+	const struct archive *a = &i->archives[at];
+	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
+	const struct archive_input in = { .fd = a->fd,
+					  .size = (uint64_t)a->id.size,
+					  .work_fd = i->work_fd,
+					  .stem = stem,
+					  .limits = &i->opt->images };
+
+	if (n_image_archives_before(i, at) >= (size_t)i->opt->images.max_images)
+		return err_set(e, ERR_NO_SPACE, "not inspected: the job left more than %lld image archives",
+			       (long long)i->opt->images.max_images);
+	if (check_same(a, e) < 0 || archive_read(&in, ret, ret_is_image, e) < 0)
+		return -1;
+	return check_same(a, e);
+}
+
+void
+unpack_archive(struct inspection *i, size_t at)
+{
+	struct archive *a = &i->archives[at];
+	struct archive_image image = { 0 };
+	struct err e = ERR_INIT;
+	bool is_image = true;
+
+	if (read_archive(i, at, &image, &is_image, &e) == 0) {
+		add_image(i, at, &image);
+	} else if (!is_image && !unpack_must_be_image(i, a)) {
+		AUTO_FREE char *safe = str_safe(a->name, 200);
+
+		a->is_ignored = true;
+		log_line(i->log, LOG_NOTE, "%s is ignored: %s", safe, e.text);
+	} else {
+		a->fault = e;
+	}
+	archive_image_free(&image);
+}
+
+static int
+run(struct inspection *i, struct err *e)
+{
+	(void)e;
+	for (size_t at = 0; at < i->n_archives; at++)
+		if (!i->archives[at].is_ignored && i->archives[at].fault.kind == ERR_NONE)
+			unpack_archive(i, at);
+	return 0;
+}
+
+const struct stage stage_unpack = { "unpack", STAGE_SCANNER, run };
