@@ -52,7 +52,7 @@ codes_load(struct runner_codes *ret)
 static int
 codes_forget(const struct runner_codes *codes, struct err *e)
 {
-	if (codes->file && unlink(codes->file) < 0 && errno != ENOENT && errno != ENOTDIR)
+	if (codes->file && unlink(codes->file) < 0 && errno != ENOENT)
 		return err_errno(e, "BUILD_EXIT_CODE_FILE %s", codes->file);
 	return 0;
 }
