@@ -50,3 +50,7 @@ bool guard_needs_upload(const struct guard *g);
  * nothing to upload or it was done. A GitLab that refuses is a warning in the log, not an error.
  */
 int guard_upload_reports(struct guard *g, struct err *e);
+
+/* Where our programs lie: the directory of the running one. Owned by the caller; NULL with e set. */
+char *guard_own_dir(struct err *e);
+int guard_load_payload(struct payload **ret, struct err *e); /* of JOB_RESPONSE_FILE */

@@ -28,7 +28,6 @@ struct upload {
 	const struct plan *plan;
 	const struct env_ops *env;
 	const struct payload *payload;
-	const char *tmpdir;	 /* for the server's CA file; not readable by the job */
 	char *runner;		 /* absolute path of the real gitlab-runner */
 	int listen_fd;
 	char name[33];		 /* of the socket */
@@ -38,14 +37,14 @@ struct upload {
 
 /* Everything that is needed for serving; upload_free() closes. */
 int upload_open(struct upload *u, const struct plan *p, const struct env_ops *env, const struct payload *payload,
-		const char *tmpdir, struct err *e);
+		struct err *e);
 void upload_free(struct upload *u);
 /* For env_stage.serve; arg is the struct upload. One connection; faults of the other side are answered with exit code 1, not an error. */
 int upload_serve(void *arg, struct err *e);
 
 /* The driver's own upload of `dir` below the project directory as an archive. *ret_code: gitlab-runner's exit code. */
-int upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload, const char *tmpdir,
-	       int *ret_code, struct err *e);
+int upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload, int *ret_code,
+	       struct err *e);
 
 /* Is this the upload of an archive? argv as gitlab-runner gets it, argv[0] left out. */
 bool upload_is_archive(const struct strv *args);
