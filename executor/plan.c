@@ -331,7 +331,7 @@ plan_remove(int dirfd, struct err *e)
 	}
 
 static const struct member state_flags[] = {
-	FLAG(job_failed), FLAG(is_blocked), FLAG(is_inspected), FLAG(was_uploaded), FLAG(is_withheld),
+	FLAG(job_failed), FLAG(is_blocked), FLAG(is_inspected), FLAG(was_uploaded), FLAG(is_withheld), FLAG(has_own_upload),
 };
 
 int
