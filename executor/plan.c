@@ -11,25 +11,27 @@
 
 #define PLAN_VERSION 1
 
-#define STR(member)                                    \
-	{                                              \
-#member, offsetof(struct plan, member) \
-	}
-#define INT(member)                                    \
-	{                                              \
-#member, offsetof(struct plan, member) \
-	}
+#define AT(type, member) #member, offsetof(struct type, member)
 
 /* Members that are written and read alike. */
-static const struct member {
+struct member {
 	const char *name;
 	size_t offset;
-} text_members[] = {
-	STR(settings_path), STR(state_dir),	STR(cache_dir), STR(scan_user),	  STR(courier_user),
-	STR(user),	    STR(builds_dir),	STR(job_cache_dir), STR(slot_dir), STR(cgroup),
-	STR(project_dir),   STR(image),		STR(override_match),
-}, int_members[] = {
-	INT(slot), INT(uid), INT(gid), INT(n_services),
+};
+
+static const struct member text_members[] = {
+	{ AT(plan, settings_path) },  { AT(plan, state_dir) },	   { AT(plan, cache_dir) },
+	{ AT(plan, scan_user) },      { AT(plan, courier_user) },  { AT(plan, user) },
+	{ AT(plan, builds_dir) },     { AT(plan, job_cache_dir) }, { AT(plan, slot_dir) },
+	{ AT(plan, cgroup) },	      { AT(plan, project_dir) },   { AT(plan, image) },
+	{ AT(plan, override_match) },
+};
+
+static const struct member int_members[] = {
+	{ AT(plan, slot) },
+	{ AT(plan, uid) },
+	{ AT(plan, gid) },
+	{ AT(plan, n_services) },
 };
 
 static char **
@@ -325,13 +327,9 @@ plan_remove(int dirfd, struct err *e)
 	return 0;
 }
 
-#define FLAG(member)                                         \
-	{                                                    \
-#member, offsetof(struct plan_state, member) \
-	}
-
 static const struct member state_flags[] = {
-	FLAG(job_failed), FLAG(is_blocked), FLAG(is_inspected), FLAG(was_uploaded), FLAG(is_withheld), FLAG(has_own_upload),
+	{ AT(plan_state, job_failed) },	  { AT(plan_state, is_blocked) },  { AT(plan_state, is_inspected) },
+	{ AT(plan_state, was_uploaded) }, { AT(plan_state, is_withheld) }, { AT(plan_state, has_own_upload) },
 };
 
 int
