@@ -145,7 +145,7 @@ run_job(struct store *s, size_t at, struct err *e)
 	if (kind == ARCHIVE_OTHER)
 		return err_set(e, ERR_REFUSED, "type: %s is neither a tar nor compressed", j->what);
 	if (kind != ARCHIVE_TAR && kind != ARCHIVE_GZIP)
-		return err_set(e, ERR_UNSUPPORTED, "not supported yet: layers compressed with %s (%s)",
+		return err_set(e, ERR_UNSUPPORTED, "not supported yet: layers compressed with %s: %s",
 			       archive_kind_word(kind), j->what);
 	if (j->from->place.work_name) {
 		if (check_digests(j, j->from->place.digest, j->from->place.digest, e) < 0)
