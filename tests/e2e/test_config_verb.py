@@ -1,0 +1,128 @@
+"""tidewaiter config check and show; the example files."""
+
+import subprocess
+import tomllib
+
+import pytest
+
+
+@pytest.fixture
+def tidewaiter(program):
+    def call(*args):
+        return subprocess.run([program("tidewaiter"), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=60)
+
+    return call
+
+
+def test_check_says_ok(tidewaiter, settings):
+    path = settings({"job": {"slots": 3}, "gate": {"mode": "enforce"}})
+    done = tidewaiter("--config", path, "config", "check")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{path}: ok (3 slots, mode enforce, 0 entries in projects)\n"
+
+
+def test_config_may_stand_behind_the_verb(tidewaiter, settings):
+    path = settings()
+    assert tidewaiter("config", "check", "--config", path).returncode == 0
+
+
+def test_check_names_file_line_key_and_what_is_allowed(tidewaiter, settings):
+    path = settings()
+    path.write_text("gate:\n  mode: audit\n  severity: SEVERE\n")
+    done = tidewaiter("--config", path, "config", "check")
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"{path}:3" in done.stderr
+    for word in ("severity", "SEVERE", "CRITICAL"):
+        assert word in done.stderr
+
+
+def test_check_reads_every_entry_of_projects(tidewaiter, settings):
+    path = settings({"projects": [{"match": "a/**", "gate": {"mode": "enforce"}},
+                                  {"match": "b/**", "report": {"dir": "../up"}}]})
+    done = tidewaiter("--config", path, "config", "check")
+    assert done.returncode == 2
+    assert "projects[1]" in done.stderr and "report.dir" in done.stderr and "../up" in done.stderr
+
+
+def test_show_says_where_values_come_from(tidewaiter, settings):
+    path = settings({"gate": {"severity": "HIGH"}, "projects": [{"match": "group/**", "gate": {"mode": "enforce"}}]})
+    done = tidewaiter("--config", path, "config", "show", "--project", "group/app")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split("#")[0].strip(): line.split("#")[1].strip() for line in done.stdout.splitlines()
+             if "#" in line and not line.startswith("#")}
+    assert lines["mode: enforce"] == 'projects: match "group/**"'
+    assert lines["severity: HIGH"] == str(path)
+    assert lines["slots: 8"] == "default"
+
+
+def test_show_of_another_project_has_the_files_own(tidewaiter, settings):
+    path = settings({"projects": [{"match": "group/**", "gate": {"mode": "enforce"}}]})
+    done = tidewaiter("--config", path, "config", "show", "--project=elsewhere/app")
+    assert "no entry of projects matches" in done.stdout
+    assert "mode: audit" in done.stdout and "mode: enforce" not in done.stdout
+
+
+def test_show_can_be_read_again(tidewaiter, settings, root):
+    path = settings({"gate": {"severity": "HIGH"}, "job": {"env_set": ["A=b: #c"], "slot_wait": "90s"}})
+    shown = tidewaiter("--config", path, "config", "show")
+    again = root / "again.yml"
+    again.write_text(shown.stdout)
+    second = tidewaiter("--config", again, "config", "show")
+    assert second.returncode == 0, second.stderr
+
+    def values(text):
+        return [line[:line.rindex(" # ")] for line in text.splitlines() if " # " in line]
+
+    assert values(second.stdout) == values(shown.stdout)
+
+
+def test_the_token_is_never_shown(tidewaiter, settings, root):
+    token = root / "token"
+    token.write_text("hunter2")
+    token.chmod(0o600)
+    path = settings({"defectdojo": {"token_file": str(token)}})
+    done = tidewaiter("--config", path, "config", "show")
+    assert str(token) in done.stdout and "hunter2" not in done.stdout + done.stderr
+
+
+def test_the_example_file_is_what_show_prints(tidewaiter, source_dir):
+    done = tidewaiter("config", "show", "--example")
+    assert done.returncode == 0
+    assert done.stdout == (source_dir / "tidewaiter.yml.example").read_text()
+
+
+@pytest.mark.parametrize("option", ["--example", "--defaults"])
+def test_what_show_prints_is_understood(tidewaiter, root, option):
+    path = root / "t.yml"
+    path.write_text(tidewaiter("config", "show", option).stdout)
+    done = tidewaiter("--config", path, "config", "check")
+    assert done.returncode == 0, done.stderr
+    assert "mode audit" in done.stdout
+
+
+@pytest.mark.parametrize("args", [[], ["list"], ["check", "now"], ["show", "--all"], ["show", "--project"],
+                                  ["show", "--project", ""], ["show", "--defaults", "--example"],
+                                  ["show", "--defaults", "--project", "a/b"]])
+def test_wrong_use_is_2(tidewaiter, settings, args):
+    done = tidewaiter("--config", settings(), "config", *args)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "config" in done.stderr
+
+
+def test_the_runners_example_is_whole(source_dir):
+    config = tomllib.loads((source_dir / "config.toml.example").read_text())
+    assert config["concurrent"] <= 8, "job.slots by default"
+    files = set()
+    for runner in config["runners"]:
+        assert runner["executor"] == "custom" and runner["token"].startswith("glrt-")
+        assert runner["custom_build_dir"]["enabled"] is False
+        custom = runner["custom"]
+        for phase in ("config", "prepare", "run", "cleanup"):
+            assert custom[f"{phase}_exec"].endswith(f"/libexec/tidewaiter/tidewaiter-{phase}")
+            assert custom[f"{phase}_args"][0] == "--config"
+            files.add(custom[f"{phase}_args"][1])
+        known = {f"{phase}_{what}" for phase in ("config", "prepare", "run", "cleanup") for what in ("exec", "args")}
+        assert set(custom) - known == {"config_exec_timeout", "prepare_exec_timeout", "cleanup_exec_timeout",
+                                       "graceful_kill_timeout", "force_kill_timeout"}
+    assert files == {"/etc/tidewaiter/tidewaiter.yml", "/etc/tidewaiter/enforce.yml"}
