@@ -1,0 +1,32 @@
+/* The settings: whatever is accepted goes through the plan's JSON and comes back the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "executor/settings.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	AUTO(settings) struct settings *s = NULL;
+	AUTO_FREE char *text = mem_alloc(len + 1);
+	AUTO_JSON cJSON *first = NULL;
+	AUTO_JSON cJSON *second = NULL;
+	struct options o = { 0 };
+	struct err e = ERR_INIT;
+	const char *match;
+
+	memcpy(text, data, len);
+	if (settings_parse("fuzz", text, len, &s, &e) < 0 ||
+	    settings_apply_project(s, "group/app", &match, &e) < 0)
+		return 0;
+	first = conf_to_json(&options_schema, &s->opt);
+	if (conf_from_json(&options_schema, first, &o, &e) < 0)
+		abort();
+	second = conf_to_json(&options_schema, &o);
+	if (!cJSON_Compare(first, second, true))
+		abort();
+	conf_free(&options_schema, &o);
+	return 0;
+}
