@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -64,7 +65,8 @@ prepare_run(struct phase_context *c, struct phase_result *ret, struct err *e)
 {
 	AUTO(plan) struct plan *p = NULL;
 
-	if (plan_read(c->tmpdir_fd, &p, e) < 0)
+	if (plan_read(c->tmpdir_fd, &p, e) < 0 ||
+	    plan_settle_project_dir(c->tmpdir_fd, p, getenv("CUSTOM_ENV_RUNNER_TEMP_PROJECT_DIR"), e) < 0)
 		return -1;
 	print_banner(c, p);
 	tell_separation(c, p);
