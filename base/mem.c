@@ -1,0 +1,125 @@
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void *
+checked(void *p)
+{
+	if (!p) {
+		static const char words[] = "tidewaiter: out of memory\n";
+
+		if (write(STDERR_FILENO, words, sizeof(words) - 1) < 0)
+			abort();
+		abort();
+	}
+	return p;
+}
+
+void *
+mem_alloc(size_t size)
+{
+	return checked(calloc(1, size ? size : 1));
+}
+
+void *
+mem_array(size_t n, size_t size)
+{
+	return checked(calloc(n ? n : 1, size ? size : 1));
+}
+
+void *
+mem_resize(void *p, size_t n, size_t size)
+{
+	size_t total;
+
+	if (__builtin_mul_overflow(n, size, &total))
+		return checked(NULL);
+	return checked(realloc(p, total ? total : 1));
+}
+
+char *
+mem_strdup(const char *s)
+{
+	return s ? checked(strdup(s)) : NULL;
+}
+
+char *
+mem_strndup(const char *s, size_t n)
+{
+	return checked(strndup(s, n));
+}
+
+void *
+mem_dup(const void *p, size_t size)
+{
+	void *copy = mem_alloc(size);
+
+	if (size)
+		memcpy(copy, p, size);
+	return copy;
+}
+
+char *
+mem_vprintf(const char *fmt, va_list ap)
+{
+	char *s;
+
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	return checked(s);
+}
+
+char *
+mem_printf(const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	s = mem_vprintf(fmt, ap);
+	va_end(ap);
+	return s;
+}
+
+void
+mem_free_at(void *pp)
+{
+	int no = errno;
+
+	free(*(void **)pp);
+	errno = no;
+}
+
+void
+mem_close_at(int *fd)
+{
+	int no = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	errno = no;
+}
+
+void
+mem_fclose_at(FILE **f)
+{
+	int no = errno;
+
+	if (*f)
+		fclose(*f);
+	errno = no;
+}
+
+void
+mem_closedir_at(DIR **d)
+{
+	int no = errno;
+
+	if (*d)
+		closedir(*d);
+	errno = no;
+}
