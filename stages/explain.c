@@ -1,0 +1,411 @@
+#include "stages/explain.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+#define STEP_NAME_MAX 60    /* code points */
+#define STEP_READ_MAX 65536 /* bytes of the history's words that are looked at */
+#define VERSION_SHOWN_MAX 60
+#define PACKAGE_SHOWN_MAX 60
+
+/* --- names of build steps ---------------------------------------------------------------------------------- */
+
+static const char *
+skip_blanks(const char *s)
+{
+	return s + strspn(s, " \t\r\n");
+}
+
+/* "|2 A=x B=y /bin/sh -c …" as Docker notes build arguments: what follows them. */
+static const char *
+skip_build_args(const char *s)
+{
+	unsigned n = 0;
+	int used = 0;
+
+	if (*s != '|' || sscanf(s, "|%4u %n", &n, &used) < 1 || used == 0)
+		return s;
+	s += used;
+	/* Values may hold blanks, so the shell behind them is the mark. */
+	for (const char *shell = s; n > 0 && *shell; shell++) {
+		if (str_has_prefix(shell, "/bin/") && (shell == s || shell[-1] == ' '))
+			return shell;
+	}
+	return n > 0 ? "" : s;
+}
+
+/* "/bin/sh -c ", "/bin/bash -eo pipefail -c ": what follows the shell, or NULL when there is none. */
+static const char *
+skip_shell(const char *s)
+{
+	static const char *const shells[] = { "/bin/sh ", "/bin/bash ", "/bin/ash ", "/usr/bin/bash " };
+
+	for (size_t k = 0; k < MEM_COUNT(shells); k++) {
+		const char *end;
+
+		if (!str_has_prefix(s, shells[k]))
+			continue;
+		end = strstr(s, "c ");
+		for (; end; end = strstr(end + 1, "c ")) {
+			/* an option that ends in c: "-c", "-ec", "-xeuc" */
+			const char *word = end;
+
+			while (word > s && word[-1] != ' ')
+				word--;
+			if (*word == '-')
+				return skip_blanks(end + 2);
+		}
+	}
+	return NULL;
+}
+
+static char *
+clean_words(const char *prefix, const char *s)
+{
+	AUTO_BUF struct buf out = BUF_INIT(STEP_READ_MAX + 16);
+	bool is_blank = false;
+	char *hash;
+
+	buf_add_str(&out, prefix);
+	for (; *s; s++) {
+		if (isspace((unsigned char)*s)) {
+			is_blank = true;
+			continue;
+		}
+		if (is_blank)
+			buf_add_char(&out, ' ');
+		is_blank = false;
+		buf_add_char(&out, *s);
+	}
+	AUTO_FREE char *text = mem_strdup(buf_str(&out));
+	hash = strstr(text, " # buildkit");
+	if (hash && hash[strlen(" # buildkit")] == '\0')
+		*hash = '\0';
+	return str_safe(text, STEP_NAME_MAX);
+}
+
+char *
+explain_step_name(const char *created_by)
+{
+	AUTO_FREE char *owned = mem_strndup(created_by, strnlen(created_by, STEP_READ_MAX));
+	const char *s = skip_blanks(owned);
+	bool is_run = false;
+	const char *command;
+
+	if (str_has_prefix(s, "RUN ")) {
+		is_run = true;
+		s = skip_blanks(s + 4);
+	}
+	s = skip_build_args(s);
+	command = skip_shell(s);
+	if (command && str_has_prefix(command, "#(nop)"))
+		return clean_words("", skip_blanks(command + 6));
+	if (command)
+		return clean_words("RUN ", command);
+	return clean_words(is_run ? "RUN " : "", s);
+}
+
+size_t
+explain_find_layer(const struct image *m, const char *diff_id)
+{
+	for (size_t k = 0; k < m->n_layers; k++) {
+		if (*diff_id && str_eq(m->layers[k].diff_id, diff_id))
+			return k;
+	}
+	return m->n_layers;
+}
+
+char *
+explain_layer_name(const struct image *m, size_t layer)
+{
+	AUTO_FREE char *name = NULL;
+
+	if (layer >= m->n_layers)
+		return mem_strdup("a build step that is not known");
+	if (layer < m->base_layers)
+		return mem_strdup("the base image");
+	if (!str_is_empty(m->layers[layer].created_by))
+		name = explain_step_name(m->layers[layer].created_by);
+	if (str_is_empty(name))
+		return mem_printf("layer %zu of %zu", layer + 1, m->n_layers);
+	return take_ptr(name);
+}
+
+/* --- versions ------------------------------------------------------------------------------------------------ */
+
+/* Order of a character that is no digit: "~" before the end, the end before letters, letters before the rest. */
+static int
+rank(char c)
+{
+	if (c == '~')
+		return -1;
+	if (c == '\0' || isdigit((unsigned char)c))
+		return 0;
+	return isalpha((unsigned char)c) ? (unsigned char)c : (unsigned char)c + 256;
+}
+
+int
+explain_compare_versions(const char *a, const char *b)
+{
+	while (*a || *b) {
+		size_t len_a, len_b;
+		int diff;
+
+		while ((*a && !isdigit((unsigned char)*a)) || (*b && !isdigit((unsigned char)*b))) {
+			if (rank(*a) != rank(*b))
+				return rank(*a) - rank(*b);
+			a += *a != '\0';
+			b += *b != '\0';
+		}
+		a += strspn(a, "0");
+		b += strspn(b, "0");
+		len_a = strspn(a, "0123456789");
+		len_b = strspn(b, "0123456789");
+		if (len_a != len_b)
+			return len_a < len_b ? -1 : 1;
+		diff = strncmp(a, b, len_a);
+		if (diff != 0)
+			return diff;
+		a += len_a;
+		b += len_b;
+	}
+	return 0;
+}
+
+/* Of "1.2.6, 0.2.4" the lowest that is above what is installed. */
+static char *
+nearest_fix(const struct finding *f)
+{
+	AUTO_FREE char *list = mem_strdup(f->fixed);
+	const char *best = NULL, *last = "";
+	char *save = NULL;
+
+	for (char *v = strtok_r(list, ", ", &save); v; v = strtok_r(NULL, ", ", &save)) {
+		last = v;
+		if (explain_compare_versions(v, f->installed) > 0 &&
+		    (!best || explain_compare_versions(v, best) < 0))
+			best = v;
+	}
+	return mem_strdup(best ? best : last);
+}
+
+/* --- order and groups ------------------------------------------------------------------------------------------ */
+
+static int
+compare_findings(const void *pa, const void *pb, void *arg)
+{
+	const struct report *r = arg;
+	size_t ia = *(const size_t *)pa, ib = *(const size_t *)pb;
+	const struct finding *a = &r->findings[ia], *b = &r->findings[ib];
+	int diff;
+
+	if (a->severity != b->severity)
+		return a->severity > b->severity ? -1 : 1;
+	if (!*a->fixed != !*b->fixed)
+		return *a->fixed ? -1 : 1;
+	diff = strcmp(a->package, b->package);
+	if (diff == 0)
+		diff = strcmp(a->id, b->id);
+	if (diff != 0)
+		return diff;
+	return ia < ib ? -1 : ia > ib;
+}
+
+size_t *
+explain_sorted(const struct image *m, bool only_blocking, size_t *ret_n)
+{
+	const struct report *r = m->report;
+	size_t *order = mem_array(r->n_findings + 1, sizeof(*order));
+	size_t n = 0;
+
+	for (size_t k = 0; k < r->n_findings; k++) {
+		if (!only_blocking || (m->is_blocking && m->is_blocking[k]))
+			order[n++] = k;
+	}
+	qsort_r(order, n, sizeof(*order), compare_findings, (void *)r);
+	*ret_n = n;
+	return order;
+}
+
+/* All layers of the base image are one step; layers with no step of their own, each its own. */
+static size_t
+step_key(const struct image *m, const struct finding *f)
+{
+	size_t layer = explain_find_layer(m, f->diff_id);
+
+	return layer < m->base_layers ? 0 : layer;
+}
+
+static void
+group_by_step(const struct image *m, const size_t *order, size_t n, struct explanation *x)
+{
+	/* Slot per layer and one for the unknown; empty ones are left out. */
+	size_t n_keys = m->n_layers + 1;
+	AUTO_FREE size_t *counts = mem_array(n_keys, sizeof(*counts));
+	AUTO_FREE size_t *step_of = mem_array(n_keys, sizeof(*step_of));
+	AUTO_FREE size_t *keys = mem_array(n + 1, sizeof(*keys));
+
+	for (size_t k = 0; k < n; k++) {
+		keys[k] = step_key(m, &m->report->findings[order[k]]);
+		counts[keys[k]]++;
+	}
+	x->steps = mem_array(n_keys, sizeof(*x->steps));
+	for (size_t key = 0; key < n_keys; key++) {
+		struct explain_step *s = &x->steps[x->n_steps];
+
+		if (counts[key] == 0)
+			continue;
+		step_of[key] = x->n_steps++;
+		s->name = explain_layer_name(m, key);
+		s->is_base = key < m->base_layers;
+		s->is_known = key < m->n_layers;
+		s->findings = mem_array(counts[key], sizeof(*s->findings));
+	}
+	for (size_t k = 0; k < n; k++) {
+		struct explain_step *s = &x->steps[step_of[keys[k]]];
+
+		s->findings[s->n_findings++] = order[k];
+	}
+}
+
+/* --- what would fix the most ------------------------------------------------------------------------------------- */
+
+struct advice {
+	size_t n;
+	char *text;
+};
+
+static void
+consider(struct advice *best, size_t n, char *text)
+{
+	/* Who comes first wins a tie: the changes that are more exact are tried first. */
+	if (n > best->n) {
+		mem_free_at(&best->text);
+		best->text = text;
+		best->n = n;
+	} else {
+		mem_free_at(&text);
+	}
+}
+
+static bool
+is_same_package(const struct finding *a, const struct finding *b)
+{
+	return str_eq(a->package, b->package) && str_eq(a->type, b->type);
+}
+
+static int
+compare_packages(const void *pa, const void *pb, void *arg)
+{
+	const struct report *r = arg;
+	const struct finding *a = &r->findings[*(const size_t *)pa], *b = &r->findings[*(const size_t *)pb];
+	int diff = strcmp(a->package, b->package);
+
+	return diff ? diff : strcmp(a->type, b->type);
+}
+
+static void
+consider_packages(const struct image *m, const size_t *order, size_t n, struct advice *best)
+{
+	AUTO_FREE size_t *by_package = mem_array(n + 1, sizeof(*by_package));
+	const struct finding *all = m->report->findings;
+	size_t n_fixable = 0;
+
+	/* Packages of the system come together, with a base image or a step: consider_steps(). */
+	for (size_t k = 0; k < n; k++) {
+		if (*all[order[k]].fixed && !str_eq(all[order[k]].class, "os-pkgs"))
+			by_package[n_fixable++] = order[k];
+	}
+	qsort_r(by_package, n_fixable, sizeof(*by_package), compare_packages, (void *)m->report);
+	for (size_t start = 0, end; start < n_fixable; start = end) {
+		const struct finding *first = &all[by_package[start]];
+		AUTO_FREE char *version = nearest_fix(first);
+		AUTO_FREE char *name = str_safe(first->package, PACKAGE_SHOWN_MAX);
+
+		for (end = start + 1; end < n_fixable && is_same_package(first, &all[by_package[end]]); end++) {
+			char *other = nearest_fix(&all[by_package[end]]);
+
+			if (explain_compare_versions(other, version) > 0) {
+				char *lower = version;
+
+				version = other;
+				other = lower;
+			}
+			mem_free_at(&other);
+		}
+		AUTO_FREE char *shown = str_safe(version, VERSION_SHOWN_MAX);
+		consider(best, end - start, mem_printf("raise %s to %s", name, shown));
+	}
+}
+
+static size_t
+count_fixable(const struct image *m, const struct explain_step *s, bool only_os)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < s->n_findings; k++) {
+		const struct finding *f = &m->report->findings[s->findings[k]];
+
+		n += *f->fixed && (!only_os || str_eq(f->class, "os-pkgs"));
+	}
+	return n;
+}
+
+static void
+consider_steps(const struct image *m, const struct explanation *x, struct advice *best)
+{
+	for (size_t k = 0; k < x->n_steps; k++) {
+		const struct explain_step *s = &x->steps[k];
+
+		/* A step that installs packages of the system takes the fixed ones when it really runs again. */
+		if (!s->is_base && s->is_known)
+			consider(best, count_fixable(m, s, true),
+				 mem_printf("run `%s` again, without the build cache", s->name));
+		else if (!s->is_base)
+			consider(best, count_fixable(m, s, true),
+				 mem_strdup("upgrade the packages of the system"));
+	}
+	for (size_t k = 0; k < x->n_steps; k++) {
+		const struct explain_step *s = &x->steps[k];
+
+		if (s->is_base)
+			consider(best, count_fixable(m, s, false), mem_strdup("build on a newer base image"));
+	}
+}
+
+void
+explain_image(const struct image *m, struct explanation *ret)
+{
+	AUTO_FREE size_t *order = NULL;
+	struct explanation x = { 0 };
+	struct advice best = { 0 };
+	size_t n;
+
+	order = explain_sorted(m, true, &n);
+	group_by_step(m, order, n, &x);
+	x.n_blocking = n;
+	for (size_t k = 0; k < n; k++)
+		x.n_fixable += *m->report->findings[order[k]].fixed != '\0';
+	consider_packages(m, order, n, &best);
+	consider_steps(m, &x, &best);
+	x.advice = best.text;
+	x.n_advised = best.n;
+	*ret = x;
+}
+
+void
+explain_free(struct explanation *x)
+{
+	for (size_t k = 0; k < x->n_steps; k++) {
+		mem_free_at(&x->steps[k].name);
+		mem_free_at(&x->steps[k].findings);
+	}
+	mem_free_at(&x->steps);
+	mem_free_at(&x->advice);
+	*x = (struct explanation){ 0 };
+}

@@ -1,0 +1,456 @@
+#include "stages/render_log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stages/explain.h"
+#include "stages/gate.h"
+
+#define COLUMNS 80
+#define PACKAGE_MAX 24
+#define INSTALLED_MAX 16
+#define FIXED_MAX 20
+#define LABEL_MAX 100
+#define REASON_MAX 400
+#define REASONS_SHOWN 8
+
+struct look {
+	const char *mark, *word, *sgr;
+};
+
+static const struct look looks[] = {
+	[VERDICT_PASS] = { "✓", "passed", LOG_GREEN },
+	[VERDICT_WARN] = { "!", "passed with warnings", LOG_YELLOW },
+	[VERDICT_UNDECIDED] = { "?", "undecided", LOG_RED },
+	[VERDICT_BLOCK] = { "✗", "blocked", LOG_RED },
+};
+
+static bool
+is_by_hand(const struct inspection *i)
+{
+	return i->project_fd < 0;
+}
+
+static bool
+has_tables(const struct inspection *i)
+{
+	return is_by_hand(i) || i->opt->gate.mode != GATE_AUDIT;
+}
+
+/* How many columns a safe text takes: its code points. */
+static size_t
+columns(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += ((unsigned char)*s & 0xC0) != 0x80;
+	return n;
+}
+
+static void
+add_coloured(const struct inspection *i, struct buf *out, const char *sgr, const char *text)
+{
+	const char *start = log_colour(i->log, sgr);
+
+	buf_printf(out, "%s%s%s", start, text, *start ? LOG_RESET : "");
+}
+
+/* Words in lines of COLUMNS, each indented; the text ends with its own newline. */
+static void
+add_wrapped(struct buf *out, size_t indent, const char *text)
+{
+	size_t at = 0;
+
+	while (*text) {
+		size_t len = strcspn(text, " \n");
+		AUTO_FREE char *word = mem_strndup(text, len);
+		size_t width = columns(word);
+
+		if (at > 0 && at + 1 + width > COLUMNS) {
+			buf_add_char(out, '\n');
+			at = 0;
+		}
+		if (at == 0) {
+			buf_printf(out, "%*s", (int)indent, "");
+			at = indent;
+		} else {
+			buf_add_char(out, ' ');
+			at++;
+		}
+		buf_add_str(out, word);
+		at += width;
+		text += len;
+		text += *text != '\0';
+	}
+	if (at > 0)
+		buf_add_char(out, '\n');
+}
+
+static void add_wrappedf(struct buf *out, size_t indent, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void
+add_wrappedf(struct buf *out, size_t indent, const char *fmt, ...)
+{
+	AUTO_FREE char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = mem_vprintf(fmt, ap);
+	va_end(ap);
+	add_wrapped(out, indent, text);
+}
+
+void
+render_counts(const struct report *r, struct buf *out)
+{
+	bool is_first = true;
+
+	for (int s = SEVERITY_COUNT - 1; s >= 0; s--) {
+		if (r->n_of_severity[s] == 0)
+			continue;
+		buf_printf(out, "%s%zu %s", is_first ? "" : ", ", r->n_of_severity[s], severity_words[s]);
+		is_first = false;
+	}
+}
+
+/* --- tables -------------------------------------------------------------------------------------------------- */
+
+enum column { COLUMN_PACKAGE, COLUMN_INSTALLED, COLUMN_FIXED, COLUMN_SEVERITY, COLUMN_COUNT };
+
+static const struct {
+	const char *head;
+	size_t max;
+} table[COLUMN_COUNT] = {
+	[COLUMN_PACKAGE] = { "PACKAGE", PACKAGE_MAX },
+	[COLUMN_INSTALLED] = { "INSTALLED", INSTALLED_MAX },
+	[COLUMN_FIXED] = { "FIXED IN", FIXED_MAX },
+	[COLUMN_SEVERITY] = { "SEVERITY", 8 },
+};
+
+static char *
+cell(const struct finding *f, enum column c)
+{
+	switch (c) {
+	case COLUMN_PACKAGE:
+		return str_safe(f->package, table[c].max);
+	case COLUMN_INSTALLED:
+		return str_safe(f->installed, table[c].max);
+	case COLUMN_FIXED:
+		return *f->fixed ? str_safe(f->fixed, table[c].max) : mem_strdup("no fix yet");
+	case COLUMN_SEVERITY:
+		return mem_strdup(severity_words[f->severity]);
+	case COLUMN_COUNT:
+		break;
+	}
+	return mem_strdup("");
+}
+
+static void
+measure(const struct report *r, const size_t *findings, size_t n, size_t width[COLUMN_COUNT])
+{
+	for (int c = 0; c < COLUMN_COUNT; c++)
+		width[c] = strlen(table[c].head);
+	for (size_t k = 0; k < n; k++) {
+		for (int c = 0; c < COLUMN_COUNT; c++) {
+			AUTO_FREE char *text = cell(&r->findings[findings[k]], (enum column)c);
+
+			width[c] = columns(text) > width[c] ? columns(text) : width[c];
+		}
+	}
+}
+
+static void
+add_cell(struct buf *out, const char *text, size_t width, bool is_last)
+{
+	buf_add_str(out, text);
+	if (!is_last)
+		buf_printf(out, "%*s", (int)(width - columns(text) + 2), "");
+}
+
+static void
+add_row(const struct inspection *i, struct buf *out, const struct finding *f, const size_t width[COLUMN_COUNT])
+{
+	AUTO_FREE char *id = str_safe(f->id, 40);
+	size_t left = COLUMNS - 6 - columns(id) - 1;
+
+	buf_add_str(out, "    ");
+	for (int c = 0; c < COLUMN_COUNT; c++) {
+		AUTO_FREE char *text = cell(f, (enum column)c);
+
+		if (c == COLUMN_SEVERITY && f->severity == SEVERITY_CRITICAL)
+			add_coloured(i, out, LOG_RED, text);
+		else if (c == COLUMN_SEVERITY && f->severity == SEVERITY_HIGH)
+			add_coloured(i, out, LOG_YELLOW, text);
+		else
+			add_cell(out, text, width[c], c + 1 == COLUMN_COUNT);
+	}
+	buf_printf(out, "\n      %s ", id);
+	str_add_safe(out, *f->title ? f->title : f->description, left);
+	buf_add_char(out, '\n');
+}
+
+static void
+add_table(const struct inspection *i, struct buf *out, const struct report *r, const size_t *findings,
+	  size_t n)
+{
+	size_t width[COLUMN_COUNT];
+
+	measure(r, findings, n, width);
+	buf_add_str(out, log_colour(i->log, LOG_BOLD));
+	buf_add_str(out, "    ");
+	for (int c = 0; c < COLUMN_COUNT; c++)
+		add_cell(out, table[c].head, width[c], c + 1 == COLUMN_COUNT);
+	buf_printf(out, "%s\n", *log_colour(i->log, LOG_BOLD) ? LOG_RESET : "");
+	for (size_t k = 0; k < n; k++)
+		add_row(i, out, &r->findings[findings[k]], width);
+}
+
+static void
+add_step(const struct inspection *i, struct buf *out, const struct image *m, const struct explanation *x,
+	 const struct explain_step *s, size_t *rows_left)
+{
+	size_t n = s->n_findings < *rows_left ? s->n_findings : *rows_left;
+	const char *quote = s->is_base || !s->is_known ? "" : "`";
+
+	buf_add_char(out, '\n');
+	add_wrappedf(out, 2, "%zu of %zu %s with %s%s%s", s->n_findings, x->n_blocking,
+		     s->n_findings == 1 ? "comes" : "come", quote, s->name, quote);
+	if (n > 0)
+		add_table(i, out, m->report, s->findings, n);
+	if (n < s->n_findings)
+		buf_printf(out, "    … and %zu more\n", s->n_findings - n);
+	*rows_left -= n;
+}
+
+static void
+add_advice(struct buf *out, const struct explanation *x)
+{
+	buf_add_char(out, '\n');
+	if (!x->advice)
+		add_wrapped(out, 2, "None of them has a fix yet.");
+	else if (x->n_advised == x->n_blocking)
+		add_wrappedf(out, 2, "One change fixes %s: %s.", x->n_blocking == 1 ? "it" : "all of them",
+			     x->advice);
+	else
+		add_wrappedf(out, 2, "What fixes the most, %zu of %zu: %s.", x->n_advised, x->n_blocking,
+			     x->advice);
+	if (x->advice && x->n_fixable < x->n_blocking)
+		add_wrappedf(out, 2, "%zu of %zu %s no fix yet.", x->n_blocking - x->n_fixable, x->n_blocking,
+			     x->n_blocking - x->n_fixable == 1 ? "has" : "have");
+}
+
+/* --- images and archives --------------------------------------------------------------------------------------- */
+
+static void
+add_reasons(struct buf *out, size_t indent, const struct strv *reasons)
+{
+	for (size_t k = 0; k < reasons->n && k < REASONS_SHOWN; k++) {
+		AUTO_FREE char *text = str_safe(reasons->v[k], REASON_MAX);
+
+		add_wrapped(out, indent, text);
+	}
+	if (reasons->n > REASONS_SHOWN)
+		buf_printf(out, "%*s… and %zu more\n", (int)indent, "", reasons->n - REASONS_SHOWN);
+}
+
+static void
+add_image_head(const struct inspection *i, struct buf *out, const struct image *m)
+{
+	const struct look *look = &looks[m->verdict];
+	AUTO_FREE char *label = str_safe(m->label, LABEL_MAX);
+	AUTO_FREE char *head = mem_printf("%s %s: %s", look->mark, label, look->word);
+
+	add_coloured(i, out, look->sgr, head);
+	buf_add_char(out, '\n');
+}
+
+static void
+add_image_figures(struct buf *out, const struct image *m)
+{
+	const struct report *r = m->report;
+	AUTO_FREE char *os = mem_printf("%s %s", r->os_family, r->os_name);
+	AUTO_FREE char *safe_os = str_safe(*r->os_family ? os : "no known OS", 40);
+	AUTO_BUF struct buf counts = BUF_INIT(256);
+
+	render_counts(r, &counts);
+	add_wrappedf(out, 2, "%s, %zu package%s, %zu finding%s%s%s", safe_os, r->n_packages,
+		     r->n_packages == 1 ? "" : "s", r->n_findings, r->n_findings == 1 ? "" : "s",
+		     r->n_findings > 0 ? ": " : "", buf_str(&counts));
+	if (r->n_secrets + r->n_misconfigurations > 0)
+		add_wrappedf(out, 2, "also %zu secret%s and %zu misconfiguration%s: in the report, not judged",
+			     r->n_secrets, r->n_secrets == 1 ? "" : "s", r->n_misconfigurations,
+			     r->n_misconfigurations == 1 ? "" : "s");
+}
+
+static void
+add_image(const struct inspection *i, struct buf *out, const struct image *m, size_t *rows_left)
+{
+	AUTO_EXPLANATION struct explanation x = { 0 };
+
+	add_image_head(i, out, m);
+	if (m->report)
+		add_image_figures(out, m);
+	add_reasons(out, 2, &m->reasons);
+	if (!m->report || m->n_blocking == 0 || !has_tables(i))
+		return;
+	explain_image(m, &x);
+	for (size_t k = 0; k < x.n_steps; k++)
+		add_step(i, out, m, &x, &x.steps[k], rows_left);
+	add_advice(out, &x);
+}
+
+static void
+add_archive(const struct inspection *i, struct buf *out, const struct archive *a)
+{
+	enum verdict v = gate_judge_fault(&a->fault);
+	AUTO_FREE char *name = str_safe(a->name, LABEL_MAX);
+	AUTO_FREE char *why = str_safe(a->fault.text, REASON_MAX);
+	AUTO_FREE char *head =
+		mem_printf("%s %s: %s", looks[v].mark, name, v == VERDICT_BLOCK ? "refused" : looks[v].word);
+
+	add_coloured(i, out, looks[v].sgr, head);
+	buf_add_char(out, '\n');
+	add_wrapped(out, 2, why);
+}
+
+static void
+add_tools(const struct inspection *i, struct buf *out)
+{
+	char date[32];
+
+	if (!i->trivy_version)
+		return;
+	clock_format_rfc3339(i->db_updated_s, date);
+	buf_printf(out, "Trivy %s, its database of %.16s UTC\n", i->trivy_version,
+		   i->db_updated_s ? date : "an unknown time");
+}
+
+void
+render_log_details(const struct inspection *i, struct buf *out)
+{
+	size_t rows_left = (size_t)(i->opt->report.rows_max > 0 ? i->opt->report.rows_max : 0);
+
+	for (size_t k = 0; k < i->n_archives; k++) {
+		if (!i->archives[k].is_ignored && i->archives[k].fault.kind != ERR_NONE)
+			add_archive(i, out, &i->archives[k]);
+	}
+	for (size_t k = 0; k < i->n_images; k++) {
+		if (k > 0 && has_tables(i))
+			buf_add_char(out, '\n');
+		add_image(i, out, &i->images[k], &rows_left);
+	}
+	if (i->n_images > 0 && has_tables(i))
+		buf_add_char(out, '\n');
+	add_tools(i, out);
+}
+
+/* --- the verdict -------------------------------------------------------------------------------------------------- */
+
+static size_t
+count_archives_with(const struct inspection *i, enum err_kind kind)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_archives; k++)
+		n += !i->archives[k].is_ignored && i->archives[k].fault.kind == kind;
+	for (size_t k = 0; k < i->n_images; k++)
+		n += i->images[k].fault.kind == kind;
+	return n;
+}
+
+static bool
+has_other_faults(const struct inspection *i)
+{
+	return count_archives_with(i, ERR_FAILED) + count_archives_with(i, ERR_TIMEOUT) +
+		       count_archives_with(i, ERR_NO_SPACE) + count_archives_with(i, ERR_USAGE) +
+		       count_archives_with(i, ERR_SETTINGS) >
+	       0;
+}
+
+static size_t
+count_blocking(const struct inspection *i)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_images; k++)
+		n += i->images[k].n_blocking;
+	return n;
+}
+
+void
+render_log_title(const struct inspection *i, struct buf *out)
+{
+	buf_printf(out, "Tidewaiter: %zu image%s inspected, %s", i->n_images, i->n_images == 1 ? "" : "s",
+		   looks[i->verdict].word);
+}
+
+static void
+add_what_to_do(const struct inspection *i, struct buf *out)
+{
+	if (count_blocking(i) > 0) {
+		AUTO_FREE char *what = gate_describe(&i->opt->gate);
+
+		add_wrappedf(out, 2,
+			     "What to do: %s must not be in an image%s. Update what is named above, build again.",
+			     what, i->opt->gate.fixable_only ? "" : ", with a fix or without");
+		if (!is_by_hand(i))
+			add_wrappedf(out, 2, "Everything that was found: %s/ %s", i->opt->report.dir,
+				     i->opt->report.artifact
+					     ? "in this job's artifacts (.html to read, .json for programs)"
+					     : "(not kept as an artifact)");
+	}
+	if (count_archives_with(i, ERR_REFUSED) > 0)
+		add_wrapped(out, 2,
+			    "A refused archive is not what it says it is, or damaged: build and save the image again. If "
+			    "that does not help, ask the people who run this runner; it was not passed over by mistake.");
+	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
+		add_wrapped(out, 2,
+			    "An archive of a kind that is not supported: save the image with `docker save` or as a "
+			    "docker-archive, one image per file.");
+	if (has_other_faults(i))
+		add_wrapped(out, 2,
+			    "What could not be decided is no fault of your change. Try the job again; if it comes back, tell "
+			    "the people who run this runner what stands above.");
+}
+
+static void
+add_mode(const struct inspection *i, struct buf *out)
+{
+	const struct options_gate *g = &i->opt->gate;
+	enum gate_end end = gate_end(i->verdict, GATE_ENFORCE, g->on_error);
+
+	switch ((enum gate_mode)g->mode) {
+	case GATE_OFF:
+	case GATE_AUDIT:
+	case GATE_WARN:
+		if (end != GATE_GO_ON && !is_by_hand(i))
+			add_wrappedf(out, 2,
+				     "Mode %s: nothing is stopped. In mode enforce this job would have failed: %s.",
+				     gate_mode_words[g->mode], looks[i->verdict].word);
+		break;
+	case GATE_ENFORCE:
+		if (end == GATE_GO_ON && i->verdict == VERDICT_UNDECIDED)
+			add_wrapped(out, 2,
+				    "The settings let a job go on that could not be decided (gate.on_error).");
+		break;
+	}
+}
+
+void
+render_log_verdict(const struct inspection *i, struct buf *out)
+{
+	const struct look *look = &looks[i->verdict];
+	AUTO_FREE char *head = mem_printf("Tidewaiter: %s", look->word);
+
+	add_coloured(i, out, look->sgr, head);
+	buf_add_char(out, '\n');
+	add_reasons(out, 2, &i->reasons);
+	add_mode(i, out);
+	/* Who audits wants one line, not advice to people whose job was not stopped. */
+	if (is_by_hand(i) || i->opt->gate.mode != GATE_AUDIT)
+		add_what_to_do(i, out);
+}

@@ -1,0 +1,54 @@
+/*
+ * Trivy as a program: https://trivy.dev/docs/latest/references/configuration/cli/trivy_image/
+ *
+ * It is run by absolute path from the descriptor that was checked, with an environment, a HOME and a working directory of its
+ * own making, and with every flag that matters, so that nothing of a job (TRIVY_*, trivy.yaml, .trivyignore) has an effect.
+ * A valid report of the right image from a supported version and exit 0, or the scan failed.
+ *
+ * Memory: RLIMIT_DATA is trivy.memory_max, so that the kernel refuses more private memory (Go then ends with "out of memory"),
+ * and GOMEMLIMIT nine tenths of it, so that Go collects before. RLIMIT_AS would count the database, which is mapped.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "stages/options.h"
+#include "stages/report.h"
+
+/* What we were tested with, and what we trust to write schema 2 and to know the flags. */
+#define TRIVY_VERSION_MIN "0.74.0"
+#define TRIVY_VERSION_BELOW "1.0.0"
+
+struct trivy {
+	const struct options_trivy *opt;
+	int fd;		  /* the executable */
+	char *dir;	  /* absolute: what is below was made by trivy_open() */
+	char *cwd, *home; /* empty directories */
+	char *cache;	  /* db → db_dir, java-db → java_db_dir */
+	char *config;	  /* an empty file */
+	char *nothing;	  /* a name that is not there */
+};
+
+/*
+ * Opens the executable, checks its SHA-256 where the options name one, and makes the private directory "trivy" below
+ * work_dir (absolute, and work_fd the same).
+ */
+int trivy_open(const struct options_trivy *opt, int work_fd, const char *work_dir, struct trivy **ret,
+	       struct err *e);
+void trivy_free(struct trivy *t); /* leaves the directories to the owner of work_dir */
+MEM_AUTO_DECLARE(trivy)
+
+/* Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. */
+int trivy_scan(const struct trivy *t, const char *layout, struct buf *ret_json, struct err *e);
+
+/* What `trivy version` says, "0.74.0". Costs a start of Trivy, about 60 ms; a report says it for nothing. */
+int trivy_ask_version(const char *path, char **ret, struct err *e);
+
+/* Within the supported range? The error names both. */
+int trivy_check_version(const char *version, struct err *e);
+
+/* The line of Trivy's standard error that says why it failed, fit for people. Owned by the caller; never NULL. */
+char *trivy_explain(const char *stderr_text);
