@@ -30,7 +30,7 @@ static const struct text_field {
 	{ "engagement", offsetof(struct delivery, engagement), 300 },
 	{ "test", offsetof(struct delivery, test), 255 },
 	{ "service", offsetof(struct delivery, service), 200 },
-	{ "environment", offsetof(struct delivery, environment), 255 },
+	{ "environment", offsetof(struct delivery, environment), 200 },
 	{ "version", offsetof(struct delivery, version), 100 },
 	{ "branch", offsetof(struct delivery, branch), 150 },
 	{ "commit", offsetof(struct delivery, commit), 150 },
@@ -392,5 +392,5 @@ delivery_key(const struct delivery *d, char out[DELIVERY_KEY_SIZE])
 	hash_free(h);
 	if (hash_parse_digest(digest, &algo, &hex) < 0)
 		hex = digest;
-	snprintf(out, DELIVERY_KEY_SIZE, "%.32s", hex);
+	snprintf(out, DELIVERY_KEY_SIZE, "%.16s", hex);
 }

@@ -47,10 +47,7 @@ struct delivery_file {
 	int fd;	      /* read-only; a regular file with one link */
 	off_t offset; /* where the report begins; it has delivery.report_len bytes */
 };
-#define DELIVERY_FILE_INIT \
-	{                  \
-		.fd = -1   \
-	}
+#define DELIVERY_FILE_INIT { .fd = -1 }
 #define AUTO_DELIVERY_FILE __attribute__((cleanup(delivery_file_close)))
 void delivery_file_close(struct delivery_file *f);
 
@@ -71,6 +68,6 @@ int delivery_parse_head(const char *text, size_t len, struct delivery *ret, stru
  */
 void delivery_fit(struct delivery *d);
 
-/* 32 hex digits that stand for product, engagement and test (fitted): deliveries with the same key go one at a time. */
-#define DELIVERY_KEY_SIZE 33
+/* 16 hex digits that stand for product, engagement and test (fitted): deliveries with the same key go one at a time. */
+#define DELIVERY_KEY_SIZE 17
 void delivery_key(const struct delivery *d, char out[DELIVERY_KEY_SIZE]);

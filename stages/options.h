@@ -75,6 +75,7 @@ struct options_defectdojo {
 	char *url; /* empty: reports wait in the spool */
 	char *token_file;
 	char *ca_file;
+	char *proxy; /* URL; empty: none, whatever the environment says */
 	char *product_type, *product, *engagement, *test, *service, *environment; /* templates */
 	struct strv tags;
 	struct strv refs; /* globs on branch or tag */
@@ -82,6 +83,8 @@ struct options_defectdojo {
 	int minimum_severity; /* 0 unset, else enum severity of Info…Critical, see options.c */
 	int64_t wait;	      /* ms a job waits for delivery at most */
 	int64_t timeout;      /* ms one upload may take before its fate is asked for */
+	int64_t spool_count_max; /* deliveries in the spool, dead ones too */
+	int64_t spool_size_max;	 /* bytes of them */
 };
 
 struct options {

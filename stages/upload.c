@@ -1,0 +1,324 @@
+/*
+ * Stage upload: what the report stage left in out_fd goes into the spool and, as far as defectdojo.wait allows, to
+ * DefectDojo. Reads opt, job, out_fd, state_dir; fills nothing. Nothing that happens here changes a verdict.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "stages/pipeline.h"
+#include "stages/spool.h"
+
+#define PREFIX "delivery-"
+#define DELIVERIES_MAX 1024
+/* With less time left an older delivery is not begun: it would only be cut off. */
+#define OLDER_MIN_MS 1000
+#define NAME_COLUMNS 80
+
+/* What this inspection delivers. */
+struct parcel {
+	char *id;
+	char *name; /* for people */
+};
+struct parcels {
+	struct parcel *v;
+	size_t n;
+};
+
+static void
+parcels_free(struct parcels *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		mem_free_at(&p->v[i].id);
+		mem_free_at(&p->v[i].name);
+	}
+	mem_free_at(&p->v);
+}
+#define AUTO_PARCELS __attribute__((cleanup(parcels_free)))
+
+static void
+replace(char **text, const char *with)
+{
+	mem_free_at(text);
+	*text = mem_strdup(with ? with : "");
+}
+
+/* ---- from out_fd into the spool ---- */
+
+static int
+list_deliveries(int out_fd, struct strv *ret, struct err *e)
+{
+	int fd = openat(out_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return err_errno(e, "reports of this inspection");
+	}
+	while ((entry = readdir(dir)) && ret->n < DELIVERIES_MAX) {
+		const char *digits = entry->d_name + strlen(PREFIX);
+
+		if (str_has_prefix(entry->d_name, PREFIX) && *digits &&
+		    strspn(digits, "0123456789") == strlen(digits))
+			strv_add(ret, entry->d_name);
+	}
+	strv_sort(ret);
+	return 0;
+}
+
+struct job_values {
+	const struct job_facts *job;
+	char scratch[32];
+};
+
+static const char *
+job_value(const char *name, void *arg)
+{
+	struct job_values *v = arg;
+
+	return job_facts_value(v->job, name, v->scratch);
+}
+
+/*
+ * A template that needs nothing of the image is expanded here once more: the scanner's process has parsed hostile
+ * bytes and may not choose the product of another project.
+ */
+static void
+expand_trusted(const char *tmpl, const struct job_facts *job, char **text)
+{
+	struct job_values values = { .job = job };
+	AUTO_FREE char *value = NULL;
+	struct err ignored = ERR_INIT;
+
+	if (tmpl && str_expand(tmpl, job_value, &values, &value, &ignored) == 0)
+		replace(text, value);
+}
+
+static void
+set_trusted(const struct inspection *i, struct delivery *d)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+
+	expand_trusted(o->product_type, i->job, &d->product_type);
+	expand_trusted(o->product, i->job, &d->product);
+	expand_trusted(o->engagement, i->job, &d->engagement);
+	expand_trusted(o->test, i->job, &d->test);
+	expand_trusted(o->environment, i->job, &d->environment);
+	if (!str_is_empty(i->job->ref))
+		replace(&d->branch, i->job->ref);
+	if (!str_is_empty(i->job->sha))
+		replace(&d->commit, i->job->sha);
+	replace(&d->server, o->url);
+	replace(&d->token_file, o->token_file);
+	replace(&d->project, i->job->project_path);
+	d->active = o->active;
+	d->verified = o->verified;
+	d->created_s = clock_wall_s();
+	delivery_fit(d);
+}
+
+static void
+take_one(const struct inspection *i, struct spool *s, const struct spool_bounds *bounds,
+	 const char *file_name, struct parcels *ps)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_DELIVERY_FILE struct delivery_file f = DELIVERY_FILE_INIT;
+	struct spool_usage usage;
+	struct err e = ERR_INIT;
+	struct parcel p = { 0 };
+
+	if (delivery_open(i->out_fd, file_name, &d, &f, &e) < 0) {
+		log_line(i->log, LOG_WARN, "DefectDojo: a report was not taken: %s", e.text);
+		return;
+	}
+	set_trusted(i, &d);
+	p.name = str_safe(d.test, NAME_COLUMNS);
+	if (spool_take(s, &d, &f, bounds, &p.id, &usage, &e) < 0) {
+		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered: %s", p.name,
+			 e.text);
+		mem_free_at(&p.name);
+		return;
+	}
+	if (spool_is_nearly_full(&usage, bounds))
+		log_line(i->log, LOG_WARN, "spool %s is nearly full: %zu deliveries wait, %zu are dead",
+			 s->path, usage.n_new, usage.n_dead);
+	ps->v = mem_resize(ps->v, ps->n + 1, sizeof(*ps->v));
+	ps->v[ps->n++] = p;
+}
+
+/* ---- from the spool to DefectDojo ---- */
+
+struct courier {
+	const struct inspection *i;
+	struct spool *spool;
+	struct dojo *dojo;
+	struct spool_send_options options;
+	int64_t deadline;
+	bool is_stopped; /* trying more would end the same */
+	char *stop_reason;
+	size_t n_older_delivered;
+};
+
+static int
+send_one(struct courier *c, const char *id, struct spool_result *r)
+{
+	struct err e = ERR_INIT;
+
+	if (spool_send(c->spool, id, c->dojo, &c->options, c->deadline, r, &e) < 0) {
+		log_line(c->i->log, LOG_WARN, "DefectDojo: %s", e.text);
+		return -1;
+	}
+	if (r->is_server_wide && !c->is_stopped) {
+		c->is_stopped = true;
+		c->stop_reason = mem_strdup(r->answer.reason);
+	}
+	return 0;
+}
+
+/* Older deliveries of other projects are ours to send where the same server is reached with the same token. */
+static bool
+is_ours(const struct courier *c, const char *id)
+{
+	const struct options_defectdojo *o = &c->i->opt->defectdojo;
+	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_DELIVERY_FILE struct delivery_file f = DELIVERY_FILE_INIT;
+	struct err ignored = ERR_INIT;
+
+	if (delivery_open(c->spool->new_fd, id, &d, &f, &ignored) < 0)
+		return false;
+	return str_eq(d.token_file, o->token_file) && (str_eq(d.server, o->url) || str_is_empty(d.server));
+}
+
+static bool
+is_parcel(const struct parcels *ps, const char *id)
+{
+	for (size_t k = 0; k < ps->n; k++) {
+		if (str_eq(ps->v[k].id, id))
+			return true;
+	}
+	return false;
+}
+
+/* Those of one test, or with key NULL any. */
+static void
+send_older(struct courier *c, const struct strv *ids, const struct parcels *own, const char *key)
+{
+	for (size_t k = 0; k < ids->n && !c->is_stopped; k++) {
+		AUTO_SPOOL_RESULT struct spool_result r = { 0 };
+
+		if (clock_left_ms(c->deadline) < OLDER_MIN_MS)
+			return;
+		if (is_parcel(own, ids->v[k]) || (key && !str_eq(spool_key(ids->v[k]), key)) ||
+		    !is_ours(c, ids->v[k]) || send_one(c, ids->v[k], &r) < 0)
+			continue;
+		if (r.end == SPOOL_DELIVERED)
+			c->n_older_delivered++;
+	}
+}
+
+static void
+send_own(struct courier *c, const struct parcel *p)
+{
+	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
+	AUTO_FREE char *text = NULL;
+
+	if (c->is_stopped) {
+		log_line(c->i->log, LOG_WARN, "DefectDojo: %s waits in the spool: %s", p->name,
+			 c->stop_reason);
+		return;
+	}
+	if (send_one(c, p->id, &r) < 0)
+		return;
+	text = spool_describe(&r);
+	log_line(c->i->log, r.end == SPOOL_DELIVERED ? LOG_NOTE : LOG_WARN, "DefectDojo: %s %s", p->name,
+		 text);
+	if (r.shortfall)
+		log_line(c->i->log, LOG_WARN, "DefectDojo: %s: %s", p->name, r.shortfall);
+}
+
+static void
+send_all(struct courier *c, const struct parcels *own)
+{
+	AUTO_STRV struct strv ids = { 0 };
+	struct err e = ERR_INIT;
+
+	if (spool_ids(c->spool, &ids, &e) < 0) {
+		log_line(c->i->log, LOG_WARN, "DefectDojo: %s", e.text);
+		return;
+	}
+	for (size_t k = 0; k < own->n; k++) {
+		send_older(c, &ids, own, spool_key(own->v[k].id));
+		send_own(c, &own->v[k]);
+	}
+	send_older(c, &ids, own, NULL);
+	if (c->n_older_delivered > 0)
+		log_line(c->i->log, LOG_NOTE, "DefectDojo: %zu earlier reports delivered from the spool",
+			 c->n_older_delivered);
+}
+
+static void
+say_waiting(const struct inspection *i, const struct parcels *own, const char *why)
+{
+	for (size_t k = 0; k < own->n; k++)
+		log_line(i->log, LOG_WARN, "DefectDojo: %s waits in the spool: %s", own->v[k].name, why);
+}
+
+static void
+deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	AUTO(dojo) struct dojo *dojo = NULL;
+	struct dojo_settings ds = {
+		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy
+	};
+	struct courier c = {
+		.i = i, .spool = s, .options.timeout_ms = o->timeout, .deadline = clock_deadline(o->wait)
+	};
+	struct err e = ERR_INIT;
+
+	if (dojo_new(&ds, &dojo, &e) < 0) {
+		say_waiting(i, own, e.text);
+		return;
+	}
+	if (str_has_prefix(o->url, "http://"))
+		log_line(i->log, LOG_WARN,
+			 "DefectDojo: %s is not encrypted, the token can be read on its way", o->url);
+	c.dojo = dojo;
+	send_all(&c, own);
+	mem_free_at(&c.stop_reason);
+}
+
+static int
+run_upload(struct inspection *i, struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	struct spool_bounds bounds = { .count_max = o->spool_count_max, .size_max = o->spool_size_max };
+	AUTO(spool) struct spool *s = NULL;
+	AUTO_PARCELS struct parcels own = { 0 };
+	AUTO_STRV struct strv names = { 0 };
+	struct err why = ERR_INIT;
+
+	(void)e; /* a report that is not delivered is no reason to doubt the verdict */
+	if (list_deliveries(i->out_fd, &names, &why) < 0 || spool_open(i->state_dir, &s, &why) < 0) {
+		log_line(i->log, LOG_WARN, "DefectDojo: %s", why.text);
+		return 0;
+	}
+	if (str_glob_any(&o->refs, i->job->ref ? i->job->ref : "")) {
+		for (size_t k = 0; k < names.n; k++)
+			take_one(i, s, &bounds, names.v[k], &own);
+	}
+	if (!str_is_empty(o->url))
+		deliver(i, s, &own);
+	else if (own.n > 0)
+		log_line(i->log, LOG_NOTE,
+			 "no DefectDojo is configured: %zu reports wait in the outbox %s/new", own.n, s->path);
+	return 0;
+}
+
+const struct stage stage_upload = { .name = "upload", .place = STAGE_COURIER, .run = run_upload };
