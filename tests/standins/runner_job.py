@@ -280,10 +280,10 @@ class Built:
     def _upload_args(self, artifact):
         words = ["--url", self.server_url, "--token", self.payload["token"], "--id", str(self.payload["id"]),
                  "--timeout", "1h0m0s", "--response-header-timeout", "10m0s"]
-        for path in artifact.get("paths") or []:
-            words += ["--path", path]
-        for path in artifact.get("exclude") or []:
-            words += ["--exclude", path]
+        known = {k: v for k, v, _ in self.variables(Dirs(), "running", for_script=True)}
+        for option, key in (("--path", "paths"), ("--exclude", "exclude")):
+            for path in artifact.get(key) or []:
+                words += [option, expand(path, known)]
         words += ["--untracked"] if artifact.get("untracked") else []
         for option, key in (("--name", "name"), ("--expire-in", "expire_in"),
                             ("--artifact-format", "artifact_format"), ("--artifact-type", "artifact_type")):
