@@ -111,7 +111,7 @@ gate_end(enum verdict verdict, int mode, int on_error)
 
 	if (mode != GATE_ENFORCE)
 		return GATE_GO_ON;
-	if (verdict == VERDICT_UNDECIDED && on_error != REACT_FAIL)
+	if (verdict == VERDICT_UNDECIDED && on_error != ON_ERROR_FAIL)
 		return GATE_GO_ON;
 	return enforced[verdict];
 }

@@ -39,7 +39,7 @@ enum gate_end {
 	GATE_STUCK,   /* in the runner: system failure, so that a retry is possible; archives are withheld */
 };
 
-/* What a verdict does to the job; mode is an enum gate_mode, on_error an enum reaction. */
+/* What a verdict does to the job; mode is an enum gate_mode, on_error an enum on_error. */
 enum gate_end gate_end(enum verdict verdict, int mode, int on_error);
 
 /* "CRITICAL", "HIGH or worse", "CRITICAL that can be fixed": what the gate blocks, in words. Owned by the caller. */

@@ -30,6 +30,7 @@ int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
 
 /*
  * Values for templates: project_path, project_name, namespace, branch (ref), ref, commit (sha), commit_short,
- * job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds numbers.
+ * job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds what is made up on the way.
  */
-const char *job_facts_value(const struct job_facts *f, const char *name, char scratch[32]);
+#define JOB_FACTS_SCRATCH 1024
+const char *job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FACTS_SCRATCH]);

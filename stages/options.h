@@ -23,6 +23,8 @@ extern const char *const gate_mode_words[]; /* "off", "audit", "warn", "enforce"
 enum reaction { REACT_PASS, REACT_WARN, REACT_FAIL };
 extern const char *const reaction_words[]; /* "pass", "warn", "fail" */
 
+enum on_error { ON_ERROR_FAIL, ON_ERROR_WARN };
+
 enum tristate { TRI_UNSET, TRI_TRUE, TRI_FALSE };
 
 struct options_inject {
@@ -61,7 +63,7 @@ struct options_gate {
 	int severity; /* enum severity: this and worse block */
 	bool fixable_only;
 	int on_no_packages, on_unknown_os, on_eol_os; /* enum reaction */
-	int on_error;				      /* enum reaction: fail or warn */
+	int on_error;				      /* enum on_error */
 };
 
 struct options_report {

@@ -1,0 +1,158 @@
+#include "stages/options.h"
+
+#include <stddef.h>
+
+#include "base/mem.h"
+
+#define GIB (INT64_C(1) << 30)
+#define MIB (INT64_C(1) << 20)
+#define SECOND INT64_C(1000)
+#define HOUR (3600 * SECOND)
+
+const char *const severity_words[] = { "UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL", NULL };
+const char *const gate_mode_words[] = { "off", "audit", "warn", "enforce", NULL };
+const char *const reaction_words[] = { "pass", "warn", "fail", NULL };
+static const char *const tristate_words[] = { "unset", "true", "false", NULL };
+static const char *const on_error_words[] = { "fail", "warn", NULL };
+static const char *const scanner_words[] = { "vuln", "secret", "misconfig", "license", NULL };
+/* DefectDojo's words; UNKNOWN is Info there */
+static const char *const minimum_severity_words[] = { "unset", "Info", "Low", "Medium", "High", "Critical", NULL };
+
+#define AT(member) offsetof(struct options_inject, member)
+static const struct conf_field inject_fields[] = {
+	{ "jobs", CONF_LIST, AT(jobs), "[\"*docker_build*\"]",
+	  .help = "Globs on the job's name: which jobs are inspected" },
+	{ "stages", CONF_LIST, AT(stages), "[\"*\"]", .help = "Globs on the job's stage" },
+	{ "on_no_image", CONF_ENUM, AT(on_no_image), "warn", .choices = reaction_words,
+	  .help = "When a matching job left no image" },
+};
+#undef AT
+
+#define AT(member) offsetof(struct options_images, member)
+static const struct conf_field images_fields[] = {
+	{ "archives", CONF_LIST, AT(archives),
+	  "[\"tar_images/*\", \"*.tar\", \"*.tar.gz\", \"*/*.tar\", \"*/*.tar.gz\"]",
+	  .help = "Globs below the project directory: where image archives are looked for" },
+	{ "declared_artifacts", CONF_BOOL, AT(declared_artifacts), "true",
+	  .help = "Look at what the job's own artifacts: paths: name, too" },
+	{ "max_size", CONF_SIZE, AT(max_size), "20GiB", .min = MIB, .max = 1024 * GIB,
+	  .help = "Largest archive, and largest image unpacked" },
+	{ "max_layers", CONF_INT, AT(max_layers), "512", .min = 1, .max = 4096, .help = "Layers of one image" },
+	{ "max_entries", CONF_INT, AT(max_entries), "8192", .min = 16, .max = 1000000,
+	  .help = "Entries of one archive, what lies in its layers not counted" },
+	{ "max_images", CONF_INT, AT(max_images), "64", .min = 1, .max = 4096, .help = "Archives of one job" },
+	{ "max_ratio", CONF_INT, AT(max_ratio), "1000", .min = 10, .max = 100000,
+	  .help = "Unpacked bytes for one packed byte" },
+	{ "threads", CONF_INT, AT(threads), "0", .min = 0, .max = 256,
+	  .help = "Threads that unpack and verify; 0: one per CPU" },
+	{ "withhold", CONF_BOOL, AT(withhold), "true",
+	  .help = "In enforce mode, keep blocked and never inspected archives out of caches and artifacts" },
+};
+#undef AT
+
+#define AT(member) offsetof(struct options_trivy, member)
+static const struct conf_field trivy_fields[] = {
+	{ "path", CONF_PATH, AT(path), "/usr/bin/trivy", .help = "The scanner, https://trivy.dev" },
+	{ "sha256", CONF_STRING, AT(sha256), "",
+	  .help = "SHA-256 of that file, 64 hexadecimal digits; empty: not checked" },
+	{ "db_dir", CONF_PATH, AT(db_dir), "/var/lib/tidewaiter/trivy-db",
+	  .help = "Holds trivy.db and metadata.json; root's or the scan user's to read" },
+	{ "java_db_dir", CONF_PATH, AT(java_db_dir), "",
+	  .help = "The same for Java archives (trivy-java.db); empty: those are not looked up" },
+	{ "db_max_age", CONF_DURATION, AT(db_max_age), "48h", .min = 60 * SECOND, .max = 24 * 365 * HOUR,
+	  .help = "Older databases (UpdatedAt of metadata.json) leave the verdict undecided" },
+	{ "scanners", CONF_LIST, AT(scanners), "[\"vuln\"]", .choices = scanner_words,
+	  .help = "What Trivy looks for" },
+	{ "timeout", CONF_DURATION, AT(timeout), "15m", .min = SECOND, .max = 24 * HOUR,
+	  .help = "Wall-clock limit of one scan" },
+	{ "memory_max", CONF_SIZE, AT(memory_max), "4GiB", .min = 128 * MIB, .max = 1024 * GIB,
+	  .help = "Memory limit of one Trivy process" },
+	{ "parallel", CONF_INT, AT(parallel), "2", .min = 1, .max = 256,
+	  .help = "Trivy processes at once on this host", .flags = CONF_NO_OVERRIDE },
+	{ "report_max", CONF_SIZE, AT(report_max), "64MiB", .min = MIB, .max = GIB,
+	  .help = "Largest report; over it the verdict is undecided" },
+};
+#undef AT
+
+#define AT(member) offsetof(struct options_gate, member)
+static const struct conf_field gate_fields[] = {
+	{ "mode", CONF_ENUM, AT(mode), "audit", .choices = gate_mode_words,
+	  .help = "off: no inspection; audit: record and report; warn: show all; enforce: fail the job" },
+	{ "severity", CONF_ENUM, AT(severity), "CRITICAL", .choices = severity_words,
+	  .help = "Findings of this severity and worse block" },
+	{ "fixable_only", CONF_BOOL, AT(fixable_only), "false", .help = "Only findings with a fixed version block" },
+	{ "on_no_packages", CONF_ENUM, AT(on_no_packages), "warn", .choices = reaction_words,
+	  .help = "An image in which Trivy saw no package" },
+	{ "on_unknown_os", CONF_ENUM, AT(on_unknown_os), "warn", .choices = reaction_words,
+	  .help = "An image whose operating system Trivy does not know" },
+	{ "on_eol_os", CONF_ENUM, AT(on_eol_os), "warn", .choices = reaction_words,
+	  .help = "An image whose operating system is past its end of life" },
+	{ "on_error", CONF_ENUM, AT(on_error), "fail", .choices = on_error_words,
+	  .help = "Undecided in enforce mode (no Trivy, database too old, timeout …)" },
+};
+#undef AT
+
+#define AT(member) offsetof(struct options_report, member)
+static const struct conf_field report_fields[] = {
+	{ "dir", CONF_STRING, AT(dir), "scan_result",
+	  .help = "Reports go into this directory below the project directory" },
+	{ "rows_max", CONF_INT, AT(rows_max), "30", .min = 0, .max = 1000, .help = "Rows of a table in the job log" },
+	{ "artifact", CONF_BOOL, AT(artifact), "true",
+	  .help = "Reports become artifacts of the job; false keeps them out of public projects" },
+	{ "expire_in", CONF_STRING, AT(expire_in), "1 month",
+	  .help = "How long GitLab keeps reports that the driver uploads itself, in GitLab's words" },
+};
+#undef AT
+
+#define AT(member) offsetof(struct options_defectdojo, member)
+static const struct conf_field defectdojo_fields[] = {
+	{ "url", CONF_STRING, AT(url), "",
+	  .help = "Base URL, such as https://dojo.example.com; empty: reports wait in the spool" },
+	{ "token_file", CONF_PATH, AT(token_file), "", .flags = CONF_SECRET_FILE,
+	  .help = "File with the API v2 token; readable by the courier user only" },
+	{ "ca_file", CONF_PATH, AT(ca_file), "", .help = "CA certificates in PEM; empty: the system's" },
+	{ "product_type", CONF_STRING, AT(product_type), "{namespace}", .help = "Product type (template)" },
+	{ "product", CONF_STRING, AT(product), "{project_path}", .help = "Product (template)" },
+	{ "engagement", CONF_STRING, AT(engagement), "{branch}", .help = "Engagement (template)" },
+	{ "test", CONF_STRING, AT(test), "{image}", .help = "Title of the test (template)" },
+	{ "service", CONF_STRING, AT(service), "{image}",
+	  .help = "Part of a finding's identity (template); never change it for a test" },
+	{ "environment", CONF_STRING, AT(environment), "",
+	  .help = "Environment (template); empty: DefectDojo's default" },
+	{ "tags", CONF_LIST, AT(tags), "[\"tidewaiter\"]", .help = "Tags of the test, without blanks" },
+	{ "refs", CONF_LIST, AT(refs), "[\"**\"]", .help = "Globs on branch or tag: whose findings are uploaded" },
+	{ "active", CONF_ENUM, AT(active), "unset", .choices = tristate_words,
+	  .help = "Overrides whether findings are active; unset: by Trivy's status" },
+	{ "verified", CONF_ENUM, AT(verified), "unset", .choices = tristate_words,
+	  .help = "Overrides whether findings are verified; unset: by Trivy's status" },
+	{ "minimum_severity", CONF_ENUM, AT(minimum_severity), "unset", .choices = minimum_severity_words,
+	  .help = "Findings below it are not imported; one that sinks below is closed there" },
+	{ "wait", CONF_DURATION, AT(wait), "5s", .min = 0, .max = 10 * 60 * SECOND,
+	  .help = "How long a job waits for delivery at most; the rest stays in the spool" },
+	{ "timeout", CONF_DURATION, AT(timeout), "30m", .min = SECOND, .max = 24 * HOUR,
+	  .help = "How long one upload may take before DefectDojo is asked for its fate" },
+};
+#undef AT
+
+#define SECTION(name, text)                                                                             \
+	{                                                                                               \
+		#name, offsetof(struct options, name), name##_fields, MEM_COUNT(name##_fields), .help = (text), \
+			.is_overridable = true                                                          \
+	}
+
+const struct conf_section options_sections[OPTIONS_SECTION_COUNT] = {
+	SECTION(inject, "Which jobs are inspected"),
+	SECTION(images, "Which images are looked at, and what is too much"),
+	SECTION(trivy, "The scanner"),
+	SECTION(gate, "What blocks a job"),
+	SECTION(report, "What a job shows and keeps"),
+	SECTION(defectdojo, "Where findings go. Templates know {project_path} {project_name} {namespace} {branch} {ref} "
+			    "{commit} {commit_short} {job_id} {job_name} {pipeline_id} {image} {tag} {archive}"),
+};
+const struct conf_schema options_schema = { options_sections, OPTIONS_SECTION_COUNT };
+
+void
+options_free(struct options *o)
+{
+	conf_free(&options_schema, o);
+}
