@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 
 #define PROC_TEXT_MAX (4 * 1024 * 1024) /* bytes of a process' environment or list of children */
 #define PAUSE_MS 5			/* between two looks at what no event tells of */
+#define ZOMBIE_MS 100			/* after which it is looked whether only zombies are left */
 /*
  * The real and saved uid of a process that kills by its effective uid: nobody's, so that the job cannot kill the killer,
  * and no bystander is hit by it.
@@ -41,30 +43,28 @@ host_kill_check_uid(const struct plan *p, struct err *e)
 	return 0;
 }
 
-/* The child's part: 0 when there was nobody, 1 when somebody was hit, 2 + errno. */
+/* The child's part: 0, or an errno. */
 static int
 kill_as(uid_t uid, gid_t gid, int sig)
 {
 	if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0)
-		return 2 + errno;
+		return errno;
 	if (syscall(SYS_setresuid, NOBODYS_UID, uid, NOBODYS_UID) < 0 &&
 	    syscall(SYS_setresuid, uid, uid, uid) < 0)
-		return 2 + errno;
+		return errno;
 	/* Never as root: it would be everybody. */
 	if (getuid() == 0 || geteuid() != uid)
-		return 2 + EPERM;
-	if (kill(-1, sig) == 0)
-		return 1;
-	/* EPERM: there are processes, none of them ours to signal */
-	return errno == ESRCH || errno == EPERM ? 0 : 2 + errno;
+		return EPERM;
+	/* It says nothing about whom it hit. ESRCH and EPERM: there are only others. */
+	return kill(-1, sig) == 0 || errno == ESRCH || errno == EPERM ? 0 : errno;
 }
 
 /*
- * One kill(2) hits all processes of the uid, and those in user namespaces that it owns, between two forks of theirs.
- * *ret_hit: there was one. A killer that is killed counts as a hit: it is tried again.
+ * One kill(2) hits all processes of the uid, and those in user namespaces that it owns, between two forks of theirs: none
+ * gets away by forking. *ret_done: false when the killer was killed itself.
  */
 static int
-signal_uid(const struct plan *p, int sig, bool *ret_hit, struct err *e)
+signal_uid(const struct plan *p, int sig, bool *ret_done, struct err *e)
 {
 	int status;
 	pid_t pid;
@@ -80,30 +80,70 @@ signal_uid(const struct plan *p, int sig, bool *ret_hit, struct err *e)
 		if (errno != EINTR)
 			return err_errno(e, "wait");
 	}
-	*ret_hit = !WIFEXITED(status) || WEXITSTATUS(status) == 1;
-	if (WIFEXITED(status) && WEXITSTATUS(status) >= 2) {
-		errno = WEXITSTATUS(status) - 2;
+	*ret_done = WIFEXITED(status);
+	if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+		errno = WEXITSTATUS(status);
 		return err_errno(e, "processes of user %s", p->user);
 	}
 	return 0;
 }
 
-/* Zombies are hit as well and are gone when their parents are: so "nobody" can take a few rounds. */
+/* "State:" and the real uid of "Uid:" in /proc/PID/status (proc(5)): one that runs, or could again? */
+static bool
+is_living_of(int proc_fd, const char *pid, int64_t uid)
+{
+	AUTO_FREE char *path = mem_printf("%s/status", pid);
+	AUTO_FREE char *text = NULL;
+	const char *state, *uids;
+	size_t len;
+
+	if (fs_read_max(proc_fd, path, PROC_TEXT_MAX, &text, &len, NULL) < 0)
+		return false;
+	state = strstr(text, "\nState:\t");
+	uids = strstr(text, "\nUid:\t");
+	return state && uids && state[8] != 'Z' && state[8] != 'X' && strtoll(uids + 6, NULL, 10) == uid;
+}
+
+static bool
+has_living(int64_t uid)
+{
+	AUTO_DIR DIR *dir = opendir("/proc");
+	struct dirent *ent;
+
+	while (dir && (ent = readdir(dir))) {
+		if (ent->d_name[0] >= '1' && ent->d_name[0] <= '9' &&
+		    is_living_of(dirfd(dir), ent->d_name, uid))
+			return true;
+	}
+	return false;
+}
+
+/* The kernel's own count, in microseconds; it has zombies in it. */
+static bool
+has_any(int64_t uid)
+{
+	errno = 0;
+	return getpriority(PRIO_USER, (id_t)uid) != -1 || errno != ESRCH;
+}
+
 static int
 kill_uid(const struct plan *p, int64_t deadline, struct err *e)
 {
-	for (;;) {
-		bool is_hit = false;
+	int64_t patience = clock_deadline(ZOMBIE_MS);
 
-		if (signal_uid(p, SIGKILL, &is_hit, e) < 0)
+	for (;;) {
+		bool is_done = false;
+
+		if (signal_uid(p, SIGKILL, &is_done, e) < 0)
 			return -1;
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (!is_hit)
+		/* Zombies whose parent does not look are dead enough. */
+		if (is_done && (!has_any(p->uid) || (clock_left_ms(patience) == 0 && !has_living(p->uid))))
 			return 0;
 		if (clock_left_ms(deadline) == 0)
 			return err_set(e, ERR_TIMEOUT, "user %s: processes are left that do not die", p->user);
-		pause_ms(PAUSE_MS);
+		pause_ms(1);
 	}
 }
 
@@ -223,7 +263,7 @@ static int
 ask_to_end(const struct plan *p, struct err *e)
 {
 	int64_t deadline = clock_deadline(p->job.kill_wait);
-	bool is_empty = false, is_hit;
+	bool is_empty = false, is_done;
 	size_t n;
 	int rc;
 
@@ -234,7 +274,7 @@ ask_to_end(const struct plan *p, struct err *e)
 	if (!str_is_empty(p->cgroup))
 		rc = cgroup_signal(p->cgroup, SIGTERM, e);
 	else if (p->is_separated)
-		rc = signal_uid(p, SIGTERM, &is_hit, e);
+		rc = signal_uid(p, SIGTERM, &is_done, e);
 	else
 		rc = signal_scan(NULL, SIGTERM, &n, e);
 	while (rc == 0 && clock_left_ms(deadline) > 0) {
