@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
+#define NUMBER_MAX 64 /* bytes with a NUL, as in cJSON */
 #define INT_EXACT_MAX 9007199254740992.0 /* 2^53 */
 
 /* Walks the text by the grammar of RFC 8259; cJSON is only asked when all of it was right. */
@@ -114,7 +115,8 @@ scan_digits(struct scan *s)
 static bool
 scan_number(struct scan *s)
 {
-	const char *first;
+	const char *from = s->p, *first;
+	char copy[NUMBER_MAX];
 
 	if (*s->p == '-')
 		s->p++;
@@ -133,6 +135,13 @@ scan_number(struct scan *s)
 		if (scan_digits(s) == 0)
 			return fail(s, "bad number");
 	}
+	/* cJSON makes infinity of 1e999, and prints infinity as null. */
+	if ((size_t)(s->p - from) >= sizeof(copy))
+		return fail(s, "number too long");
+	memcpy(copy, from, (size_t)(s->p - from));
+	copy[s->p - from] = '\0';
+	if (!isfinite(strtod(copy, NULL)))
+		return fail(s, "number too large");
 	return true;
 }
 

@@ -1,0 +1,15 @@
+#include "stages/docker_manifest.h"
+#include "stages/image_config.h"
+#include "tests/fuzz/fuzz.h"
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	AUTO(image_config) struct image_config *c = NULL;
+	AUTO(docker_manifest) struct docker_manifest *m = NULL;
+	struct err e = ERR_INIT;
+
+	(void)!image_config_parse((const char *)data, size, 64, &c, &e);
+	(void)!docker_manifest_parse((const char *)data, size, 64, &m, &e);
+	return 0;
+}
