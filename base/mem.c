@@ -89,8 +89,12 @@ void
 mem_free_at(void *pp)
 {
 	int no = errno;
+	void *p;
 
-	free(*(void **)pp);
+	/* Copied as bytes: what pp points to is a pointer to anything. */
+	memcpy(&p, pp, sizeof(p));
+	free(p);
+	memset(pp, 0, sizeof(p));
 	errno = no;
 }
 
@@ -101,6 +105,7 @@ mem_close_at(int *fd)
 
 	if (*fd >= 0)
 		close(*fd);
+	*fd = -1;
 	errno = no;
 }
 

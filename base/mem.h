@@ -19,7 +19,10 @@ void *mem_dup(const void *p, size_t size);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *mem_vprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 
-/* Cleanup attributes: declare with one of these and initialise at once. */
+/*
+ * Cleanup attributes: declare with one of these and initialise at once. Called by hand the first two leave NULL and -1
+ * behind, so that a second call does nothing.
+ */
 void mem_free_at(void *pp);
 void mem_close_at(int *fd);
 void mem_fclose_at(FILE **f);
