@@ -37,13 +37,13 @@ static const struct member int_members[] = {
 static char **
 text_at(const struct plan *p, const struct member *m)
 {
-	return (char **)((char *)p + m->offset);
+	return (char **)(void *)((char *)p + m->offset);
 }
 
 static int64_t *
 int_at(const struct plan *p, const struct member *m)
 {
-	return (int64_t *)((char *)p + m->offset);
+	return (int64_t *)(void *)((char *)p + m->offset);
 }
 
 static char *
