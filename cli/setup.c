@@ -181,8 +181,8 @@ setup_users(struct setup *u, struct err *e)
 	AUTO_FREE char *spool = mem_printf("%s/spool", s->state_dir);
 	AUTO_STRV struct strv users = { 0 };
 
-	if (setup_user(u, s->courier_user, spool, "tidewaiter: spool and DefectDojo", e) < 0 ||
-	    setup_user(u, s->scan_user, "/nonexistent", "tidewaiter: scans images", e) < 0)
+	if (setup_user(u, s->courier_user, spool, "Tidewaiter spool and DefectDojo", e) < 0 ||
+	    setup_user(u, s->scan_user, "/nonexistent", "Tidewaiter scanner", e) < 0)
 		return -1;
 	strv_add(&users, s->courier_user);
 	strv_add(&users, s->scan_user);
@@ -190,7 +190,7 @@ setup_users(struct setup *u, struct err *e)
 		AUTO_FREE char *home = mem_printf("%s/slots/%lld/home", s->state_dir, (long long)slot);
 
 		strv_addf(&users, "%s%lld", s->job.user_prefix, (long long)slot);
-		if (setup_user(u, users.v[users.n - 1], home, "tidewaiter: jobs", e) < 0 ||
+		if (setup_user(u, users.v[users.n - 1], home, "Tidewaiter job user", e) < 0 ||
 		    setup_subids(u, users.v[users.n - 1], e) < 0)
 			return -1;
 	}

@@ -140,7 +140,8 @@ def test_a_group_that_is_not_there_is_named(host):
     assert "job.groups" in done.stderr and "no-such-group" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"id":1}', "[" * 100000, '{"id":7,"token":"t","job_info":3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"id":1}', "[" * 100000, '{"id":7,"token":"t","job_info":3}'],
+                         ids=["empty", "cut", "list", "null", "less", "deep", "number"])
 def test_a_payload_that_is_none_is_refused_and_takes_no_slot(host, text):
     host.ready()
     done = host.call("config", host.attempt(text))
