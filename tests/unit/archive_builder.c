@@ -169,12 +169,12 @@ build_docker_archive(struct buf *tar, const struct build_image *m)
 	buf_printf(&manifest, "[{\"Config\":\"%s.json\",\"RepoTags\":[\"registry.example.org/group/app:1\"],\"Layers\":[",
 		   m->config_digest + 7);
 	for (size_t i = 0; i < m->n; i++) {
-		snprintf(name, sizeof(name), "%s.tar", m->digests[i] + 7);
+		snprintf(name, sizeof(name), "%.64s.tar", m->digests[i] + 7);
 		build_file(tar, name, m->layers[i].data, m->layers[i].len);
 		buf_printf(&manifest, "%s\"%s\"", i ? "," : "", name);
 	}
 	buf_add_str(&manifest, "]}]");
-	snprintf(name, sizeof(name), "%s.json", m->config_digest + 7);
+	snprintf(name, sizeof(name), "%.64s.json", m->config_digest + 7);
 	build_file(tar, name, m->config.data, m->config.len);
 	build_file(tar, "manifest.json", manifest.data, manifest.len);
 	buf_free(&manifest);
