@@ -89,8 +89,8 @@ clock_parse_rfc3339(const char *s, int64_t *ret_s, struct err *e)
 			return err_set(e, ERR_FAILED, "not a date of RFC 3339: %.40s", s);
 		p += 1 + digits;
 	}
-	if (parse_offset(p, &offset) < 0 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
-	    tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+	if (parse_offset(p, &offset) < 0 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+	    tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return err_set(e, ERR_FAILED, "not a date of RFC 3339: %.40s", s);
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;

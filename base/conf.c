@@ -87,18 +87,18 @@ conf_allowed(const struct conf_field *f)
 	case CONF_BOOL:
 		return mem_strdup("true or false");
 	case CONF_INT:
-		return is_bounded ? mem_printf("a whole number from %" PRId64 " to %" PRId64, f->min, f->max) :
-				    mem_strdup("a whole number, 0 or more");
+		return is_bounded ? mem_printf("a whole number from %" PRId64 " to %" PRId64, f->min, f->max)
+				  : mem_strdup("a whole number, 0 or more");
 	case CONF_SIZE:
 		low = str_format_size(f->min);
 		high = str_format_size(f->max);
-		return is_bounded ? mem_printf("a size from %s to %s, such as 512MiB", low, high) :
-				    mem_strdup("a size such as 512MiB or 4GiB");
+		return is_bounded ? mem_printf("a size from %s to %s, such as 512MiB", low, high)
+				  : mem_strdup("a size such as 512MiB or 4GiB");
 	case CONF_DURATION:
 		low = str_format_duration(f->min);
 		high = str_format_duration(f->max);
-		return is_bounded ? mem_printf("a duration from %s to %s, such as 90s, 15m or 48h", low, high) :
-				    mem_strdup("a duration such as 90s, 15m or 48h");
+		return is_bounded ? mem_printf("a duration from %s to %s, such as 90s, 15m or 48h", low, high)
+				  : mem_strdup("a duration such as 90s, 15m or 48h");
 	case CONF_STRING:
 		return mem_strdup("a text");
 	case CONF_PATH:
@@ -269,7 +269,8 @@ conf_apply_overrides(const struct conf_schema *schema, const struct conf_overrid
 			continue;
 		for (size_t k = 0; k < p->n; k++)
 			value_copy(p->v[k].field->type,
-				   at(&schema->sections[p->v[k].section], p->v[k].field, whole), &p->v[k].value);
+				   at(&schema->sections[p->v[k].section], p->v[k].field, whole),
+				   &p->v[k].value);
 		return &o->v[i];
 	}
 	return NULL;
@@ -310,8 +311,8 @@ conf_to_json(const struct conf_schema *schema, const void *whole)
 		cJSON *o = s->key ? json_add_object(j, s->key) : j;
 
 		for (size_t k = 0; k < s->n_fields; k++)
-			value_to_json(&s->fields[k],
-				      at_const(&s->fields[k], (const char *)whole + s->offset), o);
+			value_to_json(&s->fields[k], at_const(&s->fields[k], (const char *)whole + s->offset),
+				      o);
 	}
 	return j;
 }
@@ -461,6 +462,7 @@ conf_print(const struct conf_schema *schema, const void *whole, bool with_help, 
 			buf_printf(out, "%s:\n", s->key);
 		}
 		for (size_t k = 0; k < s->n_fields; k++)
-			print_field(s, &s->fields[k], whole ? (const char *)whole + s->offset : NULL, with_help, out);
+			print_field(s, &s->fields[k], whole ? (const char *)whole + s->offset : NULL,
+				    with_help, out);
 	}
 }

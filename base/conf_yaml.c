@@ -19,8 +19,7 @@ struct reader {
 	size_t n_nodes;
 };
 
-static int
-fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
+static int fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
 static int
@@ -87,7 +86,8 @@ static bool
 is_null(const yaml_node_t *node)
 {
 	return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-	       (node->data.scalar.length == 0 || strcmp(text_of(node), "~") == 0 || strcmp(text_of(node), "null") == 0);
+	       (node->data.scalar.length == 0 || strcmp(text_of(node), "~") == 0 ||
+		strcmp(text_of(node), "null") == 0);
 }
 
 static int
@@ -106,8 +106,8 @@ read_list(struct reader *r, const struct conf_field *f, const char *path, const 
 			return fault(r, item, e, "%s: %s in the list, allowed is %s", path,
 				     item->type == YAML_SCALAR_NODE ? "nothing" : kind_of(item), allowed);
 		if (conf_parse_item(f, text_of(item), &list) < 0)
-			return fault(r, item, e, "%s: \"%s\" is not possible, allowed is %s", path, text_of(item),
-				     allowed);
+			return fault(r, item, e, "%s: \"%s\" is not possible, allowed is %s", path,
+				     text_of(item), allowed);
 	}
 	strv_free(value);
 	*value = list;
@@ -116,8 +116,8 @@ read_list(struct reader *r, const struct conf_field *f, const char *path, const 
 }
 
 static int
-read_value(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node, void *value,
-	   struct err *e)
+read_value(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
+	   void *value, struct err *e)
 {
 	AUTO_FREE char *allowed = conf_allowed(f);
 
@@ -131,7 +131,8 @@ read_value(struct reader *r, const struct conf_field *f, const char *path, const
 	if (is_null(node))
 		return fault(r, node, e, "%s: no value, allowed is %s", path, allowed);
 	if (conf_parse_scalar(f, text_of(node), value) < 0)
-		return fault(r, node, e, "%s: \"%s\" is not possible, allowed is %s", path, text_of(node), allowed);
+		return fault(r, node, e, "%s: \"%s\" is not possible, allowed is %s", path, text_of(node),
+			     allowed);
 	return 0;
 }
 
@@ -166,8 +167,8 @@ unknown_field(const struct reader *r, const struct conf_section *s, const yaml_n
 
 	for (size_t k = 0; k < s->n_fields; k++)
 		buf_printf(&known, "%s%s", k ? ", " : "", s->fields[k].key);
-	return fault(r, key, e, "%s%s%s is no setting, allowed are %s", s->key ? s->key : "", s->key ? "." : "",
-		     text_of(key), buf_str(&known));
+	return fault(r, key, e, "%s%s%s is no setting, allowed are %s", s->key ? s->key : "",
+		     s->key ? "." : "", text_of(key), buf_str(&known));
 }
 
 static const struct conf_field *
@@ -197,7 +198,8 @@ read_section(struct reader *r, size_t index, const char *prefix, const yaml_node
 	if (is_null(node))
 		return 0;
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "%s%s: %s, allowed is a group of settings", prefix, s->key, kind_of(node));
+		return fault(r, node, e, "%s%s: %s, allowed is a group of settings", prefix, s->key,
+			     kind_of(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
 		const yaml_node_t *key = read_key(r, node, p, e);
 		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
@@ -213,7 +215,8 @@ read_section(struct reader *r, size_t index, const char *prefix, const yaml_node
 		path = mem_printf("%s%s.%s", prefix, s->key, f->key);
 		if (patch && (f->flags & CONF_NO_OVERRIDE))
 			return fault(r, key, e, "%s cannot be different for a project", path);
-		to = patch ? (void *)&patch_add(patch, index, f)->value : (char *)whole + s->offset + f->offset;
+		to = patch ? (void *)&patch_add(patch, index, f)->value
+			   : (char *)whole + s->offset + f->offset;
 		if (read_value(r, f, path, value, to, e) < 0)
 			return -1;
 	}
@@ -254,14 +257,15 @@ unknown_section(const struct reader *r, const yaml_node_t *key, const char *pref
 }
 
 static int
-read_project(struct reader *r, const yaml_node_t *node, size_t number, struct conf_override *ret, struct err *e)
+read_project(struct reader *r, const yaml_node_t *node, size_t number, struct conf_override *ret,
+	     struct err *e)
 {
 	AUTO_FREE char *prefix = mem_printf("projects[%zu].", number);
 
 	ret->patch = mem_alloc(sizeof(*ret->patch));
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "projects[%zu]: %s, allowed is a group with match and sections", number,
-			     kind_of(node));
+		return fault(r, node, e, "projects[%zu]: %s, allowed is a group with match and sections",
+			     number, kind_of(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
 		const yaml_node_t *key = read_key(r, node, p, e);
 		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
@@ -271,7 +275,8 @@ read_project(struct reader *r, const yaml_node_t *node, size_t number, struct co
 			return -1;
 		if (strcmp(text_of(key), "match") == 0) {
 			if (!is_text(value) || is_null(value))
-				return fault(r, value, e, "%smatch: allowed is a glob such as \"group/**\"", prefix);
+				return fault(r, value, e, "%smatch: allowed is a glob such as \"group/**\"",
+					     prefix);
 			free(ret->match);
 			ret->match = mem_strdup(text_of(value));
 			continue;
@@ -282,7 +287,8 @@ read_project(struct reader *r, const yaml_node_t *node, size_t number, struct co
 			return -1;
 	}
 	if (!ret->match)
-		return fault(r, node, e, "projects[%zu]: match is missing, a glob on the project's path", number);
+		return fault(r, node, e, "projects[%zu]: match is missing, a glob on the project's path",
+			     number);
 	return 0;
 }
 
@@ -294,7 +300,8 @@ read_projects(struct reader *r, const yaml_node_t *node, struct conf_overrides *
 	if (is_null(node))
 		return 0;
 	if (node->type != YAML_SEQUENCE_NODE)
-		return fault(r, node, e, "projects: %s, allowed is a list of groups with match", kind_of(node));
+		return fault(r, node, e, "projects: %s, allowed is a list of groups with match",
+			     kind_of(node));
 	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
 		const yaml_node_t *item = visit(r, *i, e);
 

@@ -43,8 +43,7 @@ err_errno(struct err *e, const char *fmt, ...)
 		char words[128];
 
 		len = strlen(e->text);
-		snprintf(e->text + len, sizeof(e->text) - len, ": %s",
-			 strerror_r(no, words, sizeof(words)));
+		snprintf(e->text + len, sizeof(e->text) - len, ": %s", strerror_r(no, words, sizeof(words)));
 	}
 	errno = no;
 	return -1;

@@ -281,8 +281,8 @@ fs_copy(int from, off_t offset, int to, uint64_t len, struct err *e)
 		if (n < 0 && errno == EINTR)
 			continue;
 		/* other filesystems, pipes, append mode, special files: by hand from here */
-		if (n <= 0 && (n == 0 || errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EBADF ||
-			       errno == EOPNOTSUPP || errno == EPERM))
+		if (n <= 0 && (n == 0 || errno == EXDEV || errno == EINVAL || errno == ENOSYS ||
+			       errno == EBADF || errno == EOPNOTSUPP || errno == EPERM))
 			return copy_by_hand(from, offset, to, len, e);
 		if (n < 0)
 			return err_errno(e, "copy");

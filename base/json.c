@@ -8,7 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
-#define NUMBER_MAX 64 /* bytes with a NUL, as in cJSON */
+#define NUMBER_MAX 64			 /* bytes with a NUL, as in cJSON */
 #define INT_EXACT_MAX 9007199254740992.0 /* 2^53 */
 
 /* Walks the text by the grammar of RFC 8259; cJSON is only asked when all of it was right. */
@@ -241,23 +241,19 @@ find_duplicate(const cJSON *j)
 	const cJSON *child;
 	size_t n = 0;
 
-	cJSON_ArrayForEach(child, j)
-		n++;
+	cJSON_ArrayForEach(child, j) n++;
 	if (n == 0)
 		return NULL;
 	if (cJSON_IsObject(j)) {
 		names = mem_array(n, sizeof(*names));
 		n = 0;
-		cJSON_ArrayForEach(child, j)
-			names[n++] = child->string;
+		cJSON_ArrayForEach(child, j) names[n++] = child->string;
 		qsort(names, n, sizeof(*names), compare_names);
 		for (size_t i = 1; i < n; i++)
 			if (strcmp(names[i - 1], names[i]) == 0)
 				return names[i];
 	}
-	cJSON_ArrayForEach(child, j)
-		if (!found && child->child)
-			found = find_duplicate(child);
+	cJSON_ArrayForEach(child, j) if (!found && child->child) found = find_duplicate(child);
 	return found;
 }
 
@@ -285,7 +281,8 @@ json_parse(const char *text, size_t len, size_t max, unsigned flags, cJSON **ret
 		const char *name = find_duplicate(j);
 
 		if (name)
-			return err_set(e, ERR_REFUSED, "JSON: the name \"%.64s\" stands twice in one object", name);
+			return err_set(e, ERR_REFUSED, "JSON: the name \"%.64s\" stands twice in one object",
+				       name);
 	}
 	*ret = take_ptr(j);
 	return 0;
@@ -311,9 +308,8 @@ json_get(const cJSON *o, const char *name)
 
 	if (!cJSON_IsObject(o))
 		return NULL;
-	cJSON_ArrayForEach(child, o)
-		if (strcmp(child->string, name) == 0)
-			return cJSON_IsNull(child) ? NULL : child;
+	cJSON_ArrayForEach(child, o) if (strcmp(child->string, name) == 0) return cJSON_IsNull(child) ? NULL
+												      : child;
 	return NULL;
 }
 
@@ -370,9 +366,8 @@ json_strv(const cJSON *o, const char *name, struct strv *ret)
 	struct strv l = { 0 };
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, json_array(o, name))
-		if (cJSON_IsString(item))
-			strv_add(&l, item->valuestring);
+	cJSON_ArrayForEach(item, json_array(o, name)) if (cJSON_IsString(item))
+		strv_add(&l, item->valuestring);
 	strv_free(ret);
 	*ret = l;
 }

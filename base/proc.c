@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <grp.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,8 +22,8 @@
 
 #define BLOCK (64 * 1024)
 
-static int
-pidfd_open_(pid_t pid)
+int
+proc_pidfd(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0U);
 }
@@ -233,7 +233,7 @@ proc_wait(struct proc *p, bool kill_group, int64_t deadline, struct proc_result 
 	int n;
 
 	if (p->pidfd < 0)
-		p->pidfd = pfd.fd = pidfd_open_(p->pid);
+		p->pidfd = pfd.fd = proc_pidfd(p->pid);
 	do
 		n = poll(&pfd, 1, clock_poll_timeout(deadline));
 	while ((n < 0 && errno == EINTR) || (n == 0 && clock_left_ms(deadline) > 0));

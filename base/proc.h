@@ -66,6 +66,8 @@ int proc_wait(struct proc *p, bool kill_group, int64_t deadline, struct proc_res
 int proc_run(const struct proc_spec *spec, int64_t deadline, struct buf *out, struct buf *err_out,
 	     struct proc_result *ret, struct err *e);
 void proc_close(struct proc *p);
+/* pidfd_open(2) for a child of ours; -1 with errno. */
+int proc_pidfd(pid_t pid);
 
 /* "exited with 3", "was killed by SIGSEGV (11)", "took longer than its time": owned by the caller. */
 char *proc_describe(const struct proc_result *r);

@@ -237,7 +237,8 @@ str_expand(const char *tmpl, const char *(*value)(const char *name, void *arg), 
 		name = mem_strndup(p + 1, (size_t)(end - p - 1));
 		v = value(name, arg);
 		if (!v)
-			return err_set(e, ERR_SETTINGS, "template \"%s\": unknown placeholder {%s}", tmpl, name);
+			return err_set(e, ERR_SETTINGS, "template \"%s\": unknown placeholder {%s}", tmpl,
+				       name);
 		buf_add_str(&out, v);
 		p = end + 1;
 	}

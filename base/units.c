@@ -11,13 +11,20 @@ struct unit {
 };
 
 static const struct unit durations[] = {
-	{ "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "min", 60000 },
+	{ "ms", 1 },	  { "s", 1000 },     { "m", 60000 },	 { "min", 60000 },
 	{ "h", 3600000 }, { "d", 86400000 }, { "w", 604800000 },
 };
 static const struct unit sizes[] = {
 	{ "B", 1 },
-	{ "KiB", INT64_C(1) << 10 }, { "MiB", INT64_C(1) << 20 }, { "GiB", INT64_C(1) << 30 }, { "TiB", INT64_C(1) << 40 },
-	{ "KB", 1000 }, { "kB", 1000 }, { "MB", 1000000 }, { "GB", 1000000000 }, { "TB", INT64_C(1000000000000) },
+	{ "KiB", INT64_C(1) << 10 },
+	{ "MiB", INT64_C(1) << 20 },
+	{ "GiB", INT64_C(1) << 30 },
+	{ "TiB", INT64_C(1) << 40 },
+	{ "KB", 1000 },
+	{ "kB", 1000 },
+	{ "MB", 1000000 },
+	{ "GB", 1000000000 },
+	{ "TB", INT64_C(1000000000000) },
 };
 
 /* A run of digits; the number of them, 0 on overflow too. */
@@ -95,7 +102,8 @@ str_parse_int(const char *s, int64_t min, int64_t max, int64_t *ret, struct err 
 	if (is_negative)
 		v = -v;
 	if (v < min || v > max)
-		return err_set(e, ERR_SETTINGS, "%" PRId64 " is not within %" PRId64 " and %" PRId64, v, min, max);
+		return err_set(e, ERR_SETTINGS, "%" PRId64 " is not within %" PRId64 " and %" PRId64, v, min,
+			       max);
 	*ret = v;
 	return 0;
 }
@@ -152,7 +160,10 @@ char *
 str_format_size(int64_t bytes)
 {
 	static const struct unit units[] = {
-		{ "B", 1 }, { "KiB", INT64_C(1) << 10 }, { "MiB", INT64_C(1) << 20 }, { "GiB", INT64_C(1) << 30 },
+		{ "B", 1 },
+		{ "KiB", INT64_C(1) << 10 },
+		{ "MiB", INT64_C(1) << 20 },
+		{ "GiB", INT64_C(1) << 30 },
 	};
 
 	return format_exact(bytes, units, MEM_COUNT(units));

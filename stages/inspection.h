@@ -31,6 +31,8 @@ struct archive {
 	struct err fault;
 	/* A tar (or other file) that is no image archive: named, ignored. Only outside tar_images/. */
 	bool is_ignored;
+	/* Set when all is judged: blocked or undecided, not to be stored in enforce mode. */
+	bool is_unfit;
 };
 
 /* One layer as the image's config orders them. */

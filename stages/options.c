@@ -16,7 +16,8 @@ static const char *const tristate_words[] = { "unset", "true", "false", NULL };
 static const char *const on_error_words[] = { "fail", "warn", NULL };
 static const char *const scanner_words[] = { "vuln", "secret", "misconfig", "license", NULL };
 /* DefectDojo's words; UNKNOWN is Info there */
-static const char *const minimum_severity_words[] = { "unset", "Info", "Low", "Medium", "High", "Critical", NULL };
+static const char *const minimum_severity_words[] = { "unset", "Info",	   "Low", "Medium",
+						      "High",  "Critical", NULL };
 
 #define AT(member) offsetof(struct options_inject, member)
 static const struct conf_field inject_fields[] = {
@@ -80,7 +81,8 @@ static const struct conf_field gate_fields[] = {
 	  .help = "off: no inspection; audit: record and report; warn: show all; enforce: fail the job" },
 	{ "severity", CONF_ENUM, AT(severity), "CRITICAL", .choices = severity_words,
 	  .help = "Findings of this severity and worse block" },
-	{ "fixable_only", CONF_BOOL, AT(fixable_only), "false", .help = "Only findings with a fixed version block" },
+	{ "fixable_only", CONF_BOOL, AT(fixable_only), "false",
+	  .help = "Only findings with a fixed version block" },
 	{ "on_no_packages", CONF_ENUM, AT(on_no_packages), "warn", .choices = reaction_words,
 	  .help = "An image in which Trivy saw no package" },
 	{ "on_unknown_os", CONF_ENUM, AT(on_unknown_os), "warn", .choices = reaction_words,
@@ -96,7 +98,8 @@ static const struct conf_field gate_fields[] = {
 static const struct conf_field report_fields[] = {
 	{ "dir", CONF_STRING, AT(dir), "scan_result",
 	  .help = "Reports go into this directory below the project directory" },
-	{ "rows_max", CONF_INT, AT(rows_max), "30", .min = 0, .max = 1000, .help = "Rows of a table in the job log" },
+	{ "rows_max", CONF_INT, AT(rows_max), "30", .min = 0, .max = 1000,
+	  .help = "Rows of a table in the job log" },
 	{ "artifact", CONF_BOOL, AT(artifact), "true",
 	  .help = "Reports become artifacts of the job; false keeps them out of public projects" },
 	{ "expire_in", CONF_STRING, AT(expire_in), "1 month",
@@ -120,7 +123,8 @@ static const struct conf_field defectdojo_fields[] = {
 	{ "environment", CONF_STRING, AT(environment), "",
 	  .help = "Environment (template); empty: DefectDojo's default" },
 	{ "tags", CONF_LIST, AT(tags), "[\"tidewaiter\"]", .help = "Tags of the test, without blanks" },
-	{ "refs", CONF_LIST, AT(refs), "[\"**\"]", .help = "Globs on branch or tag: whose findings are uploaded" },
+	{ "refs", CONF_LIST, AT(refs), "[\"**\"]",
+	  .help = "Globs on branch or tag: whose findings are uploaded" },
 	{ "active", CONF_ENUM, AT(active), "unset", .choices = tristate_words,
 	  .help = "Overrides whether findings are active; unset: by Trivy's status" },
 	{ "verified", CONF_ENUM, AT(verified), "unset", .choices = tristate_words,
@@ -134,10 +138,10 @@ static const struct conf_field defectdojo_fields[] = {
 };
 #undef AT
 
-#define SECTION(name, text)                                                                             \
-	{                                                                                               \
-		#name, offsetof(struct options, name), name##_fields, MEM_COUNT(name##_fields), .help = (text), \
-			.is_overridable = true                                                          \
+#define SECTION(name, text)                                                                     \
+	{                                                                                       \
+#name, offsetof(struct options, name), name##_fields, MEM_COUNT(name##_fields), \
+			.help = (text), .is_overridable = true                                  \
 	}
 
 const struct conf_section options_sections[OPTIONS_SECTION_COUNT] = {
@@ -146,8 +150,9 @@ const struct conf_section options_sections[OPTIONS_SECTION_COUNT] = {
 	SECTION(trivy, "The scanner"),
 	SECTION(gate, "What blocks a job"),
 	SECTION(report, "What a job shows and keeps"),
-	SECTION(defectdojo, "Where findings go. Templates know {project_path} {project_name} {namespace} {branch} {ref} "
-			    "{commit} {commit_short} {job_id} {job_name} {pipeline_id} {image} {tag} {archive}"),
+	SECTION(defectdojo,
+		"Where findings go. Templates know {project_path} {project_name} {namespace} {branch} {ref} "
+		"{commit} {commit_short} {job_id} {job_name} {pipeline_id} {image} {tag} {archive}"),
 };
 const struct conf_schema options_schema = { options_sections, OPTIONS_SECTION_COUNT };
 

@@ -35,13 +35,16 @@ struct pipeline_users {
 struct pipeline_result {
 	enum verdict verdict;
 	uint32_t n_archives, n_images, n_findings, n_blocking;
-	uint32_t n_deliveries;
 };
 
 /*
- * Runs all stages over `i`. The stages of the scanner run in a child process (confined where users
- * are separated), so `i` afterwards holds what the opener filled, `result` the verdict,
- * and i->out_fd the report files.
+ * Runs all stages over `i`. The stages of scanner and courier run in child processes (confined where users
+ * are separated), so `i` afterwards holds what the opener filled with `is_ignored` and `is_unfit` of the archives, `result` the
+ * verdict, and i->out_fd the report files. A child that crashes leaves no verdict: -1. SIGTERM, SIGINT and SIGHUP
+ * kill the children and end it with an error; the caller removes work_dir.
  */
 int pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
 		 struct err *e);
+
+/* Discover and unpack only: which of the archives are images (`is_ignored`, `is_unfit` for the malformed)? */
+int pipeline_classify(struct inspection *i, const struct pipeline_users *users, struct err *e);

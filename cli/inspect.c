@@ -1,0 +1,455 @@
+/*
+ * `tidewaiter inspect VERB --tmpdir DIR`: what the run phase calls around and after a job's last step
+ * (executor/guard.h). Internal; people use `tidewaiter scan`.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/command.h"
+#include "cli/inspect_record.h"
+#include "cli/workspace.h"
+#include "executor/plan.h"
+#include "stages/gate.h"
+#include "stages/pipeline.h"
+
+#define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
+#define REPORT_FILE_MAX ((size_t)1 << 30)
+
+/* Everything that the verbs share. */
+struct inspect {
+	int tmp_fd;
+	struct plan *plan;
+	int project_fd; /* -1: there is none */
+	struct log log;
+	struct pipeline_users users;
+};
+
+static void
+inspect_close(struct inspect *x)
+{
+	plan_free(x->plan);
+	mem_close_at(&x->project_fd);
+	mem_close_at(&x->tmp_fd);
+}
+#define AUTO_INSPECT __attribute__((cleanup(inspect_close)))
+
+/* The project directory belongs to the job: below builds_dir, which is ours, no link is followed. */
+static int
+open_project(struct inspect *x, struct err *e)
+{
+	const struct plan *p = x->plan;
+	size_t n = strlen(p->builds_dir);
+	AUTO_FD int builds_fd = -1;
+
+	if (!str_has_prefix(p->project_dir, p->builds_dir) || p->project_dir[n] != '/')
+		return err_set(e, ERR_FAILED, "%s is not below %s", p->project_dir, p->builds_dir);
+	builds_fd = open(p->builds_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (builds_fd < 0)
+		return err_errno(e, "%s", p->builds_dir);
+	x->project_fd = fs_open_beneath(builds_fd, p->project_dir + n + 1, O_RDONLY | O_DIRECTORY, 0, e);
+	if (x->project_fd < 0 && e->no == ENOENT)
+		err_clear(e);
+	else if (x->project_fd < 0)
+		return err_wrap(e, "project directory");
+	return 0;
+}
+
+static int
+inspect_open(struct inspect *x, const char *tmpdir, struct err *e)
+{
+	x->tmp_fd = fs_open_dir(AT_FDCWD, tmpdir, e);
+	if (x->tmp_fd < 0 || plan_read(x->tmp_fd, &x->plan, e) < 0 || open_project(x, e) < 0)
+		return -1;
+	/* a job log understands colours; it is no terminal, so it is not asked */
+	log_init(&x->log, stdout);
+	x->log.has_colour = true;
+	return workspace_users(x->plan->scan_user, x->plan->courier_user, &x->users, e);
+}
+
+static void
+fill_inspection(const struct inspect *x, const struct workspace *w, struct inspection *i)
+{
+	*i = (struct inspection){
+		.opt = &x->plan->opt,
+		.job = &x->plan->facts,
+		.log = &x->log,
+		.project_fd = x->project_fd,
+		.project_dir = x->plan->project_dir,
+		.work_fd = w ? w->fd : -1,
+		.work_dir = w ? w->path : NULL,
+		.state_dir = x->plan->state_dir,
+		.cache_dir = x->plan->cache_dir,
+		.out_fd = w ? w->out_fd : -1,
+	};
+}
+
+/* ---- run ---- */
+
+static bool
+is_report(const char *name)
+{
+	return name[0] != '.' && (str_has_suffix(name, ".json") || str_has_suffix(name, ".html"));
+}
+
+/* From the scanner's directory into ours, byte for byte. */
+static int
+copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FD int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	AUTO_FD int to = -1;
+	struct stat st;
+
+	if (from < 0 || fstat(from, &st) < 0)
+		return err_errno(e, "%s", name);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > REPORT_FILE_MAX)
+		return err_set(e, ERR_FAILED, "%s: no regular file of at most 1 GiB", name);
+	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (to < 0)
+		return err_errno(e, "%s", name);
+	if (fs_copy(from, 0, to, (uint64_t)st.st_size, e) < 0)
+		return err_wrap(e, "%s", name);
+	if (fchmod(to, 0644) < 0 || (uid != (uid_t)-1 && fchown(to, uid, gid) < 0))
+		return err_errno(e, "%s", name);
+	return 0;
+}
+
+static int
+copy_reports(int from_dir, int to_dir, uid_t uid, gid_t gid, struct err *e)
+{
+	int fd = openat(from_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir)
+		return err_errno(e, "reports");
+	while ((entry = readdir(dir)))
+		if (is_report(entry->d_name) && copy_file(from_dir, to_dir, entry->d_name, uid, gid, e) < 0)
+			return -1;
+	return 0;
+}
+
+/* The reports of this inspection, and none of one before it. */
+static int
+keep_reports(const struct inspect *x, const struct workspace *w, struct err *e)
+{
+	AUTO_FD int fd = -1;
+
+	if (fs_remove_tree(x->tmp_fd, REPORTS_DIR, e) < 0)
+		return -1;
+	if (mkdirat(x->tmp_fd, REPORTS_DIR, 0700) < 0)
+		return err_errno(e, REPORTS_DIR);
+	fd = fs_open_dir(x->tmp_fd, REPORTS_DIR, e);
+	return fd < 0 ? -1 : copy_reports(w->out_fd, fd, (uid_t)-1, (gid_t)-1, e);
+}
+
+static int
+run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *result, struct err *e)
+{
+	AUTO(workspace) struct workspace *w = NULL;
+	AUTO(inspect_record) struct inspect_record *record = NULL;
+
+	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
+		return -1;
+	fill_inspection(x, w, i);
+	if (pipeline_run(i, &x->users, result, e) < 0)
+		return -1;
+	/* the record last: where it is there, all of it is true */
+	if (keep_reports(x, w, e) < 0 || inspect_record_make(i, &record, e) < 0)
+		return -1;
+	return inspect_record_write(x->tmp_fd, record, e);
+}
+
+/* Nothing could be said about the images: what now is a matter of mode and gate.on_error. */
+static int
+run_undecided(const struct inspect *x, const struct err *why)
+{
+	const struct options_gate *g = &x->plan->opt.gate;
+	enum gate_end end = gate_end(VERDICT_UNDECIDED, g->mode, g->on_error);
+	AUTO_FREE char *safe = str_safe(why->text, ERR_TEXT_MAX);
+
+	log_line(&x->log, end == GATE_GO_ON ? LOG_WARN : LOG_ERROR,
+		 "undecided, the images were not inspected: %s", safe);
+	log_line(&x->log, LOG_NOTE,
+		 end == GATE_GO_ON
+			 ? "the job goes on; this is for the runner's administrators to mend"
+			 : "the job ends here; this is for the runner's administrators to mend, then retry it");
+	return end == GATE_GO_ON ? CLI_OK : CLI_UNDECIDED;
+}
+
+static int
+verb_run(struct inspect *x, struct err *e)
+{
+	struct inspection i = { 0 };
+	struct pipeline_result result = { 0 };
+	struct err why = ERR_INIT;
+	int rc;
+
+	if (unlinkat(x->tmp_fd, PLAN_INSPECTION_NAME, 0) < 0 && errno != ENOENT)
+		return err_errno(e, PLAN_INSPECTION_NAME);
+	if (x->project_fd < 0) {
+		err_set(&why, ERR_FAILED, "%s is not there", x->plan->project_dir);
+		return run_undecided(x, &why);
+	}
+	rc = run_pipeline(x, &i, &result, &why);
+	inspection_free(&i);
+	if (rc < 0)
+		return run_undecided(x, &why);
+	switch (gate_end(result.verdict, x->plan->opt.gate.mode, x->plan->opt.gate.on_error)) {
+	case GATE_GO_ON:
+		return CLI_OK;
+	case GATE_BLOCKED:
+		return CLI_BLOCKED;
+	case GATE_STUCK:
+		return CLI_UNDECIDED;
+	}
+	return CLI_UNDECIDED;
+}
+
+/* ---- verify, withhold ---- */
+
+/* What is there now, images told from other files. */
+static int
+look_again(struct inspect *x, struct inspection *i, struct err *e)
+{
+	AUTO(workspace) struct workspace *w = NULL;
+	struct log silent = x->log;
+	int rc;
+
+	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
+		return -1;
+	fill_inspection(x, w, i);
+	silent.level = LOG_ERROR;
+	i->log = &silent;
+	rc = pipeline_classify(i, &x->users, e);
+	i->log = &x->log;
+	i->work_fd = i->out_fd = -1;
+	i->work_dir = NULL;
+	return rc;
+}
+
+/* Only names and identities, no look inside: for the ordinary case in which nothing is new. */
+static int
+look_quickly(struct inspect *x, struct inspection *i, struct err *e)
+{
+	struct log silent = x->log;
+	int rc;
+
+	fill_inspection(x, NULL, i);
+	silent.level = LOG_ERROR;
+	i->log = &silent;
+	rc = stage_discover.run(i, e);
+	i->log = &x->log;
+	return rc;
+}
+
+static const char *
+difference(const struct inspect_record *r, const struct archive *a)
+{
+	const struct inspect_record_file *f = inspect_record_find(r, a->name);
+
+	if (!f)
+		return "was not there when the images were inspected";
+	if (a->fd < 0)
+		return f->is_unfit ? NULL : "cannot be opened any more";
+	return inspect_record_compare(f, a->fd);
+}
+
+static bool
+is_any_different(const struct inspect_record *r, const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_archives; k++)
+		if (difference(r, &i->archives[k]))
+			return true;
+	return false;
+}
+
+static int
+verify_found(const struct inspect *x, const struct inspect_record *r, const struct inspection *i)
+{
+	bool is_changed = false;
+
+	for (size_t k = 0; k < i->n_archives; k++) {
+		const struct archive *a = &i->archives[k];
+		const char *what = a->is_ignored ? NULL : difference(r, a);
+		AUTO_FREE char *name = str_safe(a->name, 200);
+
+		if (!what)
+			continue;
+		log_line(&x->log, LOG_ERROR, "%s %s: it is not what was inspected", name, what);
+		is_changed = true;
+	}
+	return is_changed ? CLI_BLOCKED : CLI_OK;
+}
+
+static int
+verb_verify(struct inspect *x, struct err *e)
+{
+	AUTO(inspect_record) struct inspect_record *r = NULL;
+	struct inspection i = { 0 };
+	int rc = CLI_OK;
+
+	if (x->project_fd < 0)
+		return CLI_OK;
+	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
+		return -1;
+	if (look_quickly(x, &i, e) < 0) {
+		rc = -1;
+	} else if (is_any_different(r, &i)) {
+		inspection_free(&i);
+		rc = look_again(x, &i, e) < 0 ? -1 : verify_found(x, r, &i);
+	}
+	inspection_free(&i);
+	return rc;
+}
+
+/* Takes a name out of the project directory: the directory that holds it is opened beneath, the name is removed in it. */
+static int
+take_out(const struct inspect *x, const char *name, struct err *e)
+{
+	AUTO_FREE char *dir = mem_strdup(name);
+	AUTO_FD int dir_fd = -1;
+	char *slash = strrchr(dir, '/');
+
+	if (!slash)
+		return fs_remove_tree(x->project_fd, name, e);
+	*slash = '\0';
+	dir_fd = fs_open_beneath(x->project_fd, dir, O_RDONLY | O_DIRECTORY, 0, e);
+	if (dir_fd < 0)
+		return e->no == ENOENT ? 0 : -1;
+	return fs_remove_tree(dir_fd, slash + 1, e);
+}
+
+/* Blocked, undecided, changed or never seen: out. */
+static bool
+is_withheld(const struct inspect_record *r, const struct archive *a)
+{
+	const struct inspect_record_file *f = inspect_record_find(r, a->name);
+
+	if (a->is_ignored)
+		return false;
+	return !f || f->is_unfit || difference(r, a) != NULL;
+}
+
+static int
+withhold_found(struct inspect *x, const struct inspect_record *r, const struct inspection *i, struct err *e)
+{
+	for (size_t k = 0; k < i->n_archives; k++) {
+		const struct archive *a = &i->archives[k];
+		AUTO_FREE char *name = str_safe(a->name, 200);
+
+		if (!is_withheld(r, a))
+			continue;
+		if (take_out(x, a->name, e) < 0)
+			return err_wrap(e, "withhold %s", name);
+		log_line(&x->log, LOG_WARN, "%s is withheld: %s", name,
+			 inspect_record_find(r, a->name)
+				 ? "it did not pass the inspection"
+				 : "it was not inspected, since the job failed or made it later");
+	}
+	return CLI_OK;
+}
+
+static int
+verb_withhold(struct inspect *x, struct err *e)
+{
+	AUTO(inspect_record) struct inspect_record *r = NULL;
+	struct inspection i = { 0 };
+	int rc;
+
+	if (x->project_fd < 0)
+		return CLI_OK;
+	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
+		return -1;
+	rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, e);
+	inspection_free(&i);
+	return rc;
+}
+
+/* ---- publish ---- */
+
+/* report.dir below the project, made anew down to its last part: nothing of the job stays in it. */
+static int
+make_report_dir(const struct inspect *x, struct err *e)
+{
+	AUTO_FREE char *path = mem_strdup(x->plan->opt.report.dir);
+	AUTO_FD int at = dup(x->project_fd);
+	uid_t uid = x->plan->is_separated ? (uid_t)x->plan->uid : (uid_t)-1;
+	gid_t gid = x->plan->is_separated ? (gid_t)x->plan->gid : (gid_t)-1;
+	char *save = NULL;
+
+	if (take_out(x, path, e) < 0)
+		return -1;
+	for (char *part = strtok_r(path, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
+		int next;
+
+		if (mkdirat(at, part, 0755) < 0 && errno != EEXIST)
+			return err_errno(e, "%s", part);
+		next = fs_open_beneath(at, part, O_RDONLY | O_DIRECTORY, 0, e);
+		if (next < 0)
+			return -1;
+		close(at);
+		at = next;
+		if (fchown(at, uid, gid) < 0)
+			return err_errno(e, "%s", part);
+	}
+	return take_fd(at);
+}
+
+static int
+verb_publish(struct inspect *x, struct err *e)
+{
+	uid_t uid = x->plan->is_separated ? (uid_t)x->plan->uid : (uid_t)-1;
+	gid_t gid = x->plan->is_separated ? (gid_t)x->plan->gid : (gid_t)-1;
+	AUTO_FD int from = openat(x->tmp_fd, REPORTS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_FD int to = -1;
+
+	if (x->project_fd < 0 || (from < 0 && errno == ENOENT))
+		return CLI_OK;
+	if (from < 0)
+		return err_errno(e, REPORTS_DIR);
+	to = make_report_dir(x, e);
+	if (to < 0 || copy_reports(from, to, uid, gid, e) < 0)
+		return err_wrap(e, "%s/%s", x->plan->project_dir, x->plan->opt.report.dir);
+	return CLI_OK;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct inspect *x, struct err *e);
+} verbs[] = {
+	{ "run", verb_run },
+	{ "verify", verb_verify },
+	{ "publish", verb_publish },
+	{ "withhold", verb_withhold },
+};
+
+static int
+run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	AUTO_INSPECT struct inspect x = { .tmp_fd = -1, .project_fd = -1 };
+
+	(void)cli;
+	if (argc != 4 || strcmp(argv[2], "--tmpdir") != 0)
+		return err_set(e, ERR_USAGE, "inspect is called by the run phase: inspect VERB --tmpdir DIR");
+	for (size_t k = 0; k < MEM_COUNT(verbs); k++)
+		if (strcmp(verbs[k].name, argv[1]) == 0)
+			return inspect_open(&x, argv[3], e) < 0 ? -1 : verbs[k].run(&x, e);
+	return err_set(e, ERR_USAGE, "inspect: \"%s\" is no verb", argv[1]);
+}
+
+const struct command command_inspect = {
+	.name = "inspect",
+	.summary = "inspect the images of a job (called by the run phase)",
+	.help = "Usage: tidewaiter inspect run|verify|publish|withhold --tmpdir DIR\n\n"
+		"Called by tidewaiter-run with the runner's TMPDIR, where the plan lies. People use `tidewaiter scan`.\n",
+	.is_internal = true,
+	.run = run,
+};

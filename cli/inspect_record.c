@@ -1,0 +1,192 @@
+#include "cli/inspect_record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "executor/plan.h"
+
+#define RECORD_MAX (16 * 1024 * 1024)
+
+static const struct {
+	const char *key;
+	size_t offset;
+} numbers[] = {
+	{ "dev", offsetof(struct fs_identity, dev) },
+	{ "ino", offsetof(struct fs_identity, ino) },
+	{ "size", offsetof(struct fs_identity, size) },
+	{ "mtime_ns", offsetof(struct fs_identity, mtime_ns) },
+	{ "ctime_ns", offsetof(struct fs_identity, ctime_ns) },
+};
+
+/* Could anybody be writing to it now, a mapping included? Not certain (no right, no lease on that filesystem) counts as yes. */
+static bool
+has_writer(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return true;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
+}
+
+int
+inspect_record_make(const struct inspection *i, struct inspect_record **ret, struct err *e)
+{
+	AUTO(inspect_record) struct inspect_record *r = mem_alloc(sizeof(*r));
+
+	r->verdict = i->verdict;
+	r->files = mem_array(i->n_archives, sizeof(*r->files));
+	for (size_t k = 0; k < i->n_archives; k++) {
+		const struct archive *a = &i->archives[k];
+		struct inspect_record_file *f = &r->files[r->n_files++];
+
+		*f = (struct inspect_record_file){
+			.name = mem_strdup(a->name),
+			.id = a->id,
+			.is_ignored = a->is_ignored,
+			.is_unfit = a->is_unfit || a->fd < 0,
+		};
+		if (a->fd >= 0 && has_writer(a->fd) && hash_of_fd(HASH_SHA256, a->fd, f->digest, e) < 0)
+			return err_wrap(e, "%s", a->name);
+	}
+	*ret = take_ptr(r);
+	return 0;
+}
+
+void
+inspect_record_free(struct inspect_record *r)
+{
+	if (!r)
+		return;
+	for (size_t k = 0; k < r->n_files; k++)
+		free(r->files[k].name);
+	free(r->files);
+	free(r);
+}
+
+/* Nanoseconds and device numbers are beyond what JSON numbers hold exactly: texts. */
+static void
+add_file(cJSON *list, const struct inspect_record_file *f)
+{
+	cJSON *o = json_add_object(list, NULL);
+
+	json_add_str(o, "name", f->name);
+	json_add_bool(o, "is_ignored", f->is_ignored);
+	json_add_bool(o, "is_unfit", f->is_unfit);
+	json_add_str(o, "digest", f->digest);
+	for (size_t n = 0; n < MEM_COUNT(numbers); n++) {
+		AUTO_FREE char *text = mem_printf("%jd", (intmax_t) * (const int64_t *)((const char *)&f->id +
+											numbers[n].offset));
+
+		json_add_str(o, numbers[n].key, text);
+	}
+}
+
+int
+inspect_record_write(int dirfd, const struct inspect_record *r, struct err *e)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_FREE char *text = NULL;
+	cJSON *list;
+
+	json_add_str(j, "verdict", verdict_words[r->verdict]);
+	list = json_add_array(j, "archives");
+	for (size_t k = 0; k < r->n_files; k++)
+		add_file(list, &r->files[k]);
+	text = json_print(j);
+	return fs_publish(dirfd, PLAN_INSPECTION_NAME, text, strlen(text), 0600, 0, e);
+}
+
+static int
+read_file(const cJSON *o, struct inspect_record_file *f, struct err *e)
+{
+	const char *s;
+
+	if (json_need_str(o, "name", &s, e) < 0)
+		return -1;
+	f->name = mem_strdup(s);
+	f->is_ignored = json_bool(o, "is_ignored", false);
+	f->is_unfit = json_bool(o, "is_unfit", true);
+	if (json_need_str(o, "digest", &s, e) < 0)
+		return -1;
+	snprintf(f->digest, sizeof(f->digest), "%s", s);
+	for (size_t n = 0; n < MEM_COUNT(numbers); n++) {
+		if (json_need_str(o, numbers[n].key, &s, e) < 0 ||
+		    str_parse_int(s, INT64_MIN + 1, INT64_MAX,
+				  (int64_t *)((char *)&f->id + numbers[n].offset), e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static enum verdict
+parse_verdict(const char *word)
+{
+	for (int v = 0; word && verdict_words[v]; v++)
+		if (strcmp(verdict_words[v], word) == 0)
+			return (enum verdict)v;
+	return VERDICT_UNDECIDED;
+}
+
+int
+inspect_record_read(int dirfd, struct inspect_record **ret, struct err *e)
+{
+	AUTO(inspect_record) struct inspect_record *r = mem_alloc(sizeof(*r));
+	AUTO_JSON cJSON *j = NULL;
+	const cJSON *list, *o;
+
+	if (json_load(dirfd, PLAN_INSPECTION_NAME, RECORD_MAX, JSON_UNIQUE, &j, e) < 0) {
+		if (e->no != ENOENT)
+			return -1;
+		err_clear(e);
+		*ret = NULL;
+		return 0;
+	}
+	r->verdict = parse_verdict(json_str(j, "verdict"));
+	list = json_array(j, "archives");
+	r->files = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*r->files));
+	cJSON_ArrayForEach(o, list) if (read_file(o, &r->files[r->n_files++], e) <
+					0) return err_wrap(e, PLAN_INSPECTION_NAME);
+	*ret = take_ptr(r);
+	return 0;
+}
+
+const struct inspect_record_file *
+inspect_record_find(const struct inspect_record *r, const char *name)
+{
+	for (size_t k = 0; r && k < r->n_files; k++)
+		if (strcmp(r->files[k].name, name) == 0)
+			return &r->files[k];
+	return NULL;
+}
+
+const char *
+inspect_record_compare(const struct inspect_record_file *f, int fd)
+{
+	char digest[HASH_DIGEST_MAX];
+	struct fs_identity now;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return "cannot be looked at";
+	fs_identity_of(&st, &now);
+	if (now.dev != f->id.dev || now.ino != f->id.ino)
+		return "is another file";
+	if (now.size != f->id.size)
+		return "has another size";
+	if (now.mtime_ns != f->id.mtime_ns)
+		return "was written to";
+	if (now.ctime_ns != f->id.ctime_ns)
+		return "was changed";
+	/* its times are as they were, but a mapping or a descriptor of another process may tell nothing of it */
+	if (!f->digest[0] && !has_writer(fd))
+		return NULL;
+	if (!f->digest[0])
+		return "is open for writing in another process";
+	if (hash_of_fd(HASH_SHA256, fd, digest, NULL) < 0 || strcmp(digest, f->digest) != 0)
+		return "was written to through a mapping";
+	return NULL;
+}

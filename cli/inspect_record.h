@@ -1,0 +1,43 @@
+/*
+ * What an inspection leaves for the stages after it: PLAN_INSPECTION_NAME in the runner's TMPDIR, which no job reaches
+ * where users are separated.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "stages/inspection.h"
+
+struct inspect_record_file {
+	char *name; /* below the project directory */
+	struct fs_identity id;
+	bool is_ignored, is_unfit;
+	char digest[HASH_DIGEST_MAX]; /* where the file was open for writing elsewhere, else "" */
+};
+
+struct inspect_record {
+	enum verdict verdict;
+	struct inspect_record_file *files;
+	size_t n_files;
+};
+
+/*
+ * Takes names and identities over. A file that another process has open for writing (no read lease is to be had,
+ * fcntl(2) F_SETLEASE) can change without a trace in its times: it is hashed.
+ */
+int inspect_record_make(const struct inspection *i, struct inspect_record **ret, struct err *e);
+void inspect_record_free(struct inspect_record *r);
+MEM_AUTO_DECLARE(inspect_record)
+
+int inspect_record_write(int dirfd, const struct inspect_record *r, struct err *e);
+/* *ret is NULL where there was no inspection. */
+int inspect_record_read(int dirfd, struct inspect_record **ret, struct err *e);
+
+const struct inspect_record_file *inspect_record_find(const struct inspect_record *r, const char *name);
+/* NULL when this open file is the one recorded, else what is different, in words. */
+const char *inspect_record_compare(const struct inspect_record_file *f, int fd);

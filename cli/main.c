@@ -1,0 +1,160 @@
+/*
+ * `tidewaiter`: the admin's program. A verb is a file that ends in a `const struct command`.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/command.h"
+#include "cli/rehearse_runner.h"
+
+static const struct command *const commands[] = {
+	&command_rehearse,
+	&command_config,
+	&command_setup,
+	&command_inspect,
+};
+
+static void
+print_help(FILE *to)
+{
+	fprintf(to,
+		"Usage: tidewaiter [--config FILE] VERB [OPTION…] [ARGUMENT…]\n\n"
+		"Runs CI jobs for GitLab Runner as a custom executor, and inspects the container images\n"
+		"that they leave: Trivy scans them, the platform team's policy decides, DefectDojo learns.\n\n"
+		"Verbs:\n");
+	for (size_t i = 0; i < MEM_COUNT(commands); i++)
+		if (!commands[i]->is_internal)
+			fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(to, "\nOptions:\n"
+		    "  --config FILE  settings, by default " SETTINGS_PATH_DEFAULT "\n"
+		    "  --help         this text, or behind a verb that verb's\n"
+		    "  --version      the version\n\n"
+		    "Exit codes: 0 success, 1 blocked or refused, 2 usage or settings, 3 undecided.\n"
+		    "Colours stand on terminals only, and never with NO_COLOR set.\n");
+}
+
+static const struct command *
+find_command(const char *name)
+{
+	for (size_t i = 0; i < MEM_COUNT(commands); i++)
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
+	return NULL;
+}
+
+/* Takes --config FILE (or =FILE) out, wherever it stands before "--". */
+static int
+take_config(struct cli *cli, int *argc, char **argv, struct err *e)
+{
+	static const char with_value[] = "--config=";
+	int kept = 1;
+
+	for (int i = 1; i < *argc; i++) {
+		if (strcmp(argv[i], "--") == 0) {
+			while (i < *argc)
+				argv[kept++] = argv[i++];
+			break;
+		}
+		if (strcmp(argv[i], "--config") == 0) {
+			if (++i == *argc)
+				return err_set(e, ERR_USAGE, "--config needs a file");
+			cli->config_path = argv[i];
+		} else if (str_has_prefix(argv[i], with_value)) {
+			cli->config_path = argv[i] + strlen(with_value);
+		} else {
+			argv[kept++] = argv[i];
+			continue;
+		}
+		cli->has_config_path = true;
+	}
+	argv[kept] = NULL;
+	*argc = kept;
+	return 0;
+}
+
+static int
+exit_code_of(enum err_kind kind)
+{
+	switch (kind) {
+	case ERR_USAGE:
+	case ERR_SETTINGS:
+		return CLI_USAGE;
+	case ERR_REFUSED:
+		return CLI_BLOCKED;
+	case ERR_NONE:
+	case ERR_FAILED:
+	case ERR_UNSUPPORTED:
+	case ERR_TIMEOUT:
+	case ERR_NO_SPACE:
+		return CLI_UNDECIDED;
+	}
+	return CLI_UNDECIDED;
+}
+
+static bool
+wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			return true;
+	return false;
+}
+
+static int
+run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	const struct command *c;
+
+	if (take_config(cli, &argc, argv, e) < 0)
+		return -1;
+	if (argc < 2) {
+		print_help(stderr);
+		return CLI_USAGE;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		puts("tidewaiter " TIDEWAITER_VERSION);
+		return CLI_OK;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		c = argc > 2 ? find_command(argv[2]) : NULL;
+		if (c)
+			fputs(c->help, stdout);
+		else
+			print_help(stdout);
+		return CLI_OK;
+	}
+	c = find_command(argv[1]);
+	if (!c)
+		return err_set(e, ERR_USAGE, "\"%s\" is no verb; tidewaiter --help lists them", argv[1]);
+	if (wants_help(argc - 1, argv + 1)) {
+		fputs(c->help, stdout);
+		return CLI_OK;
+	}
+	return c->run(cli, argc - 1, argv + 1, e);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct cli cli = { .config_path = SETTINGS_PATH_DEFAULT };
+	struct err e = ERR_INIT;
+	int code;
+
+	/* In a rehearsal a copy of this program stands in for gitlab-runner. */
+	if (rehearse_runner_is_me())
+		return rehearse_runner_main(argc, argv);
+	log_init(&cli.log, stderr);
+	code = run(&cli, argc, argv, &e);
+	if (code < 0) {
+		AUTO_FREE char *safe = str_safe(e.text, ERR_TEXT_MAX);
+
+		log_line(&cli.log, LOG_ERROR, "%s", safe);
+		code = exit_code_of(e.kind);
+	}
+	if (fflush(stdout) != 0 && code == CLI_OK)
+		code = CLI_UNDECIDED;
+	return code;
+}

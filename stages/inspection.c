@@ -1,0 +1,69 @@
+#include "stages/inspection.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+const char *const verdict_words[] = { "pass", "warn", "undecided", "block", NULL };
+
+enum verdict
+verdict_worse(enum verdict a, enum verdict b)
+{
+	return a > b ? a : b;
+}
+
+static void
+archive_free(struct archive *a)
+{
+	free(a->name);
+	mem_close_at(&a->fd);
+}
+
+static void
+image_free(struct image *m)
+{
+	strv_free(&m->tags);
+	free(m->os);
+	free(m->architecture);
+	for (size_t i = 0; i < m->n_layers; i++)
+		free(m->layers[i].created_by);
+	free(m->layers);
+	free(m->layout);
+	free(m->label);
+	free(m->repository);
+	free(m->report_name);
+	report_free(m->report);
+	strv_free(&m->reasons);
+	free(m->is_blocking);
+}
+
+void
+inspection_free(struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_archives; k++)
+		archive_free(&i->archives[k]);
+	free(take_ptr(i->archives));
+	for (size_t k = 0; k < i->n_images; k++)
+		image_free(&i->images[k]);
+	free(take_ptr(i->images));
+	i->n_archives = i->n_images = 0;
+	strv_free(&i->reasons);
+	free(take_ptr(i->trivy_version));
+}
+
+struct archive *
+inspection_add_archive(struct inspection *i)
+{
+	i->archives = mem_resize(i->archives, i->n_archives + 1, sizeof(*i->archives));
+	i->archives[i->n_archives] = (struct archive){ .fd = -1 };
+	return &i->archives[i->n_archives++];
+}
+
+struct image *
+inspection_add_image(struct inspection *i)
+{
+	i->images = mem_resize(i->images, i->n_images + 1, sizeof(*i->images));
+	i->images[i->n_images] = (struct image){ 0 };
+	return &i->images[i->n_images++];
+}

@@ -1,0 +1,309 @@
+#include "stages/pipeline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/proc.h"
+
+#define ARCHIVES_MAX 4096 /* discover takes no more */
+
+static const struct stage *const all_stages[] = {
+	&stage_discover, &stage_unpack, &stage_scan, &stage_gate, &stage_report, &stage_upload, NULL,
+};
+static const struct stage *const classifying_stages[] = { &stage_discover, &stage_unpack, NULL };
+
+struct pipeline {
+	const struct stage *const *stages;
+	struct inspection *i;
+	const struct pipeline_users *users;
+	int sigfd; /* tells when we are to stop */
+};
+
+/* What a confined child tells the opener. Fixed in size: there is nothing to parse. */
+struct answer {
+	int rc;
+	struct err e;
+	struct pipeline_result result;
+	uint8_t is_ignored[ARCHIVES_MAX / 8], is_unfit[ARCHIVES_MAX / 8]; /* a bit per archive */
+};
+
+static int
+run_stages(const struct pipeline *p, enum stage_place place, struct err *e)
+{
+	for (const struct stage *const *s = p->stages; *s; s++)
+		if ((*s)->place == place && (*s)->run(p->i, e) < 0)
+			return err_wrap(e, "%s", (*s)->name);
+	return 0;
+}
+
+/* ---- confinement ---- */
+
+static int
+become(uid_t uid, gid_t gid, struct err *e)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+		return err_errno(e, "cannot become user %u", (unsigned)uid);
+	return 0;
+}
+
+/* For the child of `place`, before anything of a stranger is looked at. */
+static int
+confine(enum stage_place place, const struct pipeline_users *u, struct err *e)
+{
+	struct rlimit none = { 0, 0 };
+
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_errno(e, "no core files");
+	if (u->is_separated && place == STAGE_SCANNER) {
+		if (unshare(CLONE_NEWNET) < 0)
+			return err_errno(e, "cannot take the network away from the scanner");
+		if (become(u->scan_uid, u->scan_gid, e) < 0)
+			return -1;
+	}
+	if (u->is_separated && place == STAGE_COURIER && become(u->courier_uid, u->courier_gid, e) < 0)
+		return -1;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_errno(e, "prctl");
+	return 0;
+}
+
+/* ---- children ---- */
+
+static bool
+is_heavy(enum verdict v)
+{
+	return v == VERDICT_UNDECIDED || v == VERDICT_BLOCK;
+}
+
+static void
+fill_answer(struct inspection *i, struct answer *a)
+{
+	struct pipeline_result *r = &a->result;
+
+	r->verdict = i->verdict;
+	r->n_images = (uint32_t)i->n_images;
+	for (size_t k = 0; k < i->n_images; k++) {
+		const struct image *m = &i->images[k];
+
+		r->n_findings += m->report ? (uint32_t)m->report->n_findings : 0;
+		r->n_blocking += (uint32_t)m->n_blocking;
+		if (is_heavy(m->verdict))
+			i->archives[m->archive].is_unfit = true;
+	}
+	for (size_t k = 0; k < i->n_archives && k < ARCHIVES_MAX; k++) {
+		const struct archive *x = &i->archives[k];
+
+		r->n_archives += !x->is_ignored;
+		if (x->is_ignored)
+			a->is_ignored[k / 8] |= (uint8_t)(1U << k % 8);
+		else if (x->is_unfit || x->fault.kind != ERR_NONE)
+			a->is_unfit[k / 8] |= (uint8_t)(1U << k % 8);
+	}
+}
+
+static void
+take_answer(struct inspection *i, const struct answer *a)
+{
+	i->verdict = a->result.verdict;
+	for (size_t k = 0; k < i->n_archives; k++) {
+		bool is_known = k < ARCHIVES_MAX;
+
+		i->archives[k].is_ignored = is_known && (a->is_ignored[k / 8] >> k % 8 & 1);
+		i->archives[k].is_unfit = !is_known || (a->is_unfit[k / 8] >> k % 8 & 1);
+	}
+}
+
+/* In the child; does not return. */
+static void
+child_main(const struct pipeline *p, enum stage_place place, int to, pid_t parent)
+{
+	struct answer *a = mem_alloc(sizeof(*a));
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	a->rc = confine(place, p->users, &a->e);
+	/* a change of user clears it, so it comes behind */
+	if (a->rc == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent))
+		a->rc = err_set(&a->e, ERR_FAILED, "its parent is gone");
+	/* the scanner has no business in the project directory: it got the archives' descriptors */
+	if (place == STAGE_SCANNER && p->i->project_fd >= 0)
+		close(p->i->project_fd);
+	if (a->rc == 0)
+		a->rc = run_stages(p, place, &a->e);
+	fill_answer(p->i, a);
+	fflush(NULL);
+	_exit(fs_write_all(to, a, sizeof(*a), NULL) == 0 ? 0 : 1);
+}
+
+/* Until the child has ended, or we are told to stop: then it is killed. */
+static int
+wait_for(pid_t pid, int pidfd, int sigfd, struct proc_result *ret, struct err *e)
+{
+	struct pollfd fds[2] = { { .fd = pidfd, .events = POLLIN }, { .fd = sigfd, .events = POLLIN } };
+	struct proc p = { .pid = pid, .pidfd = pidfd };
+	bool was_stopped = false;
+
+	while (!(fds[0].revents & POLLIN) && !was_stopped) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		was_stopped = fds[1].revents & POLLIN;
+	}
+	if (was_stopped)
+		kill(-pid, SIGKILL);
+	if (proc_wait(&p, true, INT64_MAX, ret, e) < 0)
+		return -1;
+	return was_stopped ? err_set(e, ERR_FAILED, "stopped by a signal") : 0;
+}
+
+static int
+read_answer(int from, const struct proc_result *how, struct answer *ret, struct err *e)
+{
+	AUTO_FREE char *words = proc_describe(how);
+
+	if (read(from, ret, sizeof(*ret)) == sizeof(*ret))
+		return 0;
+	/* it parses hostile bytes: a crash leaves no verdict, which is not a pass */
+	return err_set(e, ERR_FAILED, "its process %s", words);
+}
+
+static int
+run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, struct err *e)
+{
+	static const char *const names[] = {
+		[STAGE_OPENER] = "opener", [STAGE_SCANNER] = "scanner", [STAGE_COURIER] = "courier"
+	};
+	AUTO_FD int from = -1;
+	AUTO_FD int to = -1;
+	AUTO_FD int pidfd = -1;
+	struct proc_result how;
+	pid_t parent = getpid(), pid;
+	int ends[2];
+
+	_Static_assert(sizeof(*ret) < 64 * 1024,
+		       "an answer fits into a pipe, so that nobody has to read along");
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_errno(e, "pipe");
+	from = ends[0];
+	to = ends[1];
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		return err_errno(e, "fork");
+	if (pid == 0) {
+		setpgid(0, 0);
+		child_main(p, place, to, parent);
+	}
+	setpgid(pid, pid); /* in both, so that it is so before either goes on */
+	close(take_fd(to));
+	pidfd = proc_pidfd(pid);
+	if (wait_for(pid, pidfd, p->sigfd, &how, e) < 0 || read_answer(from, &how, ret, e) < 0)
+		return err_wrap(e, "%s", names[place]);
+	if (ret->rc < 0) {
+		*e = ret->e;
+		e->text[sizeof(e->text) - 1] = '\0';
+		return -1;
+	}
+	return 0;
+}
+
+/* ---- the whole ---- */
+
+static int
+give_to(const struct pipeline *p, int fd, uid_t uid, gid_t gid, struct err *e)
+{
+	if (p->users->is_separated && fchown(fd, uid, gid) < 0)
+		return err_errno(e, "work directory");
+	return 0;
+}
+
+static int
+run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
+{
+	const struct pipeline_users *u = p->users;
+
+	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
+	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
+		return -1;
+	take_answer(p->i, a);
+	return 0;
+}
+
+/* The verdict stands: what delivery meets is said in the log and changes nothing. */
+static void
+run_courier(const struct pipeline *p, struct answer *a)
+{
+	struct err e = ERR_INIT;
+
+	if (give_to(p, p->i->out_fd, p->users->courier_uid, p->users->courier_gid, &e) < 0 ||
+	    run_child(p, STAGE_COURIER, a, &e) < 0)
+		log_line(p->i->log, LOG_WARN, "delivery to DefectDojo: %s", e.text);
+}
+
+static int
+run_all(const struct pipeline *p, struct pipeline_result *result, struct err *e)
+{
+	AUTO_FREE struct answer *a = mem_alloc(sizeof(*a));
+
+	if (run_scanner(p, a, e) < 0)
+		return -1;
+	if (result) {
+		*result = a->result;
+		run_courier(p, a);
+	}
+	return 0;
+}
+
+/* With the signals that end us turned into a descriptor. */
+static int
+run_guarded(struct pipeline *p, struct pipeline_result *result, struct err *e)
+{
+	AUTO_FD int sigfd = -1;
+	sigset_t stop, before;
+	int rc;
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigaddset(&stop, SIGHUP);
+	sigprocmask(SIG_BLOCK, &stop, &before);
+	sigfd = p->sigfd = signalfd(-1, &stop, SFD_CLOEXEC);
+	rc = sigfd < 0 ? err_errno(e, "signalfd") : run_all(p, result, e);
+	/* what came is not delivered again: the caller cleans up and ends */
+	while (rc < 0 && sigtimedwait(&stop, NULL, &(struct timespec){ 0 }) > 0)
+		;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
+int
+pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
+	     struct err *e)
+{
+	struct pipeline p = { .stages = all_stages, .i = i, .users = users };
+
+	return run_guarded(&p, result, e);
+}
+
+int
+pipeline_classify(struct inspection *i, const struct pipeline_users *users, struct err *e)
+{
+	struct pipeline p = { .stages = classifying_stages, .i = i, .users = users };
+
+	return run_guarded(&p, NULL, e);
+}
