@@ -1,0 +1,317 @@
+#include "stages/render_html.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "stages/explain.h"
+
+#define NAME_MAX_ 400
+#define TITLE_MAX 400
+#define DESCRIPTION_MAX 1500
+#define URL_MAX 1000
+
+/* report.css and report.js, put into the program by the build. */
+extern const char render_html_css[], render_html_js[];
+
+void
+render_html_add(struct buf *out, const char *s, size_t max)
+{
+	AUTO_FREE char *safe = str_safe(s, max);
+
+	for (const char *p = safe; *p; p++) {
+		switch (*p) {
+		case '&':
+			buf_add_str(out, "&amp;");
+			break;
+		case '<':
+			buf_add_str(out, "&lt;");
+			break;
+		case '>':
+			buf_add_str(out, "&gt;");
+			break;
+		case '"':
+			buf_add_str(out, "&quot;");
+			break;
+		case '\'':
+			buf_add_str(out, "&#39;");
+			break;
+		default:
+			buf_add_char(out, *p);
+			break;
+		}
+	}
+}
+
+static unsigned
+hex_digit(char c)
+{
+	return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10;
+}
+
+/* CSP's form of a hash: 'sha256-<base64>' of the element's text. */
+static void
+add_csp_hash(struct buf *out, const char *text)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char digest[HASH_DIGEST_MAX];
+	unsigned char raw[33] = { 0 }; /* one more, so that three at a time come out */
+	const char *hex;
+
+	hash_of(HASH_SHA256, text, strlen(text), digest);
+	hex = strchr(digest, ':') + 1;
+	for (size_t k = 0; k < 32; k++)
+		raw[k] = (unsigned char)(hex_digit(hex[2 * k]) << 4 | hex_digit(hex[2 * k + 1]));
+	buf_add_str(out, "'sha256-");
+	for (size_t k = 0; k < 33; k += 3) {
+		unsigned v = (unsigned)raw[k] << 16 | (unsigned)raw[k + 1] << 8 | raw[k + 2];
+
+		for (int d = 3; d >= 0; d--)
+			buf_add_char(out, k == 30 && d == 0 ? '=' : digits[v >> (6 * d) & 63]);
+	}
+	buf_add_char(out, '\'');
+}
+
+static void
+add_head(const struct image *m, struct buf *out)
+{
+	buf_add_str(out,
+		    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+		    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; base-uri 'none'; form-action 'none'; "
+		    "style-src ");
+	add_csp_hash(out, render_html_css);
+	buf_add_str(out, "; script-src ");
+	add_csp_hash(out, render_html_js);
+	buf_add_str(out, "\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+			 "<meta name=\"referrer\" content=\"no-referrer\">\n<title>");
+	render_html_add(out, m->label, NAME_MAX_);
+	buf_printf(out, " – Tidewaiter</title>\n<style>%s</style>\n</head>\n<body>\n", render_html_css);
+}
+
+static void
+add_verdict(const struct inspection *i, const struct image *m, struct buf *out)
+{
+	static const char *const says[] = {
+		[VERDICT_PASS] = "Passed",
+		[VERDICT_WARN] = "Passed with warnings",
+		[VERDICT_UNDECIDED] = "Undecided",
+		[VERDICT_BLOCK] = "Blocked",
+	};
+
+	buf_add_str(out, "<p class=\"brand\">Tidewaiter image inspection</p>\n<h1>");
+	render_html_add(out, m->label, NAME_MAX_);
+	buf_printf(out, "</h1>\n<div class=\"card verdict %s\">\n<strong>%s</strong>",
+		   verdict_words[m->verdict], says[m->verdict]);
+	if (m->verdict == VERDICT_BLOCK && i->opt->gate.mode != GATE_ENFORCE)
+		buf_printf(out, " <small>mode %s: the job was not stopped</small>",
+			   gate_mode_words[i->opt->gate.mode]);
+	if (m->reasons.n > 0) {
+		buf_add_str(out, "\n<ul>\n");
+		for (size_t k = 0; k < m->reasons.n; k++) {
+			buf_add_str(out, "<li>");
+			render_html_add(out, m->reasons.v[k], TITLE_MAX);
+			buf_add_str(out, "</li>\n");
+		}
+		buf_add_str(out, "</ul>");
+	}
+	buf_add_str(out, "\n</div>\n");
+}
+
+static void
+add_fact(struct buf *out, const char *name, const char *value, bool is_code)
+{
+	if (str_is_empty(value))
+		return;
+	buf_printf(out, "<dt>%s</dt><dd>%s", name, is_code ? "<code>" : "");
+	render_html_add(out, value, NAME_MAX_);
+	buf_printf(out, "%s</dd>\n", is_code ? "</code>" : "");
+}
+
+static void
+add_facts(const struct inspection *i, const struct image *m, struct buf *out)
+{
+	const struct report *r = m->report;
+	AUTO_FREE char *os = r ? mem_printf("%s %s%s", r->os_family, r->os_name,
+					    r->is_os_eol ? " (past its end of life)" : "")
+			       : NULL;
+	AUTO_FREE char *tags = strv_join(&m->tags, ", ");
+	AUTO_FREE char *platform =
+		mem_printf("%s/%s", m->os ? m->os : "", m->architecture ? m->architecture : "");
+	AUTO_FREE char *packages = r ? mem_printf("%zu", r->n_packages) : NULL;
+	AUTO_FREE char *trivy = NULL;
+	char date[32];
+
+	clock_format_rfc3339(i->db_updated_s, date);
+	if (i->trivy_version)
+		trivy = mem_printf("%s, database of %.16s UTC", i->trivy_version,
+				   i->db_updated_s ? date : "an unknown time");
+	buf_add_str(out, "<div class=\"card\">\n<dl class=\"facts\">\n");
+	add_fact(out, "Archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL, true);
+	add_fact(out, "Names", tags, true);
+	add_fact(out, "Image", m->config_digest, true);
+	add_fact(out, "System", r && *r->os_family ? os : r ? "none that Trivy knows" : NULL, false);
+	add_fact(out, "Platform", str_eq(platform, "/") ? NULL : platform, false);
+	add_fact(out, "Packages", packages, false);
+	add_fact(out, "Project", i->job->project_path, false);
+	add_fact(out, "Branch or tag", i->job->ref, false);
+	add_fact(out, "Commit", i->job->sha, true);
+	add_fact(out, "Trivy", trivy, false);
+	buf_add_str(out, "</dl>\n</div>\n");
+}
+
+static void
+add_origin(const struct image *m, struct buf *out)
+{
+	AUTO_EXPLANATION struct explanation x = { 0 };
+
+	if (m->n_blocking == 0)
+		return;
+	explain_image(m, &x);
+	buf_printf(out,
+		   "<div class=\"card\">\n<h2>Where the %zu blocking finding%s from</h2>\n<ul class=\"steps\">\n",
+		   x.n_blocking, x.n_blocking == 1 ? " comes" : "s come");
+	for (size_t k = 0; k < x.n_steps; k++) {
+		const struct explain_step *s = &x.steps[k];
+
+		buf_add_str(out, s->is_base || !s->is_known ? "<li><div>" : "<li><div><code>");
+		render_html_add(out, s->name, NAME_MAX_);
+		buf_printf(out,
+			   "%s<span>%zu of %zu</span></div><progress max=\"%zu\" value=\"%zu\"></progress></li>\n",
+			   s->is_base || !s->is_known ? "" : "</code>", s->n_findings, x.n_blocking,
+			   x.n_blocking, s->n_findings);
+	}
+	buf_add_str(out, "</ul>\n<p class=\"advice\">");
+	if (x.advice) {
+		buf_printf(out, "<strong>What fixes the most, %zu of %zu:</strong> ", x.n_advised,
+			   x.n_blocking);
+		render_html_add(out, x.advice, NAME_MAX_);
+		buf_add_char(out, '.');
+	} else {
+		buf_add_str(out, "None of them has a fix yet.");
+	}
+	buf_add_str(out, "</p>\n</div>\n");
+}
+
+static void
+add_filters(const struct report *r, struct buf *out)
+{
+	/* Shown by the script, which makes them work. */
+	buf_add_str(out,
+		    "<div class=\"tools\" hidden>\n<input type=\"search\" id=\"search\" placeholder=\"Package, id, words\" "
+		    "aria-label=\"Search\">\n");
+	for (int s = SEVERITY_COUNT - 1; s >= 0; s--) {
+		if (r->n_of_severity[s] > 0)
+			buf_printf(out,
+				   "<label class=\"s%d\"><input type=\"checkbox\" name=\"severity\" value=\"%d\"><span>%s %zu</span></label>\n",
+				   s, s, severity_words[s], r->n_of_severity[s]);
+	}
+	buf_add_str(out,
+		    "<label><input type=\"checkbox\" name=\"only\" value=\"blocking\"><span>blocking</span></label>\n"
+		    "<label><input type=\"checkbox\" name=\"only\" value=\"fixable\"><span>with a fix</span></label>\n</div>\n");
+}
+
+static void
+add_link(const struct finding *f, struct buf *out)
+{
+	if (!str_has_prefix(f->url, "https://")) {
+		render_html_add(out, f->id, NAME_MAX_);
+		return;
+	}
+	buf_add_str(out, "<a rel=\"noopener noreferrer nofollow\" target=\"_blank\" href=\"");
+	render_html_add(out, f->url, URL_MAX);
+	buf_add_str(out, "\">");
+	render_html_add(out, f->id, NAME_MAX_);
+	buf_add_str(out, "</a>");
+}
+
+static void
+add_row(const struct image *m, size_t index, struct buf *out)
+{
+	const struct finding *f = &m->report->findings[index];
+	bool is_blocking = m->is_blocking && m->is_blocking[index];
+	size_t layer = explain_find_layer(m, f->diff_id);
+
+	buf_printf(out,
+		   "<tr data-severity=\"%d\" data-blocking=\"%d\" data-fixable=\"%d\"><td><span class=\"tag s%d\">%s</span></td>",
+		   (int)f->severity, is_blocking, *f->fixed != '\0', (int)f->severity,
+		   severity_words[f->severity]);
+	buf_add_str(out, "<td class=\"id\">");
+	add_link(f, out);
+	buf_add_str(out, is_blocking ? "<small>blocks</small></td>" : "</td>");
+	buf_add_str(out, "<td class=\"package\"><b>");
+	render_html_add(out, f->package, NAME_MAX_);
+	buf_add_str(out, "</b><small>");
+	render_html_add(out, *f->path ? f->path : f->type, NAME_MAX_);
+	buf_add_str(out, "</small></td><td data-label=\"Installed\">");
+	render_html_add(out, f->installed, NAME_MAX_);
+	buf_add_str(out, "</td><td data-label=\"Fixed in\">");
+	if (*f->fixed) {
+		render_html_add(out, f->fixed, NAME_MAX_);
+	} else {
+		buf_add_str(out, "<span class=\"none\">no fix (");
+		render_html_add(out, *f->status ? f->status : "unknown", 40);
+		buf_add_str(out, ")</span>");
+	}
+	buf_add_str(out, "</td><td class=\"what\">");
+	render_html_add(out, f->title, TITLE_MAX);
+	if (layer < m->n_layers) {
+		AUTO_FREE char *step = explain_layer_name(m, layer);
+
+		buf_add_str(out, "<small>from ");
+		render_html_add(out, step, NAME_MAX_);
+		buf_add_str(out, "</small>");
+	}
+	if (*f->description) {
+		buf_add_str(out, "<details><summary>more</summary><p>");
+		render_html_add(out, f->description, DESCRIPTION_MAX);
+		buf_add_str(out, "</p></details>");
+	}
+	buf_add_str(out, "</td></tr>\n");
+}
+
+static void
+add_findings(const struct image *m, struct buf *out)
+{
+	static const char *const heads[] = { "Severity",  "Id",	      "Package",
+					     "Installed", "Fixed in", "What it is" };
+	AUTO_FREE size_t *order = NULL;
+	size_t n;
+
+	if (m->report->n_findings == 0) {
+		buf_add_str(out, "<div class=\"card\"><p>Trivy found no known vulnerability.</p></div>\n");
+		return;
+	}
+	order = explain_sorted(m, false, &n);
+	buf_add_str(out, "<div class=\"card\">\n");
+	add_filters(m->report, out);
+	buf_printf(out,
+		   "<p class=\"shown\" id=\"shown\">%zu findings</p>\n<table id=\"findings\">\n<thead><tr>",
+		   n);
+	for (size_t k = 0; k < MEM_COUNT(heads); k++)
+		buf_printf(out, "<th%s><button type=\"button\">%s</button></th>",
+			   k == 0 ? " aria-sort=\"descending\"" : "", heads[k]);
+	buf_add_str(out, "</tr></thead>\n<tbody>\n");
+	for (size_t k = 0; k < n && k < RENDER_HTML_ROWS_MAX; k++)
+		add_row(m, order[k], out);
+	buf_add_str(out, "</tbody>\n</table>\n");
+	if (n > RENDER_HTML_ROWS_MAX)
+		buf_printf(out, "<p>… and %zu more in the JSON report.</p>\n", n - RENDER_HTML_ROWS_MAX);
+	buf_add_str(out, "</div>\n");
+}
+
+void
+render_html(const struct inspection *i, const struct image *m, struct buf *out)
+{
+	add_head(m, out);
+	add_verdict(i, m, out);
+	if (m->report)
+		add_origin(m, out);
+	add_facts(i, m, out);
+	if (m->report)
+		add_findings(m, out);
+	buf_printf(out,
+		   "<footer>Written by Tidewaiter %s. Findings by <a href=\"https://trivy.dev\" rel=\"noopener noreferrer\">Trivy</a>.</footer>\n"
+		   "<script>%s</script>\n</body>\n</html>\n",
+		   TIDEWAITER_VERSION, render_html_js);
+}

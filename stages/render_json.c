@@ -1,0 +1,238 @@
+#include "stages/render_json.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stages/explain.h"
+
+static const char *
+fault_word(enum err_kind kind)
+{
+	switch (kind) {
+	case ERR_REFUSED:
+		return "refused";
+	case ERR_UNSUPPORTED:
+		return "unsupported";
+	case ERR_TIMEOUT:
+		return "timeout";
+	case ERR_NO_SPACE:
+		return "no_space";
+	case ERR_NONE:
+	case ERR_FAILED:
+	case ERR_USAGE:
+	case ERR_SETTINGS:
+		break;
+	}
+	return "failed";
+}
+
+/* Names in archives and text of others may be no UTF-8, which JSON must be. */
+static void
+add_safe(cJSON *o, const char *name, const char *s)
+{
+	AUTO_FREE char *safe = s ? str_safe(s, SIZE_MAX) : NULL;
+
+	json_add_str(o, name, safe);
+}
+
+static void
+add_or_null(cJSON *o, const char *name, const char *s)
+{
+	add_safe(o, name, str_is_empty(s) ? NULL : s);
+}
+
+static void
+add_safe_list(cJSON *o, const char *name, const struct strv *l)
+{
+	cJSON *list = json_add_array(o, name);
+
+	for (size_t k = 0; k < l->n; k++) {
+		AUTO_FREE char *safe = str_safe(l->v[k], SIZE_MAX);
+
+		cJSON_AddItemToArray(list, cJSON_CreateString(safe));
+	}
+}
+
+static void
+add_fault(cJSON *o, const struct err *fault)
+{
+	cJSON *f;
+
+	if (fault->kind == ERR_NONE) {
+		json_add_str(o, "fault", NULL);
+		return;
+	}
+	f = json_add_object(o, "fault");
+	json_add_str(f, "kind", fault_word(fault->kind));
+	add_safe(f, "text", fault->text);
+}
+
+static void
+add_archives(const struct inspection *i, cJSON *j)
+{
+	cJSON *list = json_add_array(j, "archives");
+
+	for (size_t k = 0; k < i->n_archives; k++) {
+		cJSON *o = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(list, o);
+		add_safe(o, "name", i->archives[k].name);
+		json_add_bool(o, "is_ignored", i->archives[k].is_ignored);
+		add_fault(o, &i->archives[k].fault);
+	}
+}
+
+static void
+add_layers(const struct image *m, cJSON *o)
+{
+	cJSON *list = json_add_array(o, "layers");
+
+	for (size_t k = 0; k < m->n_layers; k++) {
+		cJSON *layer = cJSON_CreateObject();
+		AUTO_FREE char *step = NULL;
+
+		cJSON_AddItemToArray(list, layer);
+		json_add_str(layer, "diff_id", m->layers[k].diff_id);
+		json_add_int(layer, "size", (int64_t)m->layers[k].size);
+		if (!str_is_empty(m->layers[k].created_by))
+			step = explain_step_name(m->layers[k].created_by);
+		json_add_str(layer, "step", step);
+		json_add_bool(layer, "is_base", k < m->base_layers);
+	}
+}
+
+static void
+add_finding(const struct image *m, size_t index, cJSON *list)
+{
+	const struct finding *f = &m->report->findings[index];
+	size_t layer = explain_find_layer(m, f->diff_id);
+	cJSON *o = cJSON_CreateObject();
+
+	cJSON_AddItemToArray(list, o);
+	add_safe(o, "id", f->id);
+	add_safe(o, "package", f->package);
+	add_safe(o, "installed", f->installed);
+	add_or_null(o, "fixed", f->fixed);
+	json_add_str(o, "severity", severity_words[f->severity]);
+	add_safe(o, "status", f->status);
+	add_safe(o, "title", f->title);
+	add_safe(o, "url", f->url);
+	add_safe(o, "target", f->target);
+	add_safe(o, "class", f->class);
+	add_safe(o, "type", f->type);
+	add_safe(o, "path", f->path);
+	add_safe(o, "purl", f->purl);
+	if (layer < m->n_layers)
+		json_add_int(o, "layer", (int64_t)layer);
+	else
+		json_add_str(o, "layer", NULL);
+	json_add_bool(o, "is_blocking", m->is_blocking && m->is_blocking[index]);
+}
+
+static void
+add_counts(const struct image *m, cJSON *o)
+{
+	const struct report *r = m->report;
+	cJSON *counts = json_add_object(o, "counts"), *severity;
+
+	json_add_int(counts, "packages", (int64_t)r->n_packages);
+	json_add_int(counts, "findings", (int64_t)r->n_findings);
+	json_add_int(counts, "blocking", (int64_t)m->n_blocking);
+	json_add_int(counts, "fixable", (int64_t)r->n_fixable);
+	json_add_int(counts, "secrets", (int64_t)r->n_secrets);
+	json_add_int(counts, "misconfigurations", (int64_t)r->n_misconfigurations);
+	severity = json_add_object(counts, "severity");
+	for (int s = SEVERITY_COUNT - 1; s >= 0; s--)
+		json_add_int(severity, severity_words[s], (int64_t)r->n_of_severity[s]);
+}
+
+static void
+add_advice(const struct image *m, cJSON *o)
+{
+	AUTO_EXPLANATION struct explanation x = { 0 };
+	cJSON *advice;
+
+	explain_image(m, &x);
+	if (!x.advice) {
+		json_add_str(o, "advice", NULL);
+		return;
+	}
+	advice = json_add_object(o, "advice");
+	json_add_str(advice, "text", x.advice);
+	json_add_int(advice, "fixes", (int64_t)x.n_advised);
+}
+
+static void
+add_report(const struct image *m, cJSON *o)
+{
+	static const char *const members[] = { "distribution", "counts", "advice", "findings" };
+	const struct report *r = m->report;
+	AUTO_FREE size_t *order = NULL;
+	cJSON *distribution, *list;
+	size_t n;
+
+	if (!r) {
+		for (size_t k = 0; k < MEM_COUNT(members); k++)
+			json_add_str(o, members[k], NULL);
+		return;
+	}
+	distribution = json_add_object(o, "distribution");
+	add_or_null(distribution, "family", r->os_family);
+	add_or_null(distribution, "name", r->os_name);
+	json_add_bool(distribution, "is_end_of_life", r->is_os_eol);
+	add_counts(m, o);
+	add_advice(m, o);
+	list = json_add_array(o, "findings");
+	order = explain_sorted(m, false, &n);
+	for (size_t k = 0; k < n; k++)
+		add_finding(m, order[k], list);
+}
+
+static void
+add_image(const struct inspection *i, const struct image *m, cJSON *list)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	cJSON_AddItemToArray(list, o);
+	add_safe(o, "name", m->label);
+	add_safe(o, "repository", m->repository);
+	add_safe_list(o, "tags", &m->tags);
+	add_safe(o, "archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL);
+	add_safe(o, "report", m->report_name);
+	json_add_str(o, "config_digest", m->config_digest);
+	add_safe(o, "os", m->os);
+	add_safe(o, "architecture", m->architecture);
+	json_add_str(o, "verdict", verdict_words[m->verdict]);
+	add_safe_list(o, "reasons", &m->reasons);
+	add_fault(o, &m->fault);
+	add_layers(m, o);
+	add_report(m, o);
+}
+
+cJSON *
+render_json(const struct inspection *i)
+{
+	cJSON *j = cJSON_CreateObject(), *gate, *trivy, *images;
+	char date[32];
+
+	json_add_int(j, "format", RENDER_JSON_FORMAT);
+	json_add_str(j, "version", TIDEWAITER_VERSION);
+	json_add_str(j, "verdict", verdict_words[i->verdict]);
+	add_safe_list(j, "reasons", &i->reasons);
+	json_add_str(j, "mode", gate_mode_words[i->opt->gate.mode]);
+	add_or_null(j, "project", i->job->project_path);
+	add_or_null(j, "ref", i->job->ref);
+	add_or_null(j, "commit", i->job->sha);
+	json_add_int(j, "job_id", i->job->job_id);
+	gate = json_add_object(j, "gate");
+	json_add_str(gate, "severity", severity_words[i->opt->gate.severity]);
+	json_add_bool(gate, "fixable_only", i->opt->gate.fixable_only);
+	trivy = json_add_object(j, "trivy");
+	add_safe(trivy, "version", i->trivy_version);
+	clock_format_rfc3339(i->db_updated_s, date);
+	json_add_str(trivy, "database", i->db_updated_s ? date : NULL);
+	add_archives(i, j);
+	images = json_add_array(j, "images");
+	for (size_t k = 0; k < i->n_images; k++)
+		add_image(i, &i->images[k], images);
+	return j;
+}

@@ -1,0 +1,31 @@
+/*
+ * An inspection as JSON for programs: `tidewaiter scan --json`. Names and words stay as they are; new members may be added.
+ *
+ *   format           1
+ *   version          of Tidewaiter
+ *   verdict          "pass", "warn", "undecided", "block"
+ *   reasons          [line for people]
+ *   mode             "off", "audit", "warn", "enforce"
+ *   project, ref, commit, job_id   of the job, null (0) where there is none
+ *   gate             {severity, fixable_only}: what blocks
+ *   trivy            {version, database}: null where not known; database is RFC 3339
+ *   archives[]       name, is_ignored, fault
+ *   images[]         name (label), repository, tags[], archive (name), report (file stem), config_digest, os, architecture,
+ *                    verdict, reasons[], fault,
+ *                    layers[]: diff_id, size (bytes), step (line of the Dockerfile), is_base
+ *                    and, null where the scan failed:
+ *     distribution   {family, name, is_end_of_life}
+ *     counts         {packages, findings, blocking, fixable, secrets, misconfigurations, severity: {CRITICAL, HIGH, MEDIUM, LOW, UNKNOWN}}
+ *     advice         {text, fixes}: the one change that fixes the most blocking findings; null where nothing has a fix
+ *     findings[]     id, package, installed, fixed (null without a fix), severity, status, title, url, target, class, type,
+ *                    path, purl, layer (index in layers, null unknown), is_blocking; worst first
+ *   fault            {kind: "refused", "unsupported", "timeout", "no_space", "failed", text}, null where there is none
+ */
+#pragma once
+
+#include "base/json.h"
+#include "stages/inspection.h"
+
+#define RENDER_JSON_FORMAT 1
+
+cJSON *render_json(const struct inspection *i); /* owned by the caller */

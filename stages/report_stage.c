@@ -1,0 +1,385 @@
+#include "stages/report_stage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "stages/render_html.h"
+#include "stages/render_log.h"
+
+#define SECTION "tidewaiter_inspection"
+#define REPORT_MODE 0644
+
+/* --- names --------------------------------------------------------------------------------------------------- */
+
+char *
+report_image_name(const struct inspection *i, const struct image *m)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		const struct image *other = &i->images[k];
+
+		if (other != m && str_eq(other->repository, m->repository) &&
+		    !str_eq(m->repository, m->report_name))
+			return mem_printf("%s (%s)", m->repository, m->report_name);
+	}
+	return mem_strdup(m->repository);
+}
+
+char *
+report_os_release(const char *family, const char *name)
+{
+	/* How many numbers make a release, by the family's own words; two where it is not listed. */
+	static const struct {
+		const char *family;
+		unsigned n;
+	} known[] = {
+		{ "debian", 1 }, { "redhat", 1 }, { "centos", 1 }, { "rocky", 1 }, { "alma", 1 },
+		{ "oracle", 1 }, { "amazon", 1 }, { "fedora", 1 }, { "wolfi", 0 }, { "chainguard", 0 },
+	};
+	size_t len = strcspn(name, " "), end = 0;
+	unsigned n = 2;
+
+	for (size_t k = 0; k < MEM_COUNT(known); k++) {
+		if (str_eq(known[k].family, family))
+			n = known[k].n;
+	}
+	for (unsigned k = 0; k < n && end < len; k++) {
+		end += k > 0;
+		end += strcspn(name + end, ". ");
+	}
+	return mem_strndup(name, end < len ? end : len);
+}
+
+/* The version of an image: what is behind the last colon of its first tag, unless that is a port. */
+static char *
+tag_of(const struct image *m)
+{
+	const char *tag = m->tags.n > 0 ? m->tags.v[0] : "";
+	const char *colon = strrchr(tag, ':');
+
+	return mem_strdup(colon && !strchr(colon, '/') ? colon + 1 : "");
+}
+
+/* --- deliveries ------------------------------------------------------------------------------------------------ */
+
+struct names {
+	const struct inspection *i;
+	const struct image *m;
+	char *image, *tag;
+	char scratch[JOB_FACTS_SCRATCH];
+};
+
+static void
+names_free(struct names *n)
+{
+	mem_free_at(&n->image);
+	mem_free_at(&n->tag);
+}
+
+static const char *
+value_of(const char *name, void *arg)
+{
+	struct names *n = arg;
+
+	if (str_eq(name, "image"))
+		return n->image;
+	if (str_eq(name, "tag"))
+		return n->tag;
+	if (str_eq(name, "archive"))
+		return n->m->report_name;
+	return job_facts_value(n->i->job, name, n->scratch);
+}
+
+static int
+expand(const char *setting, const char *tmpl, struct names *n, char **ret, struct err *e)
+{
+	if (str_expand(tmpl, value_of, n, ret, e) < 0)
+		return err_wrap(e, "defectdojo.%s", setting);
+	return 0;
+}
+
+/* A copy of an object's members that are not null, without those named in `but`. */
+static cJSON *
+copy_without(const cJSON *o, const char *const *but)
+{
+	cJSON *copy = cJSON_CreateObject();
+	const cJSON *member;
+
+	cJSON_ArrayForEach(member, o)
+	{
+		bool is_out = cJSON_IsNull(member);
+
+		for (const char *const *name = but; *name && !is_out; name++)
+			is_out = str_eq(*name, member->string);
+		if (!is_out)
+			cJSON_AddItemToObject(copy, member->string, cJSON_Duplicate(member, true));
+	}
+	return copy;
+}
+
+static cJSON *
+copy_list(const cJSON *list)
+{
+	static const char *const nothing[] = { NULL };
+	cJSON *copy = cJSON_CreateArray();
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, list) cJSON_AddItemToArray(copy, copy_without(item, nothing));
+	return copy;
+}
+
+static char *
+normal_target(const struct report *r, const char *target, const char *image)
+{
+	AUTO_FREE char *of_os = mem_printf("%s (%s %s)", r->artifact_name, r->os_family, r->os_name);
+	AUTO_FREE char *release = report_os_release(r->os_family, r->os_name);
+
+	if (str_eq(target, of_os))
+		return *release ? mem_printf("%s (%s %s)", image, r->os_family, release)
+				: mem_printf("%s (%s)", image, r->os_family);
+	/* DefectDojo drops a result without a target and everything in it, without a word. */
+	return mem_strdup(str_is_empty(target) || str_eq(target, r->artifact_name) ? image : target);
+}
+
+static cJSON *
+normal_result(const struct report *r, const cJSON *result, const char *image)
+{
+	/* Packages are most of a report and nothing to DefectDojo. */
+	static const char *const but[] = { "Target",  "Packages",	   "Vulnerabilities",
+					   "Secrets", "Misconfigurations", "Licenses",
+					   NULL };
+	cJSON *copy = copy_without(result, but);
+	AUTO_FREE char *target = normal_target(r, json_str(result, "Target"), image);
+
+	json_add_str(copy, "Target", target);
+	for (const char *const *name = but + 2; *name; name++) {
+		const cJSON *list = json_array(result, *name);
+
+		if (list && cJSON_GetArraySize(list) > 0)
+			cJSON_AddItemToObject(copy, *name, copy_list(list));
+	}
+	return copy;
+}
+
+static char *
+normal_report(const struct report *r, const char *image)
+{
+	/* The image's config holds its environment; what DefectDojo does not read stays here. */
+	static const char *const but[] = { "Results", "ArtifactName", "Metadata", NULL };
+	AUTO_JSON cJSON *copy = copy_without(r->json, but);
+	cJSON *results;
+	const cJSON *result;
+
+	json_add_str(copy, "ArtifactName", image);
+	results = json_add_array(copy, "Results");
+	cJSON_ArrayForEach(result, json_array(r->json, "Results"))
+		cJSON_AddItemToArray(results, normal_result(r, result, image));
+	return json_print(copy);
+}
+
+static const char *
+minimum_severity_word(int n)
+{
+	static const char *const words[] = { "", "Info", "Low", "Medium", "High", "Critical" };
+
+	return n > 0 && (size_t)n < MEM_COUNT(words) ? words[n] : "";
+}
+
+static int
+expand_names(const struct options_defectdojo *o, struct names *n, struct delivery *d, struct err *e)
+{
+	if (expand("product_type", o->product_type, n, &d->product_type, e) < 0 ||
+	    expand("product", o->product, n, &d->product, e) < 0 ||
+	    expand("engagement", o->engagement, n, &d->engagement, e) < 0 ||
+	    expand("test", o->test, n, &d->test, e) < 0 ||
+	    expand("service", o->service, n, &d->service, e) < 0 ||
+	    expand("environment", o->environment, n, &d->environment, e) < 0)
+		return -1;
+	for (size_t k = 0; k < o->tags.n; k++) {
+		char *tag;
+
+		if (expand("tags", o->tags.v[k], n, &tag, e) < 0)
+			return -1;
+		strv_take(&d->tags, tag);
+	}
+	return 0;
+}
+
+int
+report_delivery(const struct inspection *i, const struct image *m, size_t index, struct delivery *ret,
+		struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	n.image = report_image_name(i, m);
+	n.tag = tag_of(m);
+	if (expand_names(o, &n, &d, e) < 0)
+		return -1;
+	d.created_s = clock_wall_s();
+	d.server = mem_strdup(o->url);
+	d.version = *n.tag ? mem_strdup(n.tag) : mem_strndup(i->job->sha ? i->job->sha : "", 12);
+	d.branch = mem_strdup(i->job->ref);
+	d.commit = mem_strdup(i->job->sha);
+	/* What /test_imports/ is asked for: it must name this upload and no other. */
+	if (i->job->job_id > 0)
+		d.build_id = mem_printf("%jd-%zu", (intmax_t)i->job->job_id, index);
+	else
+		d.build_id = mem_printf("scan-%jd-%.12s-%zu", (intmax_t)d.created_s,
+					strchr(m->config_digest, ':') ? strchr(m->config_digest, ':') + 1 : "",
+					index);
+	d.active = o->active;
+	d.verified = o->verified;
+	d.minimum_severity = mem_strdup(minimum_severity_word(o->minimum_severity));
+	d.n_findings = (int64_t)m->report->n_findings;
+	d.report = normal_report(m->report, n.image);
+	d.report_len = strlen(d.report);
+	delivery_fit(&d);
+	*ret = d;
+	d = (struct delivery){ 0 };
+	return 0;
+}
+
+bool
+report_is_deliverable(const struct inspection *i, const struct image *m)
+{
+	if (!m->report || m->fault.kind != ERR_NONE)
+		return false;
+	if (m->report->n_findings == 0 && m->report->n_packages == 0)
+		return false;
+	return str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : "");
+}
+
+static int
+write_delivery(const struct inspection *i, const struct image *m, size_t index, struct err *e)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+	char name[32];
+
+	snprintf(name, sizeof(name), "delivery-%zu", index);
+	if (report_delivery(i, m, index, &d, e) < 0)
+		return -1;
+	return delivery_write(i->out_fd, name, &d, 0, e);
+}
+
+/* --- files ----------------------------------------------------------------------------------------------------- */
+
+/* A form in which an image's report is written; the next one is a line in `formats`. */
+struct format {
+	const char *suffix;
+	/* Owned by the caller; NULL where the image has nothing to say in this form. */
+	int (*render)(const struct inspection *i, const struct image *m, char **ret, size_t *ret_len,
+		      struct err *e);
+};
+
+static int
+render_trivy_json(const struct inspection *i, const struct image *m, char **ret, size_t *ret_len,
+		  struct err *e)
+{
+	(void)i;
+	(void)e;
+	*ret = m->report ? json_print_pretty(m->report->json) : NULL;
+	*ret_len = *ret ? strlen(*ret) : 0;
+	return 0;
+}
+
+static int
+render_page(const struct inspection *i, const struct image *m, char **ret, size_t *ret_len, struct err *e)
+{
+	AUTO_BUF struct buf out = BUF_INIT(RENDER_HTML_MAX);
+
+	render_html(i, m, &out);
+	if (out.is_full)
+		return err_set(e, ERR_NO_SPACE, "the page is larger than %d bytes", RENDER_HTML_MAX);
+	*ret_len = out.len;
+	*ret = buf_take(&out);
+	return 0;
+}
+
+static const struct format formats[] = {
+	{ ".json", render_trivy_json },
+	{ ".html", render_page },
+};
+
+static int
+write_files(const struct inspection *i, const struct image *m, struct err *e)
+{
+	for (size_t k = 0; k < MEM_COUNT(formats); k++) {
+		AUTO_FREE char *name = mem_printf("%s%s", m->report_name, formats[k].suffix);
+		AUTO_FREE char *text = NULL;
+		size_t len = 0;
+
+		if (formats[k].render(i, m, &text, &len, e) < 0)
+			return err_wrap(e, "%s", name);
+		if (text && fs_publish(i->out_fd, name, text, len, REPORT_MODE, 0, e) < 0)
+			return err_wrap(e, "report");
+	}
+	return 0;
+}
+
+/* --- the stage -------------------------------------------------------------------------------------------------- */
+
+static void
+print(const struct inspection *i, const struct buf *text)
+{
+	fwrite(buf_str(text), 1, text->len, i->log->to);
+	fflush(i->log->to);
+}
+
+static void
+print_log(const struct inspection *i)
+{
+	AUTO_BUF struct buf title = BUF_INIT(1024);
+	AUTO_BUF struct buf details = BUF_INIT(RENDER_LOG_MAX);
+	AUTO_BUF struct buf verdict = BUF_INIT(RENDER_LOG_MAX);
+	bool is_by_hand = i->project_fd < 0;
+
+	render_log_title(i, &title);
+	render_log_details(i, &details);
+	render_log_verdict(i, &verdict);
+	if (!is_by_hand)
+		log_section_start(i->log, SECTION, buf_str(&title), i->verdict == VERDICT_PASS);
+	print(i, &details);
+	if (!is_by_hand)
+		log_section_end(i->log, SECTION);
+	print(i, &verdict);
+}
+
+/* A report that cannot be written or delivered changes no verdict, but nobody is left to wonder where it is. */
+static void
+complain(const struct inspection *i, const struct image *m, const struct err *e)
+{
+	AUTO_FREE char *label = str_safe(m->label, 100);
+	AUTO_FREE char *text = str_safe(e->text, 400);
+
+	log_line(i->log, LOG_WARN, "%s: %s", label, text);
+}
+
+static int
+report_run(struct inspection *i, struct err *e)
+{
+	size_t n_deliveries = 0;
+
+	(void)e;
+	print_log(i);
+	for (size_t k = 0; k < i->n_images; k++) {
+		struct err fault = ERR_INIT;
+
+		if (write_files(i, &i->images[k], &fault) < 0)
+			complain(i, &i->images[k], &fault);
+		err_clear(&fault);
+		if (report_is_deliverable(i, &i->images[k]) &&
+		    write_delivery(i, &i->images[k], n_deliveries++, &fault) < 0)
+			complain(i, &i->images[k], &fault);
+	}
+	return 0;
+}
+
+const struct stage stage_report = {
+	.name = "report",
+	.place = STAGE_SCANNER,
+	.run = report_run,
+};
