@@ -31,7 +31,7 @@ static char *
 repo_url(const struct rehearse_identity *id)
 {
 	return mem_printf("http://gitlab-ci-token:%s@%s/%s.git", id->token,
-			  REHEARSE_SERVER + strlen("http://"), id->project_path);
+			  &REHEARSE_SERVER[strlen("http://")], id->project_path);
 }
 
 static void
@@ -56,8 +56,8 @@ identity_values(const cJSON *job, const struct rehearse_identity *id, struct reh
 
 	clock_format_rfc3339(id->started_at, started);
 	rehearse_values_set(v, "SERVER_URL", REHEARSE_SERVER);
-	rehearse_values_set(v, "SERVER_FQDN", REHEARSE_SERVER + strlen("http://"));
-	rehearse_values_set(v, "SERVER_HOST", REHEARSE_SERVER + strlen("http://"));
+	rehearse_values_set(v, "SERVER_FQDN", &REHEARSE_SERVER[strlen("http://")]);
+	rehearse_values_set(v, "SERVER_HOST", &REHEARSE_SERVER[strlen("http://")]);
 	rehearse_values_set(v, "SERVER_PORT", "80");
 	rehearse_values_set(v, "REPO_URL", url);
 	rehearse_values_set(v, "TOKEN", id->token);

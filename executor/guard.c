@@ -172,7 +172,7 @@ inspect(const struct guard *g, char *verb, int *ret_code, struct err *e)
 	AUTO_FREE char *words = NULL;
 	AUTO_STRV struct strv env = { 0 };
 	struct proc_spec spec = PROC_SPEC_INIT;
-	struct proc_result r;
+	struct proc_result r = { 0 };
 	char name[] = "tidewaiter", inspect_word[] = "inspect", option[] = "--tmpdir";
 	char *argv[] = { name, inspect_word, verb, option, tmpdir, NULL };
 	bool was_signalled = false;

@@ -208,7 +208,7 @@ watch_until_exit(struct watch *w, struct err *e)
 			take_signals(w);
 		if (p[0].revents || (n == 0 && clock_left_ms(w->deadline) == 0))
 			return 0;
-		if (n > 0 && p[2].revents && stage->serve(stage->serve_arg, e) < 0)
+		if (n > 0 && p[2].revents && stage && stage->serve && stage->serve(stage->serve_arg, e) < 0)
 			return -1;
 	}
 }

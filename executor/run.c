@@ -74,6 +74,10 @@ run_upload(struct guard *g, struct env_stage *stage, const char *path, struct en
 	rc = run_script(g, stage, path, ret, e);
 	g->state->was_uploaded = g->state->was_uploaded || (rc == 0 && u.was_uploaded);
 	upload_free(&u);
+	stage->path_prepend = NULL;
+	stage->env_extra = NULL;
+	stage->serve = NULL;
+	stage->serve_arg = NULL;
 	return rc;
 }
 

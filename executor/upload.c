@@ -187,7 +187,7 @@ write_ca(const struct upload *u, char **ret_path, struct err *e)
 	const char *ca = getenv("CUSTOM_ENV_CI_SERVER_TLS_CA_FILE");
 	AUTO_FD int dir = -1;
 
-	if (str_is_empty(ca) || strlen(ca) > CA_MAX)
+	if (!ca || !*ca || strlen(ca) > CA_MAX)
 		return 0;
 	/* In the slot's directory, where the job user can read and not write. */
 	dir = fs_open_dir(AT_FDCWD, u->plan->slot_dir, e);

@@ -211,8 +211,9 @@ entries_finish(struct entries *t)
 {
 	const char *above = NULL; /* the last one that is no directory */
 
-	if (t->n)
-		qsort(t->v, t->n, sizeof(*t->v), compare_entries);
+	if (!t->v)
+		return;
+	qsort(t->v, t->n, sizeof(*t->v), compare_entries);
 	for (size_t i = 0; i < t->n; i++) {
 		const struct entry *n = &t->v[i], *before = i ? &t->v[i - 1] : NULL;
 

@@ -217,7 +217,7 @@ is_product(const cJSON *row, const struct rows *r)
 {
 	const char *name = json_str(row, "name");
 
-	return name && strcasecmp(name, r->d->product) == 0;
+	return name && r->d->product && strcasecmp(name, r->d->product) == 0;
 }
 
 static bool

@@ -143,7 +143,7 @@ read_vulnerabilities(struct report *r, const cJSON *list, struct place *p, const
 static int
 count_list(const cJSON *result, const char *name, struct place *p, size_t *count, struct err *e)
 {
-	const cJSON *list, *item;
+	const cJSON *list = NULL, *item;
 
 	p->list = NULL;
 	if (take_list(result, name, p, &list, e) < 0)
