@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "stages/pipeline.h"
 
+#define NAME_SHOWN_MAX 200 /* code points */
+
 void
 gate_judgement_free(struct gate_judgement *j)
 {
@@ -149,20 +151,38 @@ has_image(const struct inspection *i, size_t archive)
 	return false;
 }
 
-static void
-judge_archive(struct inspection *i, size_t index)
+/* The verdict on an archive itself; what its images are is another matter. */
+static enum verdict
+judge_archive(const struct inspection *i, size_t index)
 {
 	const struct archive *a = &i->archives[index];
-	AUTO_FREE char *name = str_safe(a->name, 200);
 
 	if (a->is_ignored)
-		return;
-	if (a->fault.kind != ERR_NONE) {
-		i->verdict = verdict_worse(i->verdict, gate_judge_fault(&a->fault));
-		strv_addf(&i->reasons, "%s: %s", name, a->fault.text);
-	} else if (!has_image(i, index)) {
-		i->verdict = verdict_worse(i->verdict, VERDICT_UNDECIDED);
-		strv_addf(&i->reasons, "%s: no image was read from it", name);
+		return VERDICT_PASS;
+	if (a->fault.kind != ERR_NONE)
+		return gate_judge_fault(&a->fault);
+	return has_image(i, index) ? VERDICT_PASS : VERDICT_UNDECIDED;
+}
+
+static void
+add_reasons_of(struct inspection *i, enum verdict v)
+{
+	for (size_t k = 0; k < i->n_archives; k++) {
+		const struct archive *a = &i->archives[k];
+
+		if (judge_archive(i, k) == v) {
+			AUTO_FREE char *name = str_safe(a->name, NAME_SHOWN_MAX);
+
+			strv_addf(&i->reasons, "%s: %s", name,
+				  a->fault.kind != ERR_NONE ? a->fault.text : "no image was read from it");
+		}
+	}
+	for (size_t k = 0; k < i->n_images; k++) {
+		const struct image *m = &i->images[k];
+		AUTO_FREE char *label = str_safe(m->label, NAME_SHOWN_MAX);
+
+		for (size_t r = 0; m->verdict == v && r < m->reasons.n; r++)
+			strv_addf(&i->reasons, "%s: %s", label, m->reasons.v[r]);
 	}
 }
 
@@ -176,29 +196,32 @@ has_archives(const struct inspection *i)
 	return false;
 }
 
+static void
+judge_absence(struct inspection *i)
+{
+	enum verdict v = gate_judge_no_image(i->opt->inject.on_no_image);
+
+	if (has_archives(i) || i->n_images > 0 || v == VERDICT_PASS)
+		return;
+	i->verdict = verdict_worse(i->verdict, v);
+	strv_add(&i->reasons, "the job left no image archive (inject.on_no_image)");
+}
+
 static int
 gate_run(struct inspection *i, struct err *e)
 {
 	(void)e;
 	i->verdict = VERDICT_PASS;
 	for (size_t k = 0; k < i->n_archives; k++)
-		judge_archive(i, k);
+		i->verdict = verdict_worse(i->verdict, judge_archive(i, k));
 	for (size_t k = 0; k < i->n_images; k++) {
-		struct image *m = &i->images[k];
-		AUTO_FREE char *label = str_safe(m->label, 200);
-
-		judge_image(i, m);
-		i->verdict = verdict_worse(i->verdict, m->verdict);
-		for (size_t r = 0; r < m->reasons.n; r++)
-			strv_addf(&i->reasons, "%s: %s", label, m->reasons.v[r]);
+		judge_image(i, &i->images[k]);
+		i->verdict = verdict_worse(i->verdict, i->images[k].verdict);
 	}
-	if (!has_archives(i) && i->n_images == 0) {
-		enum verdict v = gate_judge_no_image(i->opt->inject.on_no_image);
-
-		i->verdict = verdict_worse(i->verdict, v);
-		if (v != VERDICT_PASS)
-			strv_add(&i->reasons, "the job left no image archive");
-	}
+	/* The worst comes first. */
+	for (int v = VERDICT_BLOCK; v > VERDICT_PASS; v--)
+		add_reasons_of(i, (enum verdict)v);
+	judge_absence(i);
 	return 0;
 }
 

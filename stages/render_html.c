@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "stages/explain.h"
+#include "stages/render_log.h"
 
 #define NAME_MAX_ 400
 #define TITLE_MAX 400
@@ -142,10 +143,9 @@ add_facts(const struct inspection *i, const struct image *m, struct buf *out)
 	AUTO_FREE char *trivy = NULL;
 	char date[32];
 
-	clock_format_rfc3339(i->db_updated_s, date);
+	render_time(i->db_updated_s, date);
 	if (i->trivy_version)
-		trivy = mem_printf("%s, database of %.16s UTC", i->trivy_version,
-				   i->db_updated_s ? date : "an unknown time");
+		trivy = mem_printf("%s, database of %s", i->trivy_version, date);
 	buf_add_str(out, "<div class=\"card\">\n<dl class=\"facts\">\n");
 	add_fact(out, "Archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL, true);
 	add_fact(out, "Names", tags, true);
@@ -243,9 +243,9 @@ add_row(const struct image *m, size_t index, struct buf *out)
 	render_html_add(out, f->package, NAME_MAX_);
 	buf_add_str(out, "</b><small>");
 	render_html_add(out, *f->path ? f->path : f->type, NAME_MAX_);
-	buf_add_str(out, "</small></td><td data-label=\"Installed\">");
+	buf_add_str(out, "</small></td><td class=\"version\" data-label=\"Installed\">");
 	render_html_add(out, f->installed, NAME_MAX_);
-	buf_add_str(out, "</td><td data-label=\"Fixed in\">");
+	buf_add_str(out, "</td><td class=\"version\" data-label=\"Fixed in\">");
 	if (*f->fixed) {
 		render_html_add(out, f->fixed, NAME_MAX_);
 	} else {
@@ -263,7 +263,7 @@ add_row(const struct image *m, size_t index, struct buf *out)
 		buf_add_str(out, "</small>");
 	}
 	if (*f->description) {
-		buf_add_str(out, "<details><summary>more</summary><p>");
+		buf_add_str(out, "<details><summary>description</summary><p>");
 		render_html_add(out, f->description, DESCRIPTION_MAX);
 		buf_add_str(out, "</p></details>");
 	}

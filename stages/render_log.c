@@ -16,21 +16,32 @@
 #define REASON_MAX 400
 #define REASONS_SHOWN 8
 
+#define ADVICE_SHOWN 3
+
 struct look {
-	const char *mark, *word, *sgr;
+	const char *mark, *word;
+	const char *would; /* where nothing is stopped */
+	const char *sgr;
 };
 
 static const struct look looks[] = {
-	[VERDICT_PASS] = { "✓", "passed", LOG_GREEN },
-	[VERDICT_WARN] = { "!", "passed with warnings", LOG_YELLOW },
-	[VERDICT_UNDECIDED] = { "?", "undecided", LOG_RED },
-	[VERDICT_BLOCK] = { "✗", "blocked", LOG_RED },
+	[VERDICT_PASS] = { "✓", "passed", "passed", LOG_GREEN },
+	[VERDICT_WARN] = { "!", "passed with warnings", "passed with warnings", LOG_YELLOW },
+	[VERDICT_UNDECIDED] = { "?", "undecided", "undecided", LOG_RED },
+	[VERDICT_BLOCK] = { "✗", "blocked", "would be blocked", LOG_RED },
 };
 
 static bool
 is_by_hand(const struct inspection *i)
 {
 	return i->project_fd < 0;
+}
+
+/* In a job that nothing stops, nothing is "blocked". */
+static const char *
+verdict_said(const struct inspection *i, enum verdict v)
+{
+	return is_by_hand(i) || i->opt->gate.mode == GATE_ENFORCE ? looks[v].word : looks[v].would;
 }
 
 static bool
@@ -102,6 +113,19 @@ add_wrappedf(struct buf *out, size_t indent, const char *fmt, ...)
 	text = mem_vprintf(fmt, ap);
 	va_end(ap);
 	add_wrapped(out, indent, text);
+}
+
+void
+render_time(int64_t wall_s, char out[32])
+{
+	char date[32];
+
+	if (wall_s == 0) {
+		snprintf(out, 32, "an unknown time");
+		return;
+	}
+	clock_format_rfc3339(wall_s, date);
+	snprintf(out, 32, "%.10s %.5s UTC", date, date + 11);
 }
 
 void
@@ -257,13 +281,31 @@ add_reasons(struct buf *out, size_t indent, const struct strv *reasons)
 		buf_printf(out, "%*s… and %zu more\n", (int)indent, "", reasons->n - REASONS_SHOWN);
 }
 
+/* Two images of one name are told apart by their archives. */
+static bool
+is_name_shared(const struct inspection *i, const struct image *m)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		if (&i->images[k] != m && str_eq(i->images[k].label, m->label))
+			return true;
+	}
+	return false;
+}
+
 static void
 add_image_head(const struct inspection *i, struct buf *out, const struct image *m)
 {
 	const struct look *look = &looks[m->verdict];
 	AUTO_FREE char *label = str_safe(m->label, LABEL_MAX);
-	AUTO_FREE char *head = mem_printf("%s %s: %s", look->mark, label, look->word);
+	AUTO_FREE char *head = NULL;
 
+	if (is_name_shared(i, m) && m->archive < i->n_archives) {
+		AUTO_FREE char *archive = str_safe(i->archives[m->archive].name, LABEL_MAX);
+
+		head = mem_printf("%s %s (%s): %s", look->mark, label, archive, verdict_said(i, m->verdict));
+	} else {
+		head = mem_printf("%s %s: %s", look->mark, label, verdict_said(i, m->verdict));
+	}
 	add_coloured(i, out, look->sgr, head);
 	buf_add_char(out, '\n');
 }
@@ -324,9 +366,8 @@ add_tools(const struct inspection *i, struct buf *out)
 
 	if (!i->trivy_version)
 		return;
-	clock_format_rfc3339(i->db_updated_s, date);
-	buf_printf(out, "Trivy %s, its database of %.16s UTC\n", i->trivy_version,
-		   i->db_updated_s ? date : "an unknown time");
+	render_time(i->db_updated_s, date);
+	buf_printf(out, "Trivy %s, its database of %s\n", i->trivy_version, date);
 }
 
 void
@@ -385,36 +426,70 @@ void
 render_log_title(const struct inspection *i, struct buf *out)
 {
 	buf_printf(out, "Tidewaiter: %zu image%s inspected, %s", i->n_images, i->n_images == 1 ? "" : "s",
-		   looks[i->verdict].word);
+		   verdict_said(i, i->verdict));
+}
+
+static void
+add_advice_of_images(const struct inspection *i, struct buf *out)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_images && n < ADVICE_SHOWN; k++) {
+		const struct image *m = &i->images[k];
+		AUTO_EXPLANATION struct explanation x = { 0 };
+		AUTO_FREE char *label = str_safe(m->label, LABEL_MAX);
+
+		if (!m->report || m->n_blocking == 0)
+			continue;
+		n++;
+		explain_image(m, &x);
+		if (x.advice)
+			add_wrappedf(out, 2, "What to do: %s, for %zu of the %zu in %s.", x.advice,
+				     x.n_advised, x.n_blocking, label);
+		else
+			add_wrappedf(out, 2,
+				     "What to do: nothing in %s has a fix yet; use another base image or package.",
+				     label);
+	}
 }
 
 static void
 add_what_to_do(const struct inspection *i, struct buf *out)
 {
-	if (count_blocking(i) > 0) {
-		AUTO_FREE char *what = gate_describe(&i->opt->gate);
-
-		add_wrappedf(out, 2,
-			     "What to do: %s must not be in an image%s. Update what is named above, build again.",
-			     what, i->opt->gate.fixable_only ? "" : ", with a fix or without");
-		if (!is_by_hand(i))
-			add_wrappedf(out, 2, "Everything that was found: %s/ %s", i->opt->report.dir,
-				     i->opt->report.artifact
-					     ? "in this job's artifacts (.html to read, .json for programs)"
-					     : "(not kept as an artifact)");
-	}
+	if (count_blocking(i) > 0)
+		add_advice_of_images(i, out);
 	if (count_archives_with(i, ERR_REFUSED) > 0)
 		add_wrapped(out, 2,
-			    "A refused archive is not what it says it is, or damaged: build and save the image again. If "
-			    "that does not help, ask the people who run this runner; it was not passed over by mistake.");
+			    "A refused archive is damaged or not what it says it is: build and save the image again. If "
+			    "that does not help, ask the people who run this runner.");
 	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
 		add_wrapped(out, 2,
-			    "An archive of a kind that is not supported: save the image with `docker save` or as a "
-			    "docker-archive, one image per file.");
+			    "An archive of a kind that is not supported: save the image with `docker save`, one image per "
+			    "file.");
 	if (has_other_faults(i))
 		add_wrapped(out, 2,
-			    "What could not be decided is no fault of your change. Try the job again; if it comes back, tell "
-			    "the people who run this runner what stands above.");
+			    "What could not be decided is no fault of your change. Try the job again; if it comes back, "
+			    "tell the people who run this runner what stands above.");
+	if (i->n_images > 0 && !is_by_hand(i) && i->opt->report.artifact)
+		add_wrappedf(out, 2,
+			     "All findings: %s/ in this job's artifacts, .html to read, .json for programs.",
+			     i->opt->report.dir);
+}
+
+/* The audit's one sentence. */
+static void
+add_audit(const struct inspection *i, struct buf *out)
+{
+	enum gate_end end = gate_end(i->verdict, GATE_ENFORCE, i->opt->gate.on_error);
+	AUTO_FREE char *why = i->reasons.n > 0 ? str_safe(i->reasons.v[0], REASON_MAX) : NULL;
+	AUTO_FREE char *more = i->reasons.n > 1 ? mem_printf(" (and %zu more)", i->reasons.n - 1) : NULL;
+
+	add_wrappedf(out, 0,
+		     "Tidewaiter audits and stops nothing; in mode enforce this job would have %s%s%s%s.",
+		     end == GATE_GO_ON	   ? "passed"
+		     : end == GATE_BLOCKED ? "been blocked"
+					   : "failed as undecided",
+		     why ? ": " : "", why ? why : "", more ? more : "");
 }
 
 static void
@@ -423,34 +498,25 @@ add_mode(const struct inspection *i, struct buf *out)
 	const struct options_gate *g = &i->opt->gate;
 	enum gate_end end = gate_end(i->verdict, GATE_ENFORCE, g->on_error);
 
-	switch ((enum gate_mode)g->mode) {
-	case GATE_OFF:
-	case GATE_AUDIT:
-	case GATE_WARN:
-		if (end != GATE_GO_ON && !is_by_hand(i))
-			add_wrappedf(out, 2,
-				     "Mode %s: nothing is stopped. In mode enforce this job would have failed: %s.",
-				     gate_mode_words[g->mode], looks[i->verdict].word);
-		break;
-	case GATE_ENFORCE:
-		if (end == GATE_GO_ON && i->verdict == VERDICT_UNDECIDED)
-			add_wrapped(out, 2,
-				    "The settings let a job go on that could not be decided (gate.on_error).");
-		break;
-	}
+	if (g->mode == GATE_WARN && end != GATE_GO_ON && !is_by_hand(i))
+		add_wrapped(out, 2, "Mode warn stops nothing; in mode enforce this job would have failed.");
+	if (g->mode == GATE_ENFORCE && end == GATE_GO_ON && i->verdict == VERDICT_UNDECIDED)
+		add_wrapped(out, 2, "The settings let a job go on that could not be decided (gate.on_error).");
 }
 
 void
 render_log_verdict(const struct inspection *i, struct buf *out)
 {
 	const struct look *look = &looks[i->verdict];
-	AUTO_FREE char *head = mem_printf("Tidewaiter: %s", look->word);
+	AUTO_FREE char *head = mem_printf("Tidewaiter: %s", verdict_said(i, i->verdict));
 
+	if (!is_by_hand(i) && i->opt->gate.mode == GATE_AUDIT) {
+		add_audit(i, out);
+		return;
+	}
 	add_coloured(i, out, look->sgr, head);
 	buf_add_char(out, '\n');
 	add_reasons(out, 2, &i->reasons);
 	add_mode(i, out);
-	/* Who audits wants one line, not advice to people whose job was not stopped. */
-	if (is_by_hand(i) || i->opt->gate.mode != GATE_AUDIT)
-		add_what_to_do(i, out);
+	add_what_to_do(i, out);
 }
