@@ -77,7 +77,6 @@ take_output(struct running *r, int which)
 		return;
 	if (n <= 0) {
 		mem_close_at(&r->at[which].fd);
-		r->at[which].fd = -1;
 	} else if (which == AT_OUT && r->call->out) {
 		buf_add(r->call->out, data, (size_t)n);
 	} else {

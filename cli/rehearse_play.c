@@ -279,7 +279,6 @@ state_run_script(struct state *s, const char *stage, const char *exports, struct
 	if (fs_write_all(fd, buf_str(&text), text.len, e) < 0)
 		return -1;
 	mem_close_at(&fd);
-	fd = -1;
 	if (execute(s, "run", script, stage, limit_ms, NULL, ret, e) < 0)
 		return -1;
 	if (str_eq(stage, "get_sources") && !ret->reason)
@@ -376,7 +375,6 @@ run_attempt(struct state *s, unsigned number, struct failure *ret, bool *ret_aga
 
 	mem_free_at(&s->attempt_dir);
 	mem_close_at(&s->attempt_fd);
-	s->attempt_fd = -1;
 	s->attempt_dir = mem_printf("%s/custom-executor-%u", s->play->dir, number);
 	if (mkdir(s->attempt_dir, 0700) < 0)
 		return err_errno(e, "%s", s->attempt_dir);
