@@ -15,13 +15,13 @@
 #include "base/str.h"
 #include "cli/command.h"
 #include "cli/inspect_record.h"
+#include "cli/report_files.h"
 #include "cli/workspace.h"
 #include "executor/plan.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
 
 #define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
-#define REPORT_FILE_MAX ((size_t)1 << 30)
 
 /* Everything that the verbs share. */
 struct inspect {
@@ -93,49 +93,6 @@ fill_inspection(const struct inspect *x, const struct workspace *w, struct inspe
 
 /* ---- run ---- */
 
-static bool
-is_report(const char *name)
-{
-	return name[0] != '.' && (str_has_suffix(name, ".json") || str_has_suffix(name, ".html"));
-}
-
-/* From the scanner's directory into ours, byte for byte. */
-static int
-copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, struct err *e)
-{
-	AUTO_FD int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	AUTO_FD int to = -1;
-	struct stat st;
-
-	if (from < 0 || fstat(from, &st) < 0)
-		return err_errno(e, "%s", name);
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > REPORT_FILE_MAX)
-		return err_set(e, ERR_FAILED, "%s: no regular file of at most 1 GiB", name);
-	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (to < 0)
-		return err_errno(e, "%s", name);
-	if (fs_copy(from, 0, to, (uint64_t)st.st_size, e) < 0)
-		return err_wrap(e, "%s", name);
-	if (fchmod(to, 0644) < 0 || (uid != (uid_t)-1 && fchown(to, uid, gid) < 0))
-		return err_errno(e, "%s", name);
-	return 0;
-}
-
-static int
-copy_reports(int from_dir, int to_dir, uid_t uid, gid_t gid, struct err *e)
-{
-	int fd = openat(from_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-
-	if (!dir)
-		return err_errno(e, "reports");
-	while ((entry = readdir(dir)))
-		if (is_report(entry->d_name) && copy_file(from_dir, to_dir, entry->d_name, uid, gid, e) < 0)
-			return -1;
-	return 0;
-}
-
 /* The reports of this inspection, and none of one before it. */
 static int
 keep_reports(const struct inspect *x, const struct workspace *w, struct err *e)
@@ -147,7 +104,7 @@ keep_reports(const struct inspect *x, const struct workspace *w, struct err *e)
 	if (mkdirat(x->tmp_fd, REPORTS_DIR, 0700) < 0)
 		return err_errno(e, REPORTS_DIR);
 	fd = fs_open_dir(x->tmp_fd, REPORTS_DIR, e);
-	return fd < 0 ? -1 : copy_reports(w->out_fd, fd, (uid_t)-1, (gid_t)-1, e);
+	return fd < 0 ? -1 : report_files_copy(w->out_fd, fd, (uid_t)-1, (gid_t)-1, e);
 }
 
 static int
@@ -416,7 +373,7 @@ verb_publish(struct inspect *x, struct err *e)
 	if (from < 0)
 		return err_errno(e, REPORTS_DIR);
 	to = make_report_dir(x, e);
-	if (to < 0 || copy_reports(from, to, uid, gid, e) < 0)
+	if (to < 0 || report_files_copy(from, to, uid, gid, e) < 0)
 		return err_wrap(e, "%s/%s", x->plan->project_dir, x->plan->opt.report.dir);
 	return CLI_OK;
 }

@@ -262,10 +262,10 @@ run_all(const struct pipeline *p, struct pipeline_result *result, struct err *e)
 
 	if (run_scanner(p, a, e) < 0)
 		return -1;
-	if (result) {
+	if (result)
 		*result = a->result;
+	if (result && !p->i->skips_upload)
 		run_courier(p, a);
-	}
 	return 0;
 }
 

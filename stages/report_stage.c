@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "stages/render_html.h"
+#include "stages/render_json.h"
 #include "stages/render_log.h"
 
 #define SECTION "tidewaiter_inspection"
@@ -348,6 +349,16 @@ print_log(const struct inspection *i)
 	print(i, &verdict);
 }
 
+static void
+print_json(const struct inspection *i)
+{
+	AUTO_JSON cJSON *j = render_json(i);
+	AUTO_FREE char *text = json_print_pretty(j);
+
+	fputs(text, i->log->to);
+	fflush(i->log->to);
+}
+
 /* A report that cannot be written or delivered changes no verdict, but nobody is left to wonder where it is. */
 static void
 complain(const struct inspection *i, const struct image *m, const struct err *e)
@@ -364,14 +375,17 @@ report_run(struct inspection *i, struct err *e)
 	size_t n_deliveries = 0;
 
 	(void)e;
-	print_log(i);
+	if (i->wants_json)
+		print_json(i);
+	else
+		print_log(i);
 	for (size_t k = 0; k < i->n_images; k++) {
 		struct err fault = ERR_INIT;
 
 		if (write_files(i, &i->images[k], &fault) < 0)
 			complain(i, &i->images[k], &fault);
 		err_clear(&fault);
-		if (report_is_deliverable(i, &i->images[k]) &&
+		if (!i->skips_upload && report_is_deliverable(i, &i->images[k]) &&
 		    write_delivery(i, &i->images[k], n_deliveries++, &fault) < 0)
 			complain(i, &i->images[k], &fault);
 	}

@@ -1,0 +1,59 @@
+#include "cli/report_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#define REPORT_FILE_MAX ((uint64_t)1 << 30) /* bytes */
+
+static bool
+is_report(const char *name)
+{
+	return name[0] != '.' && (str_has_suffix(name, ".json") || str_has_suffix(name, ".html"));
+}
+
+/* From the scanner's directory into ours, byte for byte. */
+static int
+copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FD int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	AUTO_FD int to = -1;
+	struct stat st;
+
+	if (from < 0 || fstat(from, &st) < 0)
+		return err_errno(e, "%s", name);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > REPORT_FILE_MAX)
+		return err_set(e, ERR_FAILED, "%s: no regular file of at most 1 GiB", name);
+	/* a link that stands there is not followed but replaced */
+	if (unlinkat(to_dir, name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, "%s", name);
+	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (to < 0)
+		return err_errno(e, "%s", name);
+	if (fs_copy(from, 0, to, (uint64_t)st.st_size, e) < 0)
+		return err_wrap(e, "%s", name);
+	if (fchmod(to, 0644) < 0 || (uid != (uid_t)-1 && fchown(to, uid, gid) < 0))
+		return err_errno(e, "%s", name);
+	return 0;
+}
+
+int
+report_files_copy(int from_dir, int to_dir, uid_t uid, gid_t gid, struct err *e)
+{
+	int fd = openat(from_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir)
+		return err_errno(e, "reports");
+	while ((entry = readdir(dir)))
+		if (is_report(entry->d_name) && copy_file(from_dir, to_dir, entry->d_name, uid, gid, e) < 0)
+			return -1;
+	return 0;
+}

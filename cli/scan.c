@@ -1,0 +1,222 @@
+/* `tidewaiter scan FILE…`: the pipeline of a job by hand, over files given by name. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/command.h"
+#include "cli/report_files.h"
+#include "cli/workspace.h"
+#include "executor/settings.h"
+#include "stages/discover.h"
+#include "stages/pipeline.h"
+
+struct scan {
+	const char *severity, *mode, *project, *report_dir;
+	bool wants_json, wants_upload;
+	int n_files;
+	char **files;
+};
+
+static int
+parse_word(const char *option, const char *word, const char *const *words, int *ret, struct err *e)
+{
+	AUTO_BUF struct buf allowed = BUF_INIT(1024);
+
+	for (int k = 0; words[k]; k++) {
+		if (strcasecmp(words[k], word) == 0) {
+			*ret = k;
+			return 0;
+		}
+		buf_printf(&allowed, "%s%s", k ? ", " : "", words[k]);
+	}
+	return err_set(e, ERR_USAGE, "%s: \"%s\" is none of %s", option, word, buf_str(&allowed));
+}
+
+static int
+parse(struct scan *s, int argc, char **argv, struct err *e)
+{
+	static const struct option options[] = {
+		{ "as", required_argument, NULL, 'a' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "report-dir", required_argument, NULL, 'r' },
+		{ "severity", required_argument, NULL, 's' },
+		{ "upload", no_argument, NULL, 'u' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		switch (c) {
+		case 'a':
+			s->project = optarg;
+			break;
+		case 'j':
+			s->wants_json = true;
+			break;
+		case 'm':
+			s->mode = optarg;
+			break;
+		case 'r':
+			s->report_dir = optarg;
+			break;
+		case 's':
+			s->severity = optarg;
+			break;
+		case 'u':
+			s->wants_upload = true;
+			break;
+		case ':':
+			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
+		default:
+			return err_set(e, ERR_USAGE, "%s is no option of scan; tidewaiter scan --help",
+				       argv[optind - 1]);
+		}
+	}
+	s->n_files = argc - optind;
+	s->files = argv + optind;
+	if (s->n_files == 0)
+		return err_set(e, ERR_USAGE, "scan needs at least one image archive; tidewaiter scan --help");
+	return 0;
+}
+
+/* Settings as they are for the project, then what the command line says. */
+static int
+apply(const struct scan *s, struct settings *settings, struct err *e)
+{
+	struct options_gate *g = &settings->opt.gate;
+
+	if (s->project)
+		conf_apply_overrides(&settings_schema, &settings->projects, s->project, settings);
+	if (s->severity && parse_word("--severity", s->severity, severity_words, &g->severity, e) < 0)
+		return -1;
+	if (s->mode && parse_word("--mode", s->mode, gate_mode_words, &g->mode, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int
+add_files(const struct scan *s, struct inspection *i, struct err *e)
+{
+	for (int k = 0; k < s->n_files; k++)
+		if (discover_add_file(i, s->files[k], e) < 0)
+			return -1;
+	return 0;
+}
+
+static int
+keep_reports(const struct scan *s, const struct workspace *w, struct err *e)
+{
+	AUTO_FD int to = -1;
+
+	if (!s->report_dir)
+		return 0;
+	if (fs_mkdirs(AT_FDCWD, s->report_dir, 0755, e) < 0)
+		return -1;
+	to = open(s->report_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0)
+		return err_errno(e, "%s", s->report_dir);
+	return report_files_copy(w->out_fd, to, (uid_t)-1, (gid_t)-1, e);
+}
+
+static int
+exit_code_of(enum verdict v)
+{
+	switch (v) {
+	case VERDICT_PASS:
+	case VERDICT_WARN:
+		return CLI_OK;
+	case VERDICT_BLOCK:
+		return CLI_BLOCKED;
+	case VERDICT_UNDECIDED:
+		return CLI_UNDECIDED;
+	}
+	return CLI_UNDECIDED;
+}
+
+static int
+inspect(const struct scan *s, const struct settings *settings, const struct job_facts *job, struct err *e)
+{
+	AUTO(workspace) struct workspace *w = NULL;
+	struct pipeline_users users;
+	struct pipeline_result result = { 0 };
+	struct inspection i = { .opt = &settings->opt, .job = job, .project_fd = -1 };
+	struct log out;
+	int rc;
+
+	if (workspace_users(settings->scan_user, settings->courier_user, &users, e) < 0 ||
+	    workspace_make(settings->cache_dir, &w, e) < 0)
+		return -1;
+	log_init(&out, stdout);
+	i.log = &out;
+	i.project_dir = ".";
+	i.work_fd = w->fd;
+	i.work_dir = w->path;
+	i.out_fd = w->out_fd;
+	i.state_dir = settings->state_dir;
+	i.cache_dir = settings->cache_dir;
+	i.wants_json = s->wants_json;
+	i.skips_upload = !s->wants_upload;
+	rc = add_files(s, &i, e);
+	if (rc == 0)
+		rc = pipeline_run(&i, &users, &result, e);
+	if (rc == 0)
+		rc = keep_reports(s, w, e);
+	inspection_free(&i);
+	return rc < 0 ? -1 : exit_code_of(result.verdict);
+}
+
+static int
+run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	AUTO(settings) struct settings *settings = NULL;
+	struct scan s = { 0 };
+	struct job_facts job = { 0 };
+	int rc;
+
+	if (parse(&s, argc, argv, e) < 0 ||
+	    settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0 ||
+	    apply(&s, settings, e) < 0)
+		return -1;
+	job.project_path = mem_strdup(s.project ? s.project : "");
+	job.name = mem_strdup("");
+	job.stage = mem_strdup("");
+	job.ref = mem_strdup("");
+	job.sha = mem_strdup("");
+	job.server_url = mem_strdup("");
+	job.project_url = mem_strdup("");
+	job.default_branch = mem_strdup("");
+	rc = inspect(&s, settings, &job, e);
+	job_facts_free(&job);
+	return rc;
+}
+
+const struct command command_scan = {
+	.name = "scan",
+	.summary = "inspect image archives by hand, as after a job",
+	.help = "Usage: tidewaiter scan [OPTION…] FILE…\n\n"
+		"Unpacks and verifies image archives, scans them with Trivy and judges them by the settings,\n"
+		"as after a job. The table stands on standard output in every mode. Nothing is uploaded\n"
+		"without --upload.\n\n"
+		"Options:\n"
+		"  --as PATH        use the settings of this project, such as group/app\n"
+		"  --severity WORD  what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse\n"
+		"  --mode WORD      audit, warn or enforce: what the text says a job would meet\n"
+		"  --json           one JSON object instead of text; its members are described in\n"
+		"                   stages/render_json.h and docs/reference.md\n"
+		"  --report-dir DIR put the reports there, FILE.json and FILE.html without .tar\n"
+		"  --upload         deliver the findings to DefectDojo, through the spool\n"
+		"  --config FILE    settings\n\n"
+		"Exit codes: 0 pass (warnings included), 1 blocked or refused, 2 usage or settings,\n"
+		"3 undecided (no Trivy, database too old, disk full, timeout, kind not supported).\n",
+	.run = run,
+};
