@@ -74,7 +74,7 @@ list_deliveries(int out_fd, struct strv *ret, struct err *e)
 
 struct job_values {
 	const struct job_facts *job;
-	char scratch[32];
+	char scratch[JOB_FACTS_SCRATCH];
 };
 
 static const char *
