@@ -292,6 +292,8 @@ below_project(const char *path, const char *project_dir)
 	for (size_t i = 0; i < MEM_COUNT(fronts); i++)
 		if (str_has_prefix(path, fronts[i]))
 			return path + strlen(fronts[i]);
+	if (len && !strcmp(path, project_dir))
+		return ".";
 	if (len && !strncmp(path, project_dir, len) && path[len] == '/')
 		return path + len + strspn(path + len, "/");
 	return path;

@@ -7,12 +7,12 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#define CHECK(x)                                          \
-	do {                                              \
-		if (!(x)) {                               \
+#define CHECK(x)                                             \
+	do {                                                 \
+		if (!(x)) {                                  \
 			fprintf(stderr, "failed: " #x "\n"); \
-			abort();                          \
-		}                                         \
+			abort();                             \
+		}                                            \
 	} while (0)
 
 static void
@@ -134,7 +134,8 @@ void
 build_image_init(struct build_image *m, size_t n)
 {
 	*m = (struct build_image){ .n = n, .config = BUF_INIT(BUILD_MAX) };
-	buf_add_str(&m->config, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[");
+	buf_add_str(&m->config,
+		    "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[");
 	for (size_t i = 0; i < n; i++) {
 		char text[64];
 
@@ -166,7 +167,8 @@ build_docker_archive(struct buf *tar, const struct build_image *m)
 	struct buf manifest = BUF_INIT(BUILD_MAX);
 	char name[128];
 
-	buf_printf(&manifest, "[{\"Config\":\"%s.json\",\"RepoTags\":[\"registry.example.org/group/app:1\"],\"Layers\":[",
+	buf_printf(&manifest,
+		   "[{\"Config\":\"%s.json\",\"RepoTags\":[\"registry.example.org/group/app:1\"],\"Layers\":[",
 		   m->config_digest + 7);
 	for (size_t i = 0; i < m->n; i++) {
 		snprintf(name, sizeof(name), "%.64s.tar", m->digests[i] + 7);

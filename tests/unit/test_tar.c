@@ -1,8 +1,8 @@
 #include "stages/tar.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -117,7 +117,9 @@ static void
 reads_sizes_in_base_256_and_the_old_form(void **state)
 {
 	AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
-	const struct build_header base256 = { .name = "a", .magic = GNU, .size_field = "\200\0\0\0\0\0\0\0\0\0\0\5" };
+	const struct build_header base256 = { .name = "a",
+					      .magic = GNU,
+					      .size_field = "\200\0\0\0\0\0\0\0\0\0\0\5" };
 	const struct build_header old = { .name = "folder/", .type = '0', .magic = "\0\0\0\0\0\0\0\0" };
 	(void)state;
 
@@ -169,8 +171,12 @@ a_header_that_readers_take_differently_is_refused(void **state)
 {
 	(void)state;
 	refuse_header(&(struct build_header){ .name = "a", .checksum_off = 1 }, "header: entry 2 (a)");
-	refuse_header(&(struct build_header){ .name = "a", .magic = GNU, .prefix = "b" }, "header: entry 2 (a)");
-	refuse_header(&(struct build_header){ .name = "a", .magic = "ustar\0" "99" }, "header: entry 2 (a)");
+	refuse_header(&(struct build_header){ .name = "a", .magic = GNU, .prefix = "b" },
+		      "header: entry 2 (a)");
+	refuse_header(&(struct build_header){ .name = "a",
+					      .magic = "ustar\0"
+						       "99" },
+		      "header: entry 2 (a)");
 	refuse_header(&(struct build_header){ .name = "a", .type = 'Q' }, "header: entry 2 (a)");
 	refuse_header(&(struct build_header){ .name = "a", .type = 'S', .magic = GNU }, "sparse: entry 2 (a)");
 	refuse_header(&(struct build_header){ .name = "a", .type = 'x', .magic = GNU }, "header: entry 2 (a)");
@@ -181,12 +187,17 @@ static void
 an_impossible_size_is_refused(void **state)
 {
 	(void)state;
-	refuse_header(&(struct build_header){ .name = "a", .size_field = "\377\377\377\377\377\377\377\377\377\377\376\0" },
+	refuse_header(&(struct build_header){ .name = "a",
+					      .size_field = "\377\377\377\377\377\377\377\377\377\377\376\0" },
 		      "size: entry 2 (a): it is negative");
-	refuse_header(&(struct build_header){ .name = "a", .size_field = "\200\0\0\0\177\377\377\377\377\377\377\377" }, "size: ");
-	refuse_header(&(struct build_header){ .name = "a", .size_field = "\200\1\0\0\0\0\0\0\0\0\0\0" }, "size: ");
+	refuse_header(&(struct build_header){ .name = "a",
+					      .size_field = "\200\0\0\0\177\377\377\377\377\377\377\377" },
+		      "size: ");
+	refuse_header(&(struct build_header){ .name = "a", .size_field = "\200\1\0\0\0\0\0\0\0\0\0\0" },
+		      "size: ");
 	refuse_header(&(struct build_header){ .name = "a", .size_field = "0000000zz00\0" }, "size: ");
-	refuse_header(&(struct build_header){ .name = "a", .size_field = "\0\0\0\0\0\0\0\0\0\0\0\0" }, "size: ");
+	refuse_header(&(struct build_header){ .name = "a", .size_field = "\0\0\0\0\0\0\0\0\0\0\0\0" },
+		      "size: ");
 	refuse_header(&(struct build_header){ .name = "a", .type = '2', .link = "b", .size = 5 }, "size: ");
 	refuse_header(&(struct build_header){ .name = "a/", .type = '5', .size = 5 }, "size: ");
 }
@@ -215,7 +226,8 @@ a_pax_header_that_hides_something_is_refused(void **state)
 	refuse_pax('x', (const char *const[]){ "size", "-5", NULL }, "size: ");
 	refuse_pax('x', (const char *const[]){ "size", "5x", NULL }, "size: ");
 	refuse_pax('x', (const char *const[]){ "path", "", NULL }, "name: ");
-	refuse_pax('x', (const char *const[]){ "path", "a", "path", "b", NULL }, "header: a PAX keyword twice");
+	refuse_pax('x', (const char *const[]){ "path", "a", "path", "b", NULL },
+		   "header: a PAX keyword twice");
 	refuse_pax('x', (const char *const[]){ "GNU.sparse.major", "1", NULL }, "sparse: ");
 	refuse_pax('x', (const char *const[]){ "GNU.sparse.map", "0,1", NULL }, "sparse: ");
 }
@@ -236,8 +248,9 @@ refuse_pax_text(const char *text, size_t len, const char *rule)
 static void
 a_malformed_pax_record_is_refused(void **state)
 {
-	static const char *const texts[] = { "99999 path=x\n", "8 path=x\n", "9 path=x ", " path=x\n", "9 =xxxxx\n", "09 path=x\n",
-					     "9 pathxxx\n",    "3 \n",	     "4 =\n",	  "-9 path=x\n" };
+	static const char *const texts[] = { "99999 path=x\n", "8 path=x\n",  "9 path=x ",   " path=x\n",
+					     "9 =xxxxx\n",     "09 path=x\n", "9 pathxxx\n", "3 \n",
+					     "4 =\n",	       "-9 path=x\n" };
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		refuse_pax_text(texts[i], strlen(texts[i]), "header: a malformed PAX record");

@@ -1,11 +1,11 @@
 #include "stages/unpack.h"
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,11 +32,17 @@ world_init(struct world *w)
 	assert_non_null(mkdtemp(w->dir));
 	w->work_fd = fs_open_dir(AT_FDCWD, w->dir, NULL);
 	assert_true(w->work_fd >= 0);
-	w->opt.images = (struct options_images){ .max_size = 64 << 20, .max_layers = 5, .max_entries = 40, .max_images = 8,
-						 .max_ratio = 100, .threads = 2 };
+	w->opt.images = (struct options_images){ .max_size = 64 << 20,
+						 .max_layers = 5,
+						 .max_entries = 40,
+						 .max_images = 8,
+						 .max_ratio = 100,
+						 .threads = 2 };
 	w->log.level = LOG_ERROR;
 	w->log.to = stderr;
-	w->i = (struct inspection){ .opt = &w->opt, .log = &w->log, .project_fd = -1, .work_fd = w->work_fd, .work_dir = w->dir };
+	w->i = (struct inspection){
+		.opt = &w->opt, .log = &w->log, .project_fd = -1, .work_fd = w->work_fd, .work_dir = w->dir
+	};
 }
 
 static void
@@ -94,8 +100,8 @@ expect_refusal(const struct buf *tar, enum err_kind kind, const char *text)
 		w.i.project_fd = 0;
 		a = unpack_buf(&w, is_packed ? "app.tar.gz" : "app.tar", is_packed ? &packed : tar);
 		if (a->fault.kind != kind || !str_has_prefix(a->fault.text, text) || a->is_ignored)
-			fail_msg("expected \"%s…\", got \"%s\" (kind %d, ignored %d, packed %d)", text, a->fault.text, (int)a->fault.kind,
-				 a->is_ignored, is_packed);
+			fail_msg("expected \"%s…\", got \"%s\" (kind %d, ignored %d, packed %d)", text,
+				 a->fault.text, (int)a->fault.kind, a->is_ignored, is_packed);
 		assert_int_equal(w.i.n_images, 0);
 		assert_int_equal(count_names(w.dir), 0);
 		world_free(&w);
@@ -140,7 +146,8 @@ check_layout(const struct image *m, const struct build_image *from)
 	assert_int_equal(json_load(AT_FDCWD, oci_path, 1000, 0, &version, NULL), 0);
 	assert_string_equal(json_str(version, "imageLayoutVersion"), "1.0.0");
 	assert_int_equal(json_load(AT_FDCWD, index_path, 10000, 0, &index, NULL), 0);
-	manifest_path = mem_printf("%s/blobs/sha256/%s", m->layout, json_str(json_array(index, "manifests")->child, "digest") + 7);
+	manifest_path = mem_printf("%s/blobs/sha256/%s", m->layout,
+				   json_str(json_array(index, "manifests")->child, "digest") + 7);
 	assert_int_equal(json_load(AT_FDCWD, manifest_path, 10000, 0, &manifest, NULL), 0);
 	assert_string_equal(json_str(json_object(manifest, "config"), "digest"), from->config_digest);
 	layers = json_array(manifest, "layers");
@@ -275,8 +282,9 @@ a_forged_layer_is_named_with_both_digests(void **state)
 	hash_of(HASH_SHA256, from.layers[1].data, from.layers[1].len, real);
 	build_docker_archive(&tar, &from);
 	build_end(&tar);
-	expected = mem_printf("forged layer: layer 2 of 3 (%s.tar) is not what the image's config says it is (%s, expected %s)",
-			      from.digests[1] + 7, real, from.digests[1]);
+	expected =
+		mem_printf("forged layer: layer 2 of 3 (%s.tar) is not what the image's config says it is (%s, expected %s)",
+			   from.digests[1] + 7, real, from.digests[1]);
 	expect_refusal(&tar, ERR_REFUSED, expected);
 	build_image_free(&from);
 }
@@ -456,7 +464,8 @@ every_rule_for_entries_has_its_refusal(void **state)
 		cases[i].add(&tar);
 		snprintf(first, sizeof(first), "%.64s.tar", from.digests[0] + 7);
 		snprintf(second, sizeof(second), "%.64s.tar", from.digests[1] + 7);
-		build_manifest(&tar, &from, (const char *const[]){ first, cases[i].layer ? cases[i].layer : second }, 2);
+		build_manifest(&tar, &from,
+			       (const char *const[]){ first, cases[i].layer ? cases[i].layer : second }, 2);
 		build_end(&tar);
 		expect_refusal(&tar, ERR_REFUSED, cases[i].rule);
 	}
@@ -478,19 +487,25 @@ a_manifest_that_readers_take_differently_is_refused(void **state)
 {
 	(void)state;
 	refuse_manifest("[{\"Config\":\"c\",\"layers\":[]}]", ERR_REFUSED, "manifest.json: \"layers\"");
-	refuse_manifest("[{\"Config\":\"c\",\"Layer\xc5\xbf\":[]}]", ERR_REFUSED, "manifest.json: \"Layer\xc5\xbf\"");
+	refuse_manifest("[{\"Config\":\"c\",\"Layer\xc5\xbf\":[]}]", ERR_REFUSED,
+			"manifest.json: \"Layer\xc5\xbf\"");
 	refuse_manifest("[{\"Config\":\"c\",\"Layers\":[],\"Layers\":[]}]", ERR_REFUSED, "manifest.json: ");
-	refuse_manifest("[{\"Config\":\"c\",\"Layers\":\"x\"}]", ERR_REFUSED, "manifest.json: Layers is no list");
-	refuse_manifest("[{\"Config\":\"c\",\"Layers\":[1]}]", ERR_REFUSED, "manifest.json: Layers[0] is no text");
-	refuse_manifest("[{\"Config\":\"c\",\"RepoTags\":[\"a b\"]}]", ERR_REFUSED, "manifest.json: RepoTags[0]");
+	refuse_manifest("[{\"Config\":\"c\",\"Layers\":\"x\"}]", ERR_REFUSED,
+			"manifest.json: Layers is no list");
+	refuse_manifest("[{\"Config\":\"c\",\"Layers\":[1]}]", ERR_REFUSED,
+			"manifest.json: Layers[0] is no text");
+	refuse_manifest("[{\"Config\":\"c\",\"RepoTags\":[\"a b\"]}]", ERR_REFUSED,
+			"manifest.json: RepoTags[0]");
 	refuse_manifest("[{\"Layers\":[]}]", ERR_REFUSED, "manifest.json: Config");
 	refuse_manifest("[]", ERR_REFUSED, "manifest.json: it names no image");
 	refuse_manifest("[1]", ERR_REFUSED, "manifest.json: ");
 	refuse_manifest("[{\"Config\":\"c\"}] x", ERR_REFUSED, "manifest.json: ");
-	refuse_manifest("[{\"Config\":\"c\"}]", ERR_REFUSED, "missing config: the config (c) is not in the archive");
+	refuse_manifest("[{\"Config\":\"c\"}]", ERR_REFUSED,
+			"missing config: the config (c) is not in the archive");
 	refuse_manifest("[{\"Config\":\"c\",\"Layers\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\"]}]", ERR_REFUSED,
 			"manifest.json: Layers has more than the 5 layers");
-	refuse_manifest("[{\"Config\":\"c\"},{\"Config\":\"d\"}]", ERR_UNSUPPORTED, "not supported yet: several images");
+	refuse_manifest("[{\"Config\":\"c\"},{\"Config\":\"d\"}]", ERR_UNSUPPORTED,
+			"not supported yet: several images");
 }
 
 static void
@@ -532,7 +547,10 @@ another_kind_is_called_not_supported_yet(void **state)
 static void
 an_archive_under_another_compression_is_not_supported_yet(void **state)
 {
-	static const char *const heads[] = { "\x28\xb5\x2f\xfd....", ("\xfd" "7zXZ\0..."), "BZh91AY&" };
+	static const char *const heads[] = { "\x28\xb5\x2f\xfd....",
+					     ("\xfd"
+					      "7zXZ\0..."),
+					     "BZh91AY&" };
 	static const char *const words[] = { "zstd", "xz", "bzip2" };
 	struct world w;
 	(void)state;
@@ -623,7 +641,8 @@ a_bomb_is_refused_by_its_ratio(void **state)
 	build_file(&tar, "bomb", packed.data, packed.len);
 	build_manifest(&tar, &from, (const char *const[]){ "bomb" }, 1);
 	build_end(&tar);
-	assert_true(str_has_prefix(unpack_buf(&w, "a.tar", &tar)->fault.text, "ratio: gzip holds more than 100 times its size"));
+	assert_true(str_has_prefix(unpack_buf(&w, "a.tar", &tar)->fault.text,
+				   "ratio: gzip holds more than 100 times its size"));
 	assert_int_equal(count_names(w.dir), 0);
 	build_image_free(&from);
 	world_free(&w);
@@ -694,14 +713,16 @@ both_init(struct both *b, const char *config_in_index, const char *layer_in_inde
 	build_parts(&b->tar, &b->from);
 	snprintf(b->layer_name, sizeof(b->layer_name), "blobs/sha256/%.64s", b->from.digests[0] + 7);
 	build_file(&b->tar, b->layer_name, b->from.layers[0].data, b->from.layers[0].len);
-	buf_printf(&manifest, "{\"config\":{\"digest\":\"%s\"},\"layers\":[{\"mediaType\":\"%s\",\"digest\":\"%s\"}]}",
+	buf_printf(&manifest,
+		   "{\"config\":{\"digest\":\"%s\"},\"layers\":[{\"mediaType\":\"%s\",\"digest\":\"%s\"}]}",
 		   config_in_index ? config_in_index : b->from.config_digest, media,
 		   layer_in_index ? layer_in_index : b->from.digests[0]);
 	hash_of(HASH_SHA256, manifest.data, manifest.len, digest);
 	snprintf(name, sizeof(name), "blobs/sha256/%.64s", digest + 7);
 	build_file(&b->tar, name, manifest.data, manifest.len);
-	buf_printf(&index, "{\"manifests\":[{\"digest\":\"%s\",\"size\":%zu},{\"digest\":\"sha256:%064d\",\"size\":5}]}", digest,
-		   manifest.len, 0);
+	buf_printf(&index,
+		   "{\"manifests\":[{\"digest\":\"%s\",\"size\":%zu},{\"digest\":\"sha256:%064d\",\"size\":5}]}",
+		   digest, manifest.len, 0);
 	build_file(&b->tar, "index.json", index.data, index.len);
 	build_manifest(&b->tar, &b->from, (const char *const[]){ b->layer_name }, 1);
 	build_end(&b->tar);
@@ -728,7 +749,8 @@ both_layouts_in_one_archive_must_agree(void **state)
 	check_layout(expect_image(&w, "a.tar", &b.tar), &b.from);
 	both_free(&b);
 	both_init(&b, ZERO_DIGEST, NULL, "application/vnd.oci.image.layer.v1.tar");
-	expect_refusal(&b.tar, ERR_UNSUPPORTED, "not supported yet: several images in one archive (index.json");
+	expect_refusal(&b.tar, ERR_UNSUPPORTED,
+		       "not supported yet: several images in one archive (index.json");
 	both_free(&b);
 	both_init(&b, NULL, ZERO_DIGEST, "application/vnd.oci.image.layer.v1.tar");
 	expect_refusal(&b.tar, ERR_REFUSED, "index.json: manifest sha256:");
@@ -768,8 +790,14 @@ static void
 stems_are_fit_for_file_names(void **state)
 {
 	static const char *const cases[][2] = {
-		{ "tar_images/app.tar", "app" },   { "app.tar.gz", "app" }, { "a/b/app.tgz", "app" }, { "app", "app" },
-		{ "x/.tar", "_tar" },		   { "-rf.tar", "_rf" },    { "größe.tar", "größe" }, { "a\nb.tar", "a_b" },
+		{ "tar_images/app.tar", "app" },
+		{ "app.tar.gz", "app" },
+		{ "a/b/app.tgz", "app" },
+		{ "app", "app" },
+		{ "x/.tar", "_tar" },
+		{ "-rf.tar", "_rf" },
+		{ "größe.tar", "größe" },
+		{ "a\nb.tar", "a_b" },
 		{ "caf\xe9.tar", "caf_" },
 	};
 	AUTO_FREE char *longest = mem_alloc(400);

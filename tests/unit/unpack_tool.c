@@ -45,7 +45,8 @@ print_image(cJSON *list, const struct inspection *i, const struct image *m)
 static void
 print_all(const struct inspection *i)
 {
-	static const char *const kinds[] = { "", "failed", "usage", "settings", "refused", "unsupported", "timeout", "no space" };
+	static const char *const kinds[] = { "",	"failed",      "usage",	  "settings",
+					     "refused", "unsupported", "timeout", "no space" };
 	AUTO_JSON cJSON *root = cJSON_CreateObject();
 	AUTO_FREE char *text = NULL;
 	cJSON *archives = json_add_array(root, "archives"), *images = json_add_array(root, "images");
