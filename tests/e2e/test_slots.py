@@ -1,5 +1,6 @@
 """Slots: many at once, runners that die, cleanups that are cut short."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -192,6 +193,29 @@ def test_a_late_cleanup_leaves_the_next_jobs_slot_alone(host):
     (late / "tidewaiter-plan.json").write_text(plan)
     host.cleanup(late)
     assert (builds / "work").is_dir()
+    assert host.records() == [0]
+
+
+def test_a_cleanup_that_waited_looks_again_whose_the_slot_is(host):
+    host.ready(slots=1)
+    late, tmpdir = host.attempt(), host.attempt()
+    builds = pathlib.Path(host.config(late)["builds_dir"])
+    slots = host.state / "slots"
+    with open(slots / "0.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cleanup = host.start("cleanup", late)
+        fds = pathlib.Path(f"/proc/{cleanup.pid}/fd")
+        deadline = time.monotonic() + 60
+        while not any(os.path.realpath(fd) == str(slots / "0.lock") for fd in fds.iterdir()):
+            assert time.monotonic() < deadline and cleanup.poll() is None
+        # Meanwhile another cleanup has done its work, and another job has the slot.
+        builds.mkdir(parents=True)
+        record = {"slot": 0, "runner_pid": os.getpid(), "runner_start": "0", "tmpdir": str(tmpdir), "tmp_dev": "0",
+                  "tmp_ino": "0"}
+        (slots / "0.json").write_text(json.dumps(record))
+    assert cleanup.wait(timeout=60) == 0, cleanup.communicate()[1]
+    cleanup.communicate()
+    assert builds.is_dir()
     assert host.records() == [0]
 
 
