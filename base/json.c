@@ -316,9 +316,7 @@ json_get(const cJSON *o, const char *name)
 const char *
 json_str(const cJSON *o, const char *name)
 {
-	const cJSON *v = json_get(o, name);
-
-	return cJSON_IsString(v) ? v->valuestring : NULL;
+	return cJSON_GetStringValue(json_get(o, name));
 }
 
 const cJSON *

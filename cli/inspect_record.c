@@ -78,7 +78,7 @@ add_file(cJSON *list, const struct inspect_record_file *f)
 	json_add_bool(o, "is_unfit", f->is_unfit);
 	json_add_str(o, "digest", f->digest);
 	for (size_t n = 0; n < MEM_COUNT(numbers); n++) {
-		AUTO_FREE char *text = mem_printf("%jd", (intmax_t) * (const int64_t *)((const char *)&f->id +
+		AUTO_FREE char *text = mem_printf("%jd", (intmax_t) * (const int64_t *)(const void *)((const char *)&f->id +
 											numbers[n].offset));
 
 		json_add_str(o, numbers[n].key, text);
@@ -116,7 +116,7 @@ read_file(const cJSON *o, struct inspect_record_file *f, struct err *e)
 	for (size_t n = 0; n < MEM_COUNT(numbers); n++) {
 		if (json_need_str(o, numbers[n].key, &s, e) < 0 ||
 		    str_parse_int(s, INT64_MIN + 1, INT64_MAX,
-				  (int64_t *)((char *)&f->id + numbers[n].offset), e) < 0)
+				  (int64_t *)(void *)((char *)&f->id + numbers[n].offset), e) < 0)
 			return -1;
 	}
 	return 0;

@@ -77,10 +77,14 @@ static int
 put_back(const struct kept_tree *k, struct err *e)
 {
 	const char *top = covering(k->path);
-	const char *below = k->path + strlen(top) + 1;
-	AUTO_FD int dir = fs_open_dir(AT_FDCWD, top, e);
+	const char *below;
+	AUTO_FD int dir = -1;
 	AUTO_FD int at = -1;
 
+	if (!top)
+		return err_set(e, ERR_FAILED, "%s lies in none of the job's own directories", k->path);
+	below = k->path + strlen(top) + 1;
+	dir = fs_open_dir(AT_FDCWD, top, e);
 	if (dir < 0 || fs_mkdirs(dir, below, 0755, e) < 0)
 		return err_wrap(e, "%s in the job's own %s", k->path, top);
 	at = fs_open_beneath(dir, below, O_PATH | O_DIRECTORY, 0, e);

@@ -106,7 +106,7 @@ scan_images(struct inspection *i, const struct trivy *t, size_t n_to_scan)
 	struct err e = ERR_INIT;
 	AUTO_FD int slots = trivy_slots_open(i->cache_dir, &e);
 	struct work w = { .i = i, .trivy = t, .slots_fd = slots, .lock = PTHREAD_MUTEX_INITIALIZER };
-	pthread_t threads[WORKERS_MAX];
+	pthread_t threads[WORKERS_MAX] = { 0 };
 	size_t n_workers = n_to_scan, n_threads = 0;
 
 	/* The bound protects the host's memory, not the verdict: without the locks each job keeps to it by itself. */
