@@ -41,13 +41,13 @@ static const struct text_field {
 static char **
 text_at(struct delivery *d, const struct text_field *f)
 {
-	return (char **)((char *)d + f->offset);
+	return (char **)(void *)((char *)d + f->offset);
 }
 
 static const char *
 text_of(const struct delivery *d, const struct text_field *f)
 {
-	const char *s = *(char *const *)((const char *)d + f->offset);
+	const char *s = *(char *const *)(const void *)((const char *)d + f->offset);
 
 	return s ? s : "";
 }
@@ -160,8 +160,12 @@ delivery_parse_head(const char *text, size_t len, struct delivery *ret, struct e
 		return err_wrap(e, "head");
 	if (!cJSON_IsObject(j))
 		return err_set(e, ERR_REFUSED, "head: expected an object");
-	if (read_head(j, &d, e) < 0)
+	if (read_head(j, &d, e) < 0) {
+		/* Whatever is missing: these bytes will not become a delivery. */
+		if (e && e->kind == ERR_FAILED)
+			e->kind = ERR_REFUSED;
 		return err_wrap(e, "head");
+	}
 	if (d.report_len == 0)
 		return err_set(e, ERR_REFUSED, "head: the report is empty");
 	*ret = d;

@@ -114,6 +114,8 @@ static const struct conf_field defectdojo_fields[] = {
 	{ "token_file", CONF_PATH, AT(token_file), "", .flags = CONF_SECRET_FILE,
 	  .help = "File with the API v2 token; readable by the courier user only" },
 	{ "ca_file", CONF_PATH, AT(ca_file), "", .help = "CA certificates in PEM; empty: the system's" },
+	{ "proxy", CONF_STRING, AT(proxy), "",
+	  .help = "URL of a proxy; empty: none, whatever the environment says" },
 	{ "product_type", CONF_STRING, AT(product_type), "{namespace}", .help = "Product type (template)" },
 	{ "product", CONF_STRING, AT(product), "{project_path}", .help = "Product (template)" },
 	{ "engagement", CONF_STRING, AT(engagement), "{branch}", .help = "Engagement (template)" },
@@ -135,6 +137,11 @@ static const struct conf_field defectdojo_fields[] = {
 	  .help = "How long a job waits for delivery at most; the rest stays in the spool" },
 	{ "timeout", CONF_DURATION, AT(timeout), "30m", .min = SECOND, .max = 24 * HOUR,
 	  .help = "How long one upload may take before DefectDojo is asked for its fate" },
+	{ "spool_count_max", CONF_INT, AT(spool_count_max), "10000", .min = 1, .max = 100000,
+	  .flags = CONF_NO_OVERRIDE,
+	  .help = "Deliveries in the spool, dead ones too; a newcomer beyond it is not kept" },
+	{ "spool_size_max", CONF_SIZE, AT(spool_size_max), "4GiB", .min = MIB, .max = 1024 * GIB,
+	  .flags = CONF_NO_OVERRIDE, .help = "Their size together" },
 };
 #undef AT
 

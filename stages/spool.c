@@ -81,9 +81,12 @@ spool_open(const char *state_dir, struct spool **ret, struct err *e)
 
 	s->fd = s->new_fd = s->dead_fd = s->lock_fd = -1;
 	s->path = mem_printf("%s/spool", state_dir);
-	state_fd = fs_open_dir(AT_FDCWD, state_dir, e);
-	if (state_fd < 0 || open_dir(state_fd, "spool", &s->fd, e) < 0)
-		return err_wrap(e, "spool %s", s->path);
+	/* O_PATH: the courier may pass through it, not read it. */
+	state_fd = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (state_fd < 0)
+		return err_errno(e, "spool %s", s->path);
+	if (open_dir(state_fd, "spool", &s->fd, e) < 0)
+		return err_wrap(e, "spool %s (see tidewaiter setup)", s->path);
 	if (fstat(s->fd, &st) < 0)
 		return err_errno(e, "spool %s", s->path);
 	if (st.st_uid != geteuid() || (st.st_mode & 022))

@@ -100,6 +100,19 @@ expand_trusted(const char *tmpl, const struct job_facts *job, char **text)
 		replace(text, value);
 }
 
+/* What /test_imports/ is asked for: never the upload of another job. */
+static void
+bind_build_id(const struct job_facts *job, struct delivery *d)
+{
+	AUTO_FREE char *prefix = mem_printf("%lld-", (long long)job->job_id);
+	AUTO_FREE char *bound = NULL;
+
+	if (job->job_id <= 0 || str_has_prefix(d->build_id, prefix))
+		return;
+	bound = mem_printf("%s%s", prefix, d->build_id);
+	replace(&d->build_id, bound);
+}
+
 static void
 set_trusted(const struct inspection *i, struct delivery *d)
 {
@@ -114,6 +127,7 @@ set_trusted(const struct inspection *i, struct delivery *d)
 		replace(&d->branch, i->job->ref);
 	if (!str_is_empty(i->job->sha))
 		replace(&d->commit, i->job->sha);
+	bind_build_id(i->job, d);
 	replace(&d->server, o->url);
 	replace(&d->token_file, o->token_file);
 	replace(&d->project, i->job->project_path);

@@ -1,0 +1,332 @@
+/* `tidewaiter spool list|flush|drop|retry`: reports on their way to DefectDojo. */
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/command.h"
+#include "cli/courier.h"
+#include "cli/spool_flush.h"
+#include "executor/settings.h"
+#include "stages/spool.h"
+
+#define FLUSH_DEFAULT_MS (10 * 60 * 1000)
+#define NAME_COLUMNS 100
+
+struct arguments {
+	bool wants_json, is_now, is_dead;
+	const char *server;
+	int64_t deadline_ms;
+	int n_ids;
+	char **ids;
+	char *settings_text;
+	size_t settings_len;
+};
+
+/* ---- list ---- */
+
+static char *
+age_of(int64_t since_s)
+{
+	int64_t s = clock_wall_s() - since_s;
+
+	return since_s > 0 ? str_human_duration((s > 0 ? s : 0) * 1000) : mem_strdup("-");
+}
+
+static char *
+due_of(const struct spool_item *i)
+{
+	int64_t s = i->state.next_s - clock_wall_s();
+
+	if (i->is_dead)
+		return mem_strdup("never");
+	return s > 0 ? str_human_duration(s * 1000) : mem_strdup("now");
+}
+
+static const char *
+state_of(const struct spool_item *i)
+{
+	if (i->is_dead)
+		return "dead";
+	if (i->state.is_sending || i->state.may_run)
+		return "open";
+	return "waits";
+}
+
+static void
+print_item(const struct spool_item *i)
+{
+	AUTO_FREE char *age = age_of(i->delivery.created_s), *due = due_of(i), *size = str_human_size(i->size);
+	AUTO_FREE char *product = str_safe(i->delivery.product, NAME_COLUMNS);
+	AUTO_FREE char *engagement = str_safe(i->delivery.engagement, NAME_COLUMNS);
+	AUTO_FREE char *test = str_safe(i->delivery.test, NAME_COLUMNS);
+	AUTO_FREE char *answer = str_safe(i->state.answer, 400);
+
+	printf("%s  %-5s  age %s, %s, %lld tries, due %s\n", i->id, state_of(i), age, size,
+	       (long long)i->state.attempts, due);
+	if (i->is_broken)
+		printf("    %s\n", i->fault.text);
+	else
+		printf("    product %s, engagement %s, test %s, to %s\n", product, engagement, test,
+		       str_is_empty(i->delivery.server) ? "the outbox" : i->delivery.server);
+	if (*answer)
+		printf("    %s\n", answer);
+}
+
+static void
+add_time(cJSON *j, const char *name, int64_t s)
+{
+	char text[32];
+
+	if (s > 0)
+		clock_format_rfc3339(s, text);
+	json_add_str(j, name, s > 0 ? text : NULL);
+}
+
+static cJSON *
+item_json(const struct spool_item *i)
+{
+	const struct delivery *d = &i->delivery;
+	cJSON *j = cJSON_CreateObject();
+
+	json_add_str(j, "id", i->id);
+	json_add_str(j, "state", state_of(i));
+	json_add_int(j, "bytes", (int64_t)i->size);
+	json_add_str(j, "server", d->server);
+	json_add_str(j, "project", d->project);
+	json_add_str(j, "product_type", d->product_type);
+	json_add_str(j, "product", d->product);
+	json_add_str(j, "engagement", d->engagement);
+	json_add_str(j, "test", d->test);
+	json_add_str(j, "service", d->service);
+	json_add_str(j, "version", d->version);
+	json_add_str(j, "branch", d->branch);
+	json_add_str(j, "commit", d->commit);
+	json_add_str(j, "build_id", d->build_id);
+	json_add_int(j, "findings", d->n_findings);
+	add_time(j, "created", d->created_s);
+	json_add_int(j, "attempts", i->state.attempts);
+	add_time(j, "last", i->state.last_s);
+	add_time(j, "due", i->is_dead ? 0 : i->state.next_s);
+	add_time(j, "sent", i->state.sent_s);
+	json_add_int(j, "status", i->state.status);
+	json_add_str(j, "answer", i->is_broken ? i->fault.text : i->state.answer);
+	return j;
+}
+
+static int
+run_list(const struct spool *s, bool wants_json, struct err *e)
+{
+	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+	AUTO_JSON cJSON *list = cJSON_CreateArray();
+	AUTO_FREE char *text = NULL;
+	size_t n_dead = 0;
+
+	if (spool_list(s, &items, e) < 0)
+		return -1;
+	for (size_t i = 0; i < items.n; i++) {
+		n_dead += items.v[i].is_dead;
+		if (wants_json)
+			cJSON_AddItemToArray(list, item_json(&items.v[i]));
+		else
+			print_item(&items.v[i]);
+	}
+	if (wants_json) {
+		text = json_print_pretty(list);
+		fputs(text, stdout);
+	} else {
+		printf("%zu waiting, %zu dead in %s\n", items.n - n_dead, n_dead, s->path);
+	}
+	return CLI_OK;
+}
+
+/* ---- drop, retry ---- */
+
+static int
+each_id(struct spool *s, const struct arguments *a, const char *did,
+	int (*what)(struct spool *s, const char *id, struct err *e), struct err *e)
+{
+	for (int i = 0; i < a->n_ids; i++) {
+		if (what(s, a->ids[i], e) < 0)
+			return -1;
+		printf("%s  %s\n", a->ids[i], did);
+	}
+	return CLI_OK;
+}
+
+static int
+retry_dead(struct spool *s, struct err *e)
+{
+	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+	size_t n = 0;
+
+	if (spool_list(s, &items, e) < 0)
+		return -1;
+	for (size_t i = 0; i < items.n; i++) {
+		if (!items.v[i].is_dead)
+			continue;
+		if (spool_retry(s, items.v[i].id, e) < 0)
+			return -1;
+		printf("%s  waits again\n", items.v[i].id);
+		n++;
+	}
+	printf("%zu wait again\n", n);
+	return CLI_OK;
+}
+
+/* ---- the verb ---- */
+
+static int
+parse(int argc, char **argv, struct arguments *a, struct err *e)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },	      { "now", no_argument, NULL, 'n' },
+		{ "dead", no_argument, NULL, 'x' },	      { "server", required_argument, NULL, 's' },
+		{ "deadline", required_argument, NULL, 'd' }, { NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		switch (c) {
+		case 'j':
+			a->wants_json = true;
+			break;
+		case 'n':
+			a->is_now = true;
+			break;
+		case 'x':
+			a->is_dead = true;
+			break;
+		case 's':
+			a->server = optarg;
+			break;
+		case 'd':
+			if (str_parse_duration(optarg, &a->deadline_ms, e) < 0) {
+				if (e)
+					e->kind = ERR_USAGE;
+				return err_wrap(e, "--deadline");
+			}
+			break;
+		case ':':
+			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
+		default:
+			return err_set(e, ERR_USAGE, "%s is no option of spool; tidewaiter spool --help",
+				       argv[optind - 1]);
+		}
+	}
+	a->n_ids = argc - optind;
+	a->ids = argv + optind;
+	return 0;
+}
+
+enum action { ACTION_LIST, ACTION_FLUSH, ACTION_DROP, ACTION_RETRY };
+
+static int
+check(enum action action, const struct arguments *a, struct err *e)
+{
+	bool takes_ids = action == ACTION_DROP || action == ACTION_RETRY;
+	bool flushes = action == ACTION_FLUSH;
+
+	if ((a->wants_json && action != ACTION_LIST) || (a->is_dead && action != ACTION_RETRY) ||
+	    ((a->is_now || a->server || a->deadline_ms != FLUSH_DEFAULT_MS) && !flushes))
+		return err_set(e, ERR_USAGE, "an option does not go with this; tidewaiter spool --help");
+	if (!takes_ids && a->n_ids > 0)
+		return err_set(e, ERR_USAGE, "%s: list and flush take no ids", a->ids[0]);
+	if (takes_ids && (a->n_ids == 0) != a->is_dead)
+		return err_set(e, ERR_USAGE, "name deliveries by the ids of tidewaiter spool list%s",
+			       action == ACTION_RETRY ? ", or say --dead" : "");
+	return 0;
+}
+
+static int
+act(const struct cli *cli, const struct settings *s, struct spool *spool, enum action action,
+    const struct arguments *a, struct err *e)
+{
+	struct flush f = { .settings_text = a->settings_text,
+			   .settings_len = a->settings_len,
+			   .server = a->server,
+			   .is_forced = a->is_now,
+			   .deadline = clock_deadline(a->deadline_ms) };
+
+	switch (action) {
+	case ACTION_LIST:
+		return run_list(spool, a->wants_json, e);
+	case ACTION_FLUSH:
+		return spool_flush(cli, s, spool, &f, e);
+	case ACTION_DROP:
+		return each_id(spool, a, "dropped", spool_drop, e);
+	case ACTION_RETRY:
+		break;
+	}
+	return a->is_dead ? retry_dead(spool, e) : each_id(spool, a, "waits again", spool_retry, e);
+}
+
+static int
+read_settings_text(const char *path, char **ret, size_t *ret_len, struct err *e)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_errno(e, "%s", path);
+	return fs_read_fd_max(fd, SETTINGS_MAX, ret, ret_len, e);
+}
+
+static int
+run_spool(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	static const char *const words[] = { "list", "flush", "drop", "retry" };
+	struct arguments a = { .deadline_ms = FLUSH_DEFAULT_MS };
+	AUTO(settings) struct settings *s = NULL;
+	AUTO(spool) struct spool *spool = NULL;
+	AUTO_FREE char *text = NULL;
+	size_t action = 0;
+
+	while (action < MEM_COUNT(words) && (argc < 2 || !str_eq(argv[1], words[action])))
+		action++;
+	if (action == MEM_COUNT(words))
+		return err_set(e, ERR_USAGE,
+			       "spool: say list, flush, drop or retry; see tidewaiter spool --help");
+	if (parse(argc - 1, argv + 1, &a, e) < 0 || check((enum action)action, &a, e) < 0 ||
+	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
+	    read_settings_text(s->path, &text, &a.settings_len, e) < 0 || courier_become(s, e) < 0 ||
+	    spool_open(s->state_dir, &spool, e) < 0)
+		return -1;
+	a.settings_text = text;
+	return act(cli, s, spool, (enum action)action, &a, e);
+}
+
+const struct command command_spool = {
+	.name = "spool",
+	.summary = "reports on their way to DefectDojo: list, flush, drop, retry",
+	.help = "Usage: tidewaiter spool list [--json]\n"
+		"       tidewaiter spool flush [--server URL] [--deadline DURATION] [--now]\n"
+		"       tidewaiter spool drop ID…\n"
+		"       tidewaiter spool retry ID… | --dead\n"
+		"\n"
+		"A report stays in the spool until DefectDojo has answered for it. Works as the courier\n"
+		"user; root becomes it.\n"
+		"\n"
+		"list   every delivery: id, state, age, size, tries, when it is due, the last answer.\n"
+		"       waits: in its turn. open: sent, its fate is not known yet; DefectDojo is asked\n"
+		"       before it is sent again. dead: given up.\n"
+		"flush  sends what is due, oldest first, and asks for what is open until the deadline.\n"
+		"drop   removes deliveries for good.\n"
+		"retry  makes deliveries due at once; dead ones wait again. Mind that DefectDojo takes\n"
+		"       the report that comes last for the state of an image.\n"
+		"\n"
+		"  --json                for list: an array of objects\n"
+		"  --server URL          only what goes to this server\n"
+		"  --deadline DURATION   such as 90s or 10m (default 10m)\n"
+		"  --now                 what is not due yet, too\n"
+		"  --dead                all that are dead\n"
+		"\n"
+		"Exit codes: 0 done (flush: nothing is left), 2 wrong use or settings,\n"
+		"3 flush: something still waits or was given up; else the spool cannot be used.\n",
+	.run = run_spool,
+};

@@ -1,0 +1,229 @@
+#include "cli/spool_flush.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/str.h"
+
+#define NAME_COLUMNS 100
+
+/* Where the deliveries of a project go, as the settings say today. */
+struct target {
+	char *project;
+	struct settings *settings;
+	struct dojo *dojo; /* NULL: none, or it could not be made */
+	char *stop_reason; /* trying more would end the same; NULL: go on */
+};
+
+struct flushing {
+	const struct cli *cli;
+	const struct settings *settings;
+	struct spool *spool;
+	const struct flush *flush;
+	struct target *targets;
+	size_t n_targets;
+	size_t n_delivered, n_dead;
+	int64_t open_s; /* wall clock when an open fate is worth asking for again, 0: none is open */
+};
+
+static void
+targets_free(struct flushing *f)
+{
+	for (size_t i = 0; i < f->n_targets; i++) {
+		struct target *t = &f->targets[i];
+
+		mem_free_at(&t->project);
+		mem_free_at(&t->stop_reason);
+		if (t->settings)
+			settings_free(t->settings);
+		if (t->dojo)
+			dojo_free(t->dojo);
+	}
+	mem_free_at(&f->targets);
+}
+
+static const struct options_defectdojo *
+options_of(const struct target *t)
+{
+	return &t->settings->opt.defectdojo;
+}
+
+static int
+make_target(const struct flushing *f, const char *project, struct target *ret, struct err *e)
+{
+	struct dojo_settings ds;
+	const struct options_defectdojo *o;
+	const char *match = NULL;
+	struct err why = ERR_INIT;
+
+	if (settings_parse(f->settings->path, f->flush->settings_text, f->flush->settings_len, &ret->settings,
+			   e) < 0)
+		return -1;
+	if (*project && settings_apply_project(ret->settings, project, &match, e) < 0)
+		return -1;
+	o = options_of(ret);
+	ds = (struct dojo_settings){
+		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy
+	};
+	if (str_is_empty(o->url))
+		ret->stop_reason = mem_strdup("no defectdojo.url is set");
+	else if (dojo_new(&ds, &ret->dojo, &why) < 0)
+		ret->stop_reason = mem_strdup(why.text);
+	return 0;
+}
+
+/* A server that is down is down for every project that goes there. */
+static void
+inherit_stop(const struct flushing *f, struct target *t)
+{
+	for (size_t i = 0; i < f->n_targets && !t->stop_reason; i++) {
+		const struct target *o = &f->targets[i];
+
+		if (o != t && o->stop_reason && o->dojo && str_eq(options_of(o)->url, options_of(t)->url) &&
+		    str_eq(options_of(o)->token_file, options_of(t)->token_file))
+			t->stop_reason = mem_strdup(o->stop_reason);
+	}
+}
+
+static int
+target_of(struct flushing *f, const char *project, struct target **ret, struct err *e)
+{
+	for (size_t i = 0; i < f->n_targets; i++) {
+		if (str_eq(f->targets[i].project, project)) {
+			*ret = &f->targets[i];
+			inherit_stop(f, *ret);
+			return 0;
+		}
+	}
+	f->targets = mem_resize(f->targets, f->n_targets + 1, sizeof(*f->targets));
+	f->targets[f->n_targets] = (struct target){ .project = mem_strdup(project) };
+	*ret = &f->targets[f->n_targets++];
+	if (make_target(f, project, *ret, e) < 0)
+		return -1;
+	inherit_stop(f, *ret);
+	return 0;
+}
+
+static bool
+is_wanted(const struct flush *f, const struct target *t)
+{
+	const char *url = options_of(t)->url;
+	size_t len;
+
+	if (!f->server)
+		return true;
+	len = strlen(f->server);
+	while (len > 0 && f->server[len - 1] == '/')
+		len--;
+	return strncmp(url, f->server, len) == 0 && strspn(url + len, "/") == strlen(url + len);
+}
+
+static void
+note_result(struct flushing *f, struct target *t, const struct spool_item *item, const struct spool_result *r)
+{
+	AUTO_FREE char *text = spool_describe(r);
+	AUTO_FREE char *name = str_safe(item->delivery.test, NAME_COLUMNS);
+
+	if (r->is_server_wide && !t->stop_reason)
+		t->stop_reason = mem_strdup(r->answer.reason);
+	if (r->is_open && (f->open_s == 0 || r->next_s < f->open_s))
+		f->open_s = r->next_s;
+	if (r->end == SPOOL_SKIPPED)
+		return;
+	printf("%s  %s  %s\n", item->id, name, text);
+	if (r->shortfall)
+		printf("%s  %s  %s\n", item->id, name, r->shortfall);
+	f->n_delivered += r->end == SPOOL_DELIVERED;
+	f->n_dead += r->end == SPOOL_DIED;
+}
+
+static int
+send_item(struct flushing *f, const struct spool_item *item, struct err *e)
+{
+	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
+	struct spool_send_options o = { .is_forced = f->flush->is_forced };
+	const char *project = item->delivery.project ? item->delivery.project : "";
+	int64_t deadline = f->flush->deadline;
+	struct target *t = NULL;
+	struct err why = ERR_INIT;
+
+	if (target_of(f, project, &t, e) < 0)
+		return -1;
+	if (!is_wanted(f->flush, t) || t->stop_reason)
+		return 0;
+	o.timeout_ms = options_of(t)->timeout;
+	if (clock_deadline(o.timeout_ms) < deadline)
+		deadline = clock_deadline(o.timeout_ms);
+	if (spool_send(f->spool, item->id, t->dojo, &o, deadline, &r, &why) < 0)
+		log_line(&f->cli->log, LOG_WARN, "%s", why.text);
+	else
+		note_result(f, t, item, &r);
+	return 0;
+}
+
+/* All that is due, once, oldest first. */
+static int
+run_pass(struct flushing *f, struct err *e)
+{
+	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+
+	f->open_s = 0;
+	if (spool_list(f->spool, &items, e) < 0)
+		return -1;
+	for (size_t i = 0; i < items.n; i++) {
+		if (items.v[i].is_dead)
+			continue;
+		if (clock_left_ms(f->flush->deadline) == 0)
+			return 0;
+		if (send_item(f, &items.v[i], e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Until an open fate is worth another question; false when that is after the deadline. */
+static bool
+wait_for_open(const struct flushing *f)
+{
+	int64_t wait_ms = (f->open_s - clock_wall_s()) * 1000;
+
+	if (f->open_s == 0 || wait_ms >= clock_left_ms(f->flush->deadline))
+		return false;
+	poll(NULL, 0, clock_poll_timeout(clock_deadline(wait_ms > 0 ? wait_ms : 1)));
+	return true;
+}
+
+static void
+say_stops(const struct flushing *f)
+{
+	for (size_t i = 0; i < f->n_targets; i++) {
+		const struct target *t = &f->targets[i];
+		AUTO_FREE char *name = str_safe(t->project, NAME_COLUMNS);
+
+		if (t->stop_reason && is_wanted(f->flush, t))
+			log_line(&f->cli->log, LOG_WARN, "%s: %s",
+				 str_is_empty(options_of(t)->url) ? name : options_of(t)->url, t->stop_reason);
+	}
+}
+
+int
+spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool, const struct flush *flush,
+	    struct err *e)
+{
+	struct flushing f = { .cli = cli, .settings = s, .spool = spool, .flush = flush };
+	AUTO_STRV struct strv ids = { 0 };
+	int rc;
+
+	do
+		rc = run_pass(&f, e);
+	while (rc == 0 && wait_for_open(&f));
+	if (rc == 0)
+		say_stops(&f);
+	targets_free(&f);
+	if (rc < 0 || spool_ids(spool, &ids, e) < 0)
+		return -1;
+	printf("%zu delivered, %zu given up, %zu waiting\n", f.n_delivered, f.n_dead, ids.n);
+	return ids.n == 0 && f.n_dead == 0 ? CLI_OK : CLI_UNDECIDED;
+}
