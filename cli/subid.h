@@ -16,4 +16,5 @@ struct subid_range {
 
 /* Does the user have a range? When not, *ret_free is one of SUBID_COUNT numbers that nobody has. No file is an empty file. */
 int subid_find(const char *path, const char *user, bool *ret_has, struct subid_range *ret_free, struct err *e);
-int subid_find_in(const char *text, const char *user, bool *ret_has, struct subid_range *ret_free, struct err *e);
+int subid_find_in(const char *text, const char *user, bool *ret_has, struct subid_range *ret_free,
+		  struct err *e);

@@ -15,12 +15,12 @@ enum payload_artifact_when { ARTIFACT_ON_SUCCESS, ARTIFACT_ON_FAILURE, ARTIFACT_
 
 struct payload {
 	struct job_facts facts;
-	char *token;	   /* the job token: a secret */
-	char *repo_path;   /* what the runner appends to builds_dir: "group/app", with GitLab under a path "gitlab/group/app" */
-	char *image;	   /* "" without image: */
+	char *token; /* the job token: a secret */
+	char *repo_path; /* what the runner appends to builds_dir: "group/app", with GitLab under a path "gitlab/group/app" */
+	char *image; /* "" without image: */
 	size_t n_services;
-	size_t n_user_steps;	  /* steps[] but after_script */
-	struct strv step_stages;  /* run stage of each user step in order: "build_script" (= step_script), "step_release" … */
+	size_t n_user_steps; /* steps[] but after_script */
+	struct strv step_stages; /* run stage of each user step in order: "build_script" (= step_script), "step_release" … */
 	bool has_after_script;
 	bool has_archive;	  /* declares artifacts: of type archive */
 	int archive_when;	  /* enum payload_artifact_when of it */

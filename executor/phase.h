@@ -14,9 +14,9 @@ struct phase_context {
 	const char *config_path; /* --config or NULL */
 	const char *tmpdir;	 /* $TMPDIR */
 	int tmpdir_fd;
-	struct log log;		 /* stderr */
+	struct log log; /* stderr */
 	int n_args;
-	char **args;		 /* what is left: for run, script and stage */
+	char **args; /* what is left: for run, script and stage */
 };
 
 /* How a phase ended, mapped to the runner's exit codes by phase.c. */

@@ -19,40 +19,40 @@ struct plan {
 	char *settings_path;
 	char *state_dir, *cache_dir; /* ours */
 	char *scan_user, *courier_user;
-	struct settings_job job;     /* as in the settings */
-	struct options opt;	     /* overrides for the project applied */
+	struct settings_job job; /* as in the settings */
+	struct options opt;	 /* overrides for the project applied */
 	struct job_facts facts;
 
-	bool is_separated;	/* root: jobs run as slot users */
+	bool is_separated; /* root: jobs run as slot users */
 	int64_t slot;
-	char *user;		/* slot user, "" when not separated */
+	char *user; /* slot user, "" when not separated */
 	int64_t uid, gid;
-	struct strv group_ids;	/* decimal */
-	char *builds_dir;	/* <builds_dir>/<slot>: CI_BUILDS_DIR of the job */
+	struct strv group_ids; /* decimal */
+	char *builds_dir;      /* <builds_dir>/<slot>: CI_BUILDS_DIR of the job */
 	char *job_cache_dir;
-	char *slot_dir;		/* state_dir/slots/<slot>: home, tmp, var-tmp, shm, withheld … */
-	char *cgroup;		/* absolute directory for the job's cgroup (v2), which prepare may make; "" where there is none */
-	char *project_dir;	/* of the job, below builds_dir; what config expects, settled by plan_settle_project_dir() */
+	char *slot_dir; /* state_dir/slots/<slot>: home, tmp, var-tmp, shm, withheld … */
+	char *cgroup; /* absolute directory for the job's cgroup (v2), which prepare may make; "" where there is none */
+	char *project_dir; /* of the job, below builds_dir; what config expects, settled by plan_settle_project_dir() */
 
 	char *image;
 	int64_t n_services;
 	struct strv step_stages;
 	bool has_archive;
 	int archive_when;
-	bool is_matching;	/* the job's name and stage match inject, and the mode is not off */
-	char *override_match;	/* which projects[] entry applied, "" none */
+	bool is_matching;     /* the job's name and stage match inject, and the mode is not off */
+	char *override_match; /* which projects[] entry applied, "" none */
 };
 
 /* What run phases leave for later ones. */
 struct plan_state {
-	bool job_failed;	  /* a user step failed, or we blocked */
-	bool is_blocked;	  /* the gate said so */
+	bool job_failed; /* a user step failed, or we blocked */
+	bool is_blocked; /* the gate said so */
 	bool is_inspected;
-	bool was_uploaded;	  /* the archive upload stage ran through our gitlab-runner with scan_result in it */
+	bool was_uploaded; /* the archive upload stage ran through our gitlab-runner with scan_result in it */
 	bool is_withheld;
-	bool is_tampered;	  /* an inspected archive changed, or an upload was not ours (enforce) */
-	bool has_own_upload;	  /* the driver uploaded the reports by itself, or tried */
-	char *last_stage;	  /* the one that ran last, NULL before the first */
+	bool is_tampered;    /* an inspected archive changed, or an upload was not ours (enforce) */
+	bool has_own_upload; /* the driver uploaded the reports by itself, or tried */
+	char *last_stage;    /* the one that ran last, NULL before the first */
 };
 
 /* What settings and slot alone say, the rest empty: enough for env_ops.kill_all and .destroy. Missing users are an error with is_separated. */

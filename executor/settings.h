@@ -14,20 +14,21 @@
 enum settings_on_image { ON_IMAGE_WARN, ON_IMAGE_FAIL };
 
 struct settings_job {
-	char *user_prefix;    /* slot users are <prefix>0 … <prefix><slots-1> */
+	char *user_prefix; /* slot users are <prefix>0 … <prefix><slots-1> */
 	int64_t slots;
-	int64_t slot_wait;    /* ms */
-	struct strv groups;   /* more groups for job users */
-	char *builds_dir, *cache_dir; /* empty in the file: below state_dir and cache_dir; never empty after settings_load() */
+	int64_t slot_wait;  /* ms */
+	struct strv groups; /* more groups for job users */
+	char *builds_dir,
+		*cache_dir; /* empty in the file: below state_dir and cache_dir; never empty after settings_load() */
 	bool keep_builds;
 	char *path;	      /* PATH of job scripts */
 	struct strv env_pass; /* names taken over from the runner's environment */
 	struct strv env_set;  /* NAME=value */
 	char *lang;
-	char *runner_path;    /* name or absolute path of gitlab-runner */
+	char *runner_path; /* name or absolute path of gitlab-runner */
 	bool private_tmp;
-	int on_image;	      /* enum settings_on_image */
-	int64_t kill_wait;    /* ms between SIGTERM and SIGKILL for what a stage leaves behind; 0: at once */
+	int on_image;	   /* enum settings_on_image */
+	int64_t kill_wait; /* ms between SIGTERM and SIGKILL for what a stage leaves behind; 0: at once */
 };
 
 struct settings {

@@ -17,7 +17,7 @@
 #include "base/mem.h"
 
 struct slot_owner {
-	pid_t runner_pid;      /* the parent of our process group's leader: a wrapper script in between does not count */
+	pid_t runner_pid; /* the parent of our process group's leader: a wrapper script in between does not count */
 	uint64_t runner_start; /* clock ticks since boot */
 	char *tmpdir;
 	uint64_t tmp_dev, tmp_ino;

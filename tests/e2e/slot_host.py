@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pwd
+import signal
 import subprocess
 
 import pytest
@@ -117,8 +118,19 @@ class SlotHost:
     def users(self):
         return sorted(entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(self.prefix))
 
+    def end_processes(self):
+        """What a test that failed left running as one of our users."""
+        uids = {pwd.getpwnam(name).pw_uid for name in self.users()} - {0}
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and entry.stat().st_uid in uids:
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+
     def close(self):
         if IS_ROOT:
+            self.end_processes()
             for name in self.users():
                 subprocess.run(["userdel", name], check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
