@@ -267,7 +267,7 @@ int
 cgroup_kill(const char *dir, int64_t deadline, struct err *e)
 {
 	AUTO_FD int fd = -1;
-	bool is_gone, is_empty = false, has_kill = false;
+	bool is_gone, is_empty = false, has_kill = false, was_killed = false;
 
 	fd = open_group(dir, &is_gone, e);
 	if (fd < 0)
@@ -275,12 +275,19 @@ cgroup_kill(const char *dir, int64_t deadline, struct err *e)
 	if (wait_empty(fd, 0, &is_empty, e) < 0)
 		return err_wrap(e, "cgroup %s", dir);
 	while (!is_empty) {
+		was_killed = true;
 		if (write_kill(fd, dir, &has_kill, e) < 0 ||
 		    wait_empty(fd, has_kill ? deadline : clock_deadline(FALLBACK_PAUSE_MS), &is_empty, e) < 0)
 			return err_wrap(e, "cgroup %s", dir);
 		if (!is_empty && clock_left_ms(deadline) == 0)
 			return err_set(e, ERR_TIMEOUT, "cgroup %s: processes are left that do not die", dir);
 	}
+	/*
+	 * Newer kernels (6.18 for one) count the kills of a group and kill a process that is born into it by clone3() when
+	 * the count differs from that of its parent's group: a group that was killed is of no use any more.
+	 */
+	if (was_killed && (cgroup_remove(dir, e) < 0 || cgroup_make(dir, e) < 0))
+		return -1;
 	return 0;
 }
 

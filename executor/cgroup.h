@@ -23,6 +23,9 @@ int cgroup_make(const char *dir, struct err *e);   /* already there is success *
 int cgroup_open(const char *dir, struct err *e);   /* descriptor to be born in */
 int cgroup_is_empty(const char *dir, bool *ret, struct err *e); /* no process in it or below; "not there" is empty */
 int cgroup_signal(const char *dir, int sig, struct err *e); /* to what is in it and below now; not atomic */
-/* SIGKILL to all in it and below, those being forked included; waits until they are gone: ERR_TIMEOUT. "Not there" is success. */
+/*
+ * SIGKILL to all in it and below, those being forked included; waits until they are gone: ERR_TIMEOUT. "Not there" is
+ * success. A group in which something was killed is made anew: descriptors of it are of no use afterwards.
+ */
 int cgroup_kill(const char *dir, int64_t deadline, struct err *e);
 int cgroup_remove(const char *dir, struct err *e); /* with the groups below; "not there" is success */

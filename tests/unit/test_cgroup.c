@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/str.h"
 #include "executor/cgroup.h"
 
@@ -135,6 +136,41 @@ killing_a_group_kills_all_in_it_and_below(void **state)
 	assert_int_equal(access(dir, F_OK), -1);
 }
 
+/* Seen on Linux 6.18: a process that clone3() puts into a group that was ever killed by cgroup.kill dies at once. */
+static void
+a_process_born_in_a_group_after_a_kill_lives(void **state)
+{
+	AUTO_FREE char *dir = make_group(9003);
+	char *const argv[] = { (char[]){ "true" }, NULL };
+	char *const envp[] = { NULL };
+	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc_result result;
+	AUTO_FD int fd = -1;
+	pid_t pid;
+
+	(void)state;
+	if (!dir)
+		skip();
+	pid = fork();
+	if (pid == 0) {
+		for (;;)
+			pause();
+	}
+	move_to(dir, pid);
+	assert_int_equal(cgroup_kill(dir, clock_deadline(10000), NULL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	fd = cgroup_open(dir, NULL);
+	assert_true(fd >= 0);
+	spec.path = "/bin/true";
+	spec.argv = argv;
+	spec.envp = envp;
+	spec.cgroup_fd = fd;
+	assert_int_equal(proc_run(&spec, clock_deadline(10000), NULL, NULL, &result, NULL), 0);
+	assert_int_equal(result.end, PROC_EXITED);
+	assert_int_equal(result.code, 0);
+	assert_int_equal(cgroup_remove(dir, NULL), 0);
+}
+
 static void
 a_signal_reaches_what_is_in_the_group(void **state)
 {
@@ -179,6 +215,7 @@ main(void)
 		cmocka_unit_test(without_v2_or_out_of_our_namespace_there_is_none),
 		cmocka_unit_test(the_path_is_the_same_for_the_same_slot_and_another_for_others),
 		cmocka_unit_test(killing_a_group_kills_all_in_it_and_below),
+		cmocka_unit_test(a_process_born_in_a_group_after_a_kill_lives),
 		cmocka_unit_test(a_signal_reaches_what_is_in_the_group),
 		cmocka_unit_test(a_group_that_is_not_there_is_empty_and_removed),
 	};
