@@ -8,6 +8,9 @@
 
 struct flush {
 	const char *server; /* NULL: all */
+	/* The settings file, read before root became the courier, who may not read it. */
+	const char *settings_text;
+	size_t settings_len;
 	int64_t deadline;
 	bool is_forced; /* --now */
 };
