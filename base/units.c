@@ -53,7 +53,7 @@ parse(const char *s, const struct unit *units, size_t n_units, bool is_sum, int6
 	}
 	do {
 		size_t n, len;
-		int64_t v;
+		int64_t v = 0;
 		const struct unit *u = NULL;
 
 		n = digits(s, &v);
