@@ -22,6 +22,8 @@
 #include "executor/host_dirs.h"
 #include "executor/host_kill.h"
 
+#define WAIT_MS 30000 /* for what must happen */
+
 /* Jobs that are not separated, whoever runs the test. Separated ones need users: tests/e2e. */
 struct place {
 	char dir[64];
@@ -114,6 +116,18 @@ exists(const char *dir, const char *name)
 	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
 
 	return access(path, F_OK) == 0;
+}
+
+static void
+wait_for(const char *dir, const char *name)
+{
+	int64_t deadline = clock_deadline(WAIT_MS);
+
+	while (!exists(dir, name)) {
+		if (clock_left_ms(deadline) == 0)
+			fail_msg("%s/%s did not appear", dir, name);
+		usleep(1000);
+	}
 }
 
 static char *
@@ -246,8 +260,7 @@ a_signal_from_the_runner_reaches_the_script(void **state)
 			_exit(99);
 		_exit(result.was_signalled ? 100 + result.code : result.code);
 	}
-	while (!exists(p->plan.builds_dir, "up"))
-		usleep(1000);
+	wait_for(p->plan.builds_dir, "up");
 	assert_int_equal(kill(pid, SIGTERM), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
@@ -277,8 +290,7 @@ what_a_killed_driver_left_running_is_found_again(void **state)
 		(void)env_host.run(&p->plan, &stage, &result, NULL);
 		_exit(0);
 	}
-	while (!exists(p->plan.builds_dir, "pid"))
-		usleep(1000);
+	wait_for(p->plan.builds_dir, "pid");
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	pid_text = read_below(p->plan.builds_dir, "pid");

@@ -30,16 +30,19 @@
  * Jobs with a user of their own, which only root can try. The user needs a number and no account. All directories lie
  * below /tmp: what must stay reachable there although jobs have a /tmp of their own does.
  */
-#define JOB_UID 64123
-#define JOB_GID 64124
-#define EXTRA_GID 64125
-#define JOB_USER "tidewaiter-unit-test"
-#define QUEUE_NAME "/tidewaiter-unit-test"
+#define UID_BASE 2000000000 /* nobody's; the test's pid is added: several can run at once */
+#define WAIT_MS 30000	    /* for what must happen */
 
 struct place {
 	char dir[64];
 	struct plan plan;
 };
+
+static uid_t
+job_uid(void)
+{
+	return UID_BASE + (uid_t)getpid();
+}
 
 static int
 setup(void **state)
@@ -52,10 +55,10 @@ setup(void **state)
 	assert_int_equal(chmod(p->dir, 0711), 0);
 	plan->is_separated = true;
 	plan->slot = 0;
-	plan->uid = JOB_UID;
-	plan->gid = JOB_GID;
-	strv_addf(&plan->group_ids, "%d", EXTRA_GID);
-	plan->user = mem_strdup(JOB_USER);
+	plan->uid = job_uid();
+	plan->gid = job_uid();
+	strv_addf(&plan->group_ids, "%u", job_uid() + 1);
+	plan->user = mem_printf("tidewaiter-unit-%d", (int)getpid());
 	plan->settings_path = mem_strdup("/etc/tidewaiter/tidewaiter.yml");
 	plan->slot_dir = mem_printf("%s/state/slots/0", p->dir);
 	plan->builds_dir = mem_printf("%s/builds/0", p->dir);
@@ -128,6 +131,18 @@ exists(const char *dir, const char *name)
 	return access(path, F_OK) == 0;
 }
 
+static void
+wait_for(const char *dir, const char *name)
+{
+	int64_t deadline = clock_deadline(WAIT_MS);
+
+	while (!exists(dir, name)) {
+		if (clock_left_ms(deadline) == 0)
+			fail_msg("%s/%s did not appear", dir, name);
+		usleep(1000);
+	}
+}
+
 static int64_t
 read_number(const char *dir, const char *name)
 {
@@ -147,10 +162,11 @@ static int
 as_job(int (*f)(const char *arg), const char *arg)
 {
 	int status;
+	uid_t uid = job_uid();
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		if (setresgid(JOB_GID, JOB_GID, JOB_GID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0)
+		if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
 			_exit(99);
 		_exit(f(arg));
 	}
@@ -163,11 +179,11 @@ static void
 a_job_is_its_user_with_the_groups_that_were_named(void **state)
 {
 	struct place *p = *state;
+	AUTO_FREE char *script = mem_printf("[ \"$(id -u) $(id -G) $USER\" = \"%u %u %u %s\" ]", job_uid(),
+					    job_uid(), job_uid() + 1, p->plan.user);
 
 	prepare(&p->plan);
-	assert_int_equal(run(&p->plan,
-			     "[ \"$(id -u) $(id -G)\" = \"64123 64124 64125\" ] && [ $USER = " JOB_USER " ]"),
-			 0);
+	assert_int_equal(run(&p->plan, script), 0);
 }
 
 static void
@@ -294,13 +310,14 @@ static void
 kill_all_reaches_what_the_user_has_outside_of_the_cgroup(void **state)
 {
 	struct place *p = *state;
+	uid_t uid = job_uid();
 	int status;
 	pid_t pid;
 
 	prepare(&p->plan);
 	pid = fork();
 	if (pid == 0) {
-		if (setresgid(JOB_GID, JOB_GID, JOB_GID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0)
+		if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
 			_exit(99);
 		signal(SIGTERM, SIG_IGN);
 		for (;;)
@@ -335,6 +352,7 @@ queues_shared_memory_and_files_in_shared_places_go(void **state)
 	struct place *p = *state;
 	AUTO_FREE char *file = mem_printf("/tmp/tidewaiter-unit-%d", (int)getpid());
 	AUTO_FREE char *mine = mem_printf("/tmp/tidewaiter-unit-root-%d", (int)getpid());
+	AUTO_FREE char *name = mem_printf("/tidewaiter-unit-%d", (int)getpid());
 	int shm, queue, fd;
 
 	prepare(&p->plan);
@@ -342,7 +360,7 @@ queues_shared_memory_and_files_in_shared_places_go(void **state)
 	assert_int_equal(run(&p->plan, "ipcmk -M 4096 > ipc && tr -dc 0-9 < ipc > id"), 0);
 	shm = (int)read_number(p->plan.builds_dir, "id");
 	assert_int_equal(shmctl(shm, IPC_STAT, &(struct shmid_ds){ 0 }), 0);
-	queue = as_job(leave_queue, QUEUE_NAME);
+	queue = as_job(leave_queue, name);
 	assert_int_equal(as_job(leave_file, file), 0);
 	fd = open(mine, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
@@ -354,7 +372,7 @@ queues_shared_memory_and_files_in_shared_places_go(void **state)
 	assert_true(exists("/tmp", strrchr(mine, '/') + 1));
 	assert_int_equal(unlink(mine), 0);
 	if (queue == 0) {
-		assert_int_equal(mq_unlink(QUEUE_NAME), -1);
+		assert_int_equal(mq_unlink(name), -1);
 		assert_int_equal(errno, ENOENT);
 	}
 }
@@ -363,7 +381,7 @@ static void
 a_crontab_of_the_user_goes_before_it_can_start_anything(void **state)
 {
 	struct place *p = *state;
-	const char path[] = "/var/spool/cron/crontabs/" JOB_USER;
+	AUTO_FREE char *path = mem_printf("/var/spool/cron/crontabs/%s", p->plan.user);
 	int fd = geteuid() == 0 ? open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) : -1;
 
 	if (fd < 0)
@@ -383,7 +401,7 @@ start_tool(const struct plan *p, bool is_shielded, pid_t *ret_driver)
 	*ret_driver = fork();
 	if (*ret_driver == 0) {
 		char sh[] = "/bin/sh", option[] = "-c";
-		char script[] = "echo $$ > tool.tmp; mv tool.tmp tool.pid; exec sleep 1000";
+		char script[] = "echo $$ > tool.tmp; mv tool.tmp tool.pid; while :; do sleep 1000; done";
 		char secret[] = "SECRET=hunter2";
 		char *argv[] = { sh, option, script, NULL };
 		char *envp[] = { secret, NULL };
@@ -394,8 +412,7 @@ start_tool(const struct plan *p, bool is_shielded, pid_t *ret_driver)
 
 		_exit(env_host.run_tool(p, &tool, CLOCK_DEADLINE_NEVER, &result, NULL) < 0);
 	}
-	while (!exists(p->builds_dir, "tool.pid"))
-		usleep(1000);
+	wait_for(p->builds_dir, "tool.pid");
 	return (int)read_number(p->builds_dir, "tool.pid");
 }
 
