@@ -38,6 +38,17 @@ def kill(process):
     process.stdout.close()
 
 
+def open_files(pid):
+    """Where the descriptors of a process lead."""
+    found = set()
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.add(os.readlink(fd))
+        except FileNotFoundError:
+            pass
+    return found
+
+
 def test_jobs_at_once_have_slots_of_their_own(host):
     host.ready(slots=6)
     attempts = [host.attempt() for _ in range(6)]
@@ -204,9 +215,8 @@ def test_a_cleanup_that_waited_looks_again_whose_the_slot_is(host):
     with open(slots / "0.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cleanup = host.start("cleanup", late)
-        fds = pathlib.Path(f"/proc/{cleanup.pid}/fd")
         deadline = time.monotonic() + 60
-        while not any(os.path.realpath(fd) == str(slots / "0.lock") for fd in fds.iterdir()):
+        while str(slots / "0.lock") not in open_files(cleanup.pid):
             assert time.monotonic() < deadline and cleanup.poll() is None
         # Meanwhile another cleanup has done its work, and another job has the slot.
         builds.mkdir(parents=True)
