@@ -41,7 +41,9 @@ def starts(build, work, runs, rounds):
 def write_settings(work):
     return common.settings(work / "tidewaiter.yml", [
         f"state_dir: {work}/state", f"cache_dir: {work}/cache",
-        f"job: {{ user_prefix: {USER_PREFIX}, slots: 2 }}",
+        f"scan_user: {USER_PREFIX}scan", f"courier_user: {USER_PREFIX}courier",
+        # the stand-in's own, which Runner puts there
+        f"job: {{ user_prefix: {USER_PREFIX}, slots: 2, runner_path: {work}/runner-tidewaiter/bin/gitlab-runner }}",
     ])
 
 
@@ -66,10 +68,10 @@ def jobs(build, work, count):
     for number in range(count + 2):
         for name, runner in runners.items():
             since = time.monotonic()
-            result = runner.play(Job(script=["true"]))
+            result = runner.play(Job(name="test", script=["true"]))
             elapsed = (time.monotonic() - since) * 1000
             if result.state != "success":
-                common.fail(f"the job under {name} ended with {result.state}")
+                common.fail(f"the job under {name} ended with {result.state}:\n{result.log.decode(errors='replace')}")
             if number >= 2:
                 took[name].append(elapsed)
     for runner in runners.values():
