@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
+#define DELIVERY_PREFIX "delivery-" /* of their names in inspection.out_fd; a number follows */
 #define DELIVERY_HEAD_MAX (64 * 1024)
 #define DELIVERY_REPORT_MAX (100 * 1024 * 1024) /* bytes: DefectDojo 3.2.0 refuses more (FACTS.md, 2) */
 #define DELIVERY_TAGS_MAX 64

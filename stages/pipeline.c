@@ -19,6 +19,9 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/str.h"
+#include "stages/delivery.h"
+#include "stages/trivy_slots.h"
 
 #define ARCHIVES_MAX 4096 /* discover takes no more */
 
@@ -232,12 +235,43 @@ give_to(const struct pipeline *p, int fd, uid_t uid, gid_t gid, struct err *e)
 	return 0;
 }
 
+/* The scanner made the deliveries; the courier has to read them and take them away. */
+static int
+give_deliveries(const struct pipeline *p, struct err *e)
+{
+	const struct pipeline_users *u = p->users;
+	int fd = openat(p->i->out_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!u->is_separated)
+		return 0;
+	if (!dir)
+		return err_errno(e, "deliveries");
+	while ((entry = readdir(dir)))
+		if (str_has_prefix(entry->d_name, DELIVERY_PREFIX) &&
+		    fchownat(dirfd(dir), entry->d_name, u->courier_uid, u->courier_gid, AT_SYMLINK_NOFOLLOW) <
+			    0)
+			return err_errno(e, "%s", entry->d_name);
+	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
+}
+
+/* The locks that all scans of the host share lie in cache_dir, where only root makes directories. */
+static int
+make_slots(const struct pipeline *p, struct err *e)
+{
+	if (!p->users->is_separated)
+		return 0;
+	return trivy_slots_make(p->i->cache_dir, p->users->scan_uid, p->users->scan_gid, e);
+}
+
 static int
 run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 {
 	const struct pipeline_users *u = p->users;
 
-	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
+	if (make_slots(p, e) < 0 || run_stages(p, STAGE_OPENER, e) < 0 ||
+	    give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
 	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
 		return -1;
 	take_answer(p->i, a);
@@ -250,8 +284,7 @@ run_courier(const struct pipeline *p, struct answer *a)
 {
 	struct err e = ERR_INIT;
 
-	if (give_to(p, p->i->out_fd, p->users->courier_uid, p->users->courier_gid, &e) < 0 ||
-	    run_child(p, STAGE_COURIER, a, &e) < 0)
+	if (give_deliveries(p, &e) < 0 || run_child(p, STAGE_COURIER, a, &e) < 0)
 		log_line(p->i->log, LOG_WARN, "delivery to DefectDojo: %s", e.text);
 }
 

@@ -260,7 +260,7 @@ write_delivery(const struct inspection *i, const struct image *m, size_t index, 
 	AUTO_DELIVERY struct delivery d = { 0 };
 	char name[32];
 
-	snprintf(name, sizeof(name), "delivery-%zu", index);
+	snprintf(name, sizeof(name), DELIVERY_PREFIX "%zu", index);
 	if (report_delivery(i, m, index, &d, e) < 0)
 		return -1;
 	return delivery_write(i->out_fd, name, &d, 0, e);

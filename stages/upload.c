@@ -13,7 +13,7 @@
 #include "stages/pipeline.h"
 #include "stages/spool.h"
 
-#define PREFIX "delivery-"
+#define PREFIX DELIVERY_PREFIX
 #define DELIVERIES_MAX 1024
 /* With less time left an older delivery is not begun: it would only be cut off. */
 #define OLDER_MIN_MS 1000
