@@ -72,7 +72,7 @@ def test_gitlab_below_a_path_has_its_projects_below_it(host):
     ("job: { slots: 2, slots: 3 }", ["slots"]),
     ("nonsense", ["tidewaiter.yml"]),
     ("job: [", ["tidewaiter.yml"]),
-    ("gate: { mode: &a audit }", ["tidewaiter.yml"]),
+    ("gate: &a { mode: audit }\nreport: *a", ["alias"]),
 ])
 def test_settings_that_are_not_understood_are_a_system_failure(host, text, words):
     host.ready()
