@@ -26,7 +26,7 @@ def find_build():
     if named:
         return pathlib.Path(named).resolve()
     for candidate in [*sorted((SOURCE / "build").glob("*")), SOURCE / "build"]:
-        if (candidate / "CMakeCache.txt").exists():
+        if find_program(candidate, "tidewaiter-run"):
             return candidate
     return None
 

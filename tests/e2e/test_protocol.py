@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import subprocess
+import sys
 import threading
 import time
 
@@ -49,7 +50,8 @@ class Bench:
             try:
                 if entry.stat().st_uid in uids or (not IS_ROOT and self.host.root.as_posix() in os.readlink(
                         entry / "cwd")):
-                    found.append((entry / "cmdline").read_bytes())
+                    cmdline = (entry / "cmdline").read_bytes()
+                    found += [cmdline] if cmdline else []  # none: dead, and waits for its parent
             except OSError:
                 continue
         return found
@@ -152,6 +154,7 @@ def test_daemon_that_holds_stdout_does_not_delay_the_stage_and_is_gone(bench):
     job.after_script = ["sleep 0.3"]
     result = bench.runner.play(job, on_stage=look, max_seconds=60)
     assert result.state == "success" and seen == [] and bench.processes() == []
+    assert [s.exit_code for s in result.stages] == [0] * len(result.stages)
 
 
 def test_cancel_ends_the_script_and_what_it_started(bench):
@@ -188,20 +191,15 @@ def test_script_timeout_is_seen_by_after_script(bench):
 
 def test_slot_of_a_job_whose_runner_died_serves_the_next(bench):
     bench.ready(slots=1)
-    job = Job(script=["echo mine >f; echo tick; sleep 300"])
-    dead = [None]
-
-    def run_and_die():
-        """The runner is a process of its own, for a slot is free when that process is gone."""
-        script = (f"import sys; sys.path[:0] = {__import__('sys').path!r}\n"
-                  "from runner import *\n"
-                  f"driver = Driver(**{vars(bench.runner.driver)!r})\n"
-                  f"with Runner({str(bench.host.root / 'dying')!r}, driver) as r:\n"
-                  f"    print(r.play(Job(script={job.script!r}), at=[At('build_script', 'runner_killed', b'tick')]).state)\n")
-        dead[0] = subprocess.run(["/usr/bin/python3", "-c", script], capture_output=True, text=True, timeout=60)
-
-    run_and_die()
-    assert dead[0].stdout == "lost\n", dead[0].stderr
+    # The runner is a process of its own: a slot is free when that process is gone.
+    runner = ("import sys\n"
+              f"sys.path[:0] = {sys.path!r}\n"
+              "from runner import At, Driver, Job, Runner\n"
+              f"with Runner({str(bench.host.root / 'dying')!r}, Driver(**{vars(bench.runner.driver)!r})) as runner:\n"
+              "    job = Job(script=['echo mine >f; echo tick; sleep 300'])\n"
+              "    print(runner.play(job, at=[At('build_script', 'runner_killed', b'\\ntick')]).state)\n")
+    dead = subprocess.run([sys.executable, "-c", runner], capture_output=True, text=True, timeout=60, check=False)
+    assert dead.stdout == "lost\n", dead.stderr
     assert bench.host.records() == [0] and bench.processes() != []
     result = bench.runner.play(Job(script=["ls"]), max_seconds=60)
     assert result.state == "success", result.log.decode()
