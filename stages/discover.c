@@ -28,12 +28,10 @@ static void
 add_fault(struct inspection *i, const char *name, enum err_kind kind, const char *text)
 {
 	struct archive *a = inspection_add_archive(i);
-	AUTO_FREE char *safe = str_safe(name, 200);
 
 	a->name = mem_strdup(name);
 	a->fd = -1;
 	err_set(&a->fault, kind, "%s", text);
-	log_line(i->log, LOG_WARN, "%s: %s", safe, text);
 }
 
 static bool
@@ -282,25 +280,64 @@ walk_dir(struct walk *w, int dirfd, const char *path, const struct glob_at *at, 
 
 /* --- the stage --- */
 
-/* "$CI_PROJECT_DIR/out" and the directory's own name in front of it are relative to it after all. */
-static const char *
+/*
+ * A path of the job as the runner takes it: variables of the job are not known here but for the project directory,
+ * the rest is cleaned by its letters alone. Below the project directory, "." for itself, NULL outside of it.
+ */
+static char *
 below_project(const char *path, const char *project_dir)
 {
-	const char *const fronts[] = { "$CI_PROJECT_DIR/", "${CI_PROJECT_DIR}/" };
-	size_t len = project_dir ? strlen(project_dir) : 0;
+	static const char *const fronts[] = { "$CI_PROJECT_DIR", "${CI_PROJECT_DIR}" };
+	size_t n_top = strlen(project_dir);
+	AUTO_BUF struct buf out = BUF_INIT(64 * 1024);
+	const char *rest = path;
 
-	for (size_t i = 0; i < MEM_COUNT(fronts); i++)
-		if (str_has_prefix(path, fronts[i]))
-			return path + strlen(fronts[i]);
-	if (len && !strcmp(path, project_dir))
-		return ".";
-	if (len && !strncmp(path, project_dir, len) && path[len] == '/')
-		return path + len + strspn(path + len, "/");
-	return path;
+	for (size_t i = 0; i < MEM_COUNT(fronts); i++) {
+		size_t n = strlen(fronts[i]);
+
+		if (str_has_prefix(path, fronts[i]) && (path[n] == '/' || !path[n]))
+			rest = path + n;
+	}
+	if (rest != path || path[0] != '/')
+		buf_add_str(&out, project_dir);
+	/* "$X/.." climbs who knows where. */
+	if (strchr(rest, '$') && strstr(rest, ".."))
+		return mem_strdup(".");
+	while (*(rest += strspn(rest, "/"))) {
+		size_t n = strcspn(rest, "/");
+
+		if (n == 2 && !memcmp(rest, "..", 2)) {
+			while (out.len && out.data[--out.len] != '/')
+				;
+		} else if (n != 1 || *rest != '.') {
+			buf_add_char(&out, '/');
+			buf_add(&out, rest, n);
+		}
+		rest += n;
+	}
+	if (out.is_full)
+		return mem_strdup(".");
+	if (out.len < n_top || memcmp(buf_str(&out), project_dir, n_top) != 0 ||
+	    (out.len > n_top && out.data[n_top] != '/'))
+		return NULL;
+	return out.len > n_top + 1 ? mem_strndup(out.data + n_top + 1, out.len - n_top - 1) : mem_strdup(".");
+}
+
+static void
+add_artifact_path(struct inspection *i, struct glob_set *g, const char *path)
+{
+	AUTO_FREE char *below = below_project(path, i->project_dir ? i->project_dir : "");
+	AUTO_FREE char *safe = str_safe(path, 200);
+
+	if (!below)
+		log_line(i->log, LOG_NOTE, "artifacts: paths: %s is not below the project directory", safe);
+	else if (!glob_set_add(g, below, true))
+		add_fault(i, path, ERR_NO_SPACE,
+			  "not inspected: there are more artifacts: paths: than can be looked for");
 }
 
 static struct glob_set *
-collect_globs(const struct inspection *i)
+collect_globs(struct inspection *i)
 {
 	struct glob_set *g = glob_set_new();
 	const struct strv *globs = &i->opt->images.archives, *paths = &i->job->artifact_paths;
@@ -309,13 +346,8 @@ collect_globs(const struct inspection *i)
 		if (!glob_set_add(g, globs->v[k], false))
 			log_line(i->log, LOG_WARN, "images.archives: %s is not below the project directory",
 				 globs->v[k]);
-	for (size_t k = 0; k < paths->n && i->opt->images.declared_artifacts; k++) {
-		AUTO_FREE char *safe = str_safe(paths->v[k], 200);
-
-		if (!glob_set_add(g, below_project(paths->v[k], i->project_dir), true))
-			log_line(i->log, LOG_WARN, "artifacts: paths: %s is not below the project directory",
-				 safe);
-	}
+	for (size_t k = 0; k < paths->n && i->opt->images.declared_artifacts; k++)
+		add_artifact_path(i, g, paths->v[k]);
 	return g;
 }
 

@@ -17,8 +17,8 @@ MEM_AUTO_DECLARE(glob_set)
 
 /*
  * `is_tree`: a directory that matches means everything in it. A part with a variable (`$X`) or alternatives
- * (`{a,b}`), which are not known or not expanded here, stands for any path. A glob that is absolute or
- * climbs is left out: false.
+ * (`{a,b}`), which are not known or not expanded here, stands for any path. At most 256 globs of 64 parts: false past that, and for one
+ * that is absolute or climbs.
  */
 bool glob_set_add(struct glob_set *g, const char *glob, bool is_tree);
 

@@ -211,6 +211,7 @@ static void
 paths_with_the_project_directory_or_variables_are_understood(void **state)
 {
 	AUTO_FREE char *absolute = NULL;
+	AUTO_FREE char *up = NULL;
 	struct project p;
 	(void)state;
 
@@ -221,12 +222,17 @@ paths_with_the_project_directory_or_variables_are_understood(void **state)
 	artifact(&p, "${CI_PROJECT_DIR}/two/");
 	artifact(&p, "$UNKNOWN/x.img");
 	artifact(&p, "{p,q/r}/*.oci");
+	artifact(&p, "$CI_PROJECT_DIR/five/../six//./x.tar");
+	up = mem_printf("../%s/seven.tar", p.dir + strlen("/tmp/"));
+	artifact(&p, up);
+	put_tar(&p, "six/x.tar");
+	put_tar(&p, "seven.tar");
 	put_tar(&p, "abs/a.tar");
 	put_tar(&p, "one");
 	put_tar(&p, "two/b");
 	put_tar(&p, "3/4/x.img");
 	put_tar(&p, "q/r/c.oci");
-	expect_found(&p, "3/4/x.img\nabs/a.tar\none\nq/r/c.oci\ntwo/b\n");
+	expect_found(&p, "3/4/x.img\nabs/a.tar\none\nq/r/c.oci\nseven.tar\nsix/x.tar\ntwo/b\n");
 	project_free(&p);
 }
 
@@ -359,6 +365,34 @@ what_lies_too_deep_is_not_passed_over_in_silence(void **state)
 }
 
 static void
+a_variable_that_climbs_means_everything(void **state)
+{
+	struct project p;
+	(void)state;
+
+	project_init(&p);
+	artifact(&p, "$X/../y.tar");
+	put_tar(&p, "a/b/c");
+	expect_found(&p, "a/b/c\n");
+	project_free(&p);
+}
+
+static void
+more_paths_than_can_be_looked_for_are_a_fault(void **state)
+{
+	struct project p;
+	(void)state;
+
+	project_init(&p);
+	for (int i = 0; i < 256; i++)
+		artifact(&p, "nothing");
+	artifact(&p, "x.tar");
+	put_tar(&p, "x.tar");
+	expect_found(&p, "x.tar: not inspected: there are more artifacts: paths: than can be looked for\n");
+	project_free(&p);
+}
+
+static void
 files_given_by_name_are_opened_as_they_are(void **state)
 {
 	AUTO_FREE char *path = NULL;
@@ -421,6 +455,8 @@ a_walk_enters_only_what_can_matter(void **state)
 	assert_true(match("./a//b", false, "a/b").is_named);
 	assert_true(match("a", true, "a/b/c").is_in_tree);
 	assert_true(match(".", true, "a/b/c").is_in_tree);
+	assert_true(match("[^b]/x", true, "a/x").is_in_tree);
+	assert_false(match("[b]/x", false, "a").is_way);
 	assert_false(match("a", false, "a/b").is_named);
 	assert_true(match("a/*/c", false, "a").is_sure_way);
 	assert_false(match("a*/c", false, "a").is_sure_way);
@@ -441,6 +477,8 @@ main(void)
 		cmocka_unit_test(a_directory_that_is_a_link_is_not_followed),
 		cmocka_unit_test(an_image_layout_as_a_directory_is_not_supported_yet),
 		cmocka_unit_test(what_lies_too_deep_is_not_passed_over_in_silence),
+		cmocka_unit_test(a_variable_that_climbs_means_everything),
+		cmocka_unit_test(more_paths_than_can_be_looked_for_are_a_fault),
 		cmocka_unit_test(files_given_by_name_are_opened_as_they_are),
 		cmocka_unit_test(a_walk_enters_only_what_can_matter),
 	};
