@@ -215,8 +215,11 @@ read_artifact(struct payload *p, const cJSON *a, struct err *e)
 	p->has_archive = true;
 	if (read_list(a, "paths", &paths, e) < 0)
 		return -1;
-	cJSON_ArrayForEach(path, paths) if (cJSON_IsString(path) && strlen(path->valuestring) <= TEXT_MAX)
-		strv_add(&p->facts.artifact_paths, path->valuestring);
+	/* "." is all of the project directory: what git does not track lies anywhere in it, and so may an overlong path. */
+	cJSON_ArrayForEach(path, paths) if (cJSON_IsString(path))
+		strv_add(&p->facts.artifact_paths, strlen(path->valuestring) <= TEXT_MAX ? path->valuestring : ".");
+	if (json_bool(a, "untracked", false))
+		strv_add(&p->facts.artifact_paths, ".");
 	return 0;
 }
 

@@ -279,6 +279,17 @@ a_name_without_end_is_refused(void **state)
 	assert_refused(text, "name: 4999 bytes");
 }
 
+static void
+untracked_artifacts_mean_all_of_the_project_directory(void **state)
+{
+	struct payload *p = parsed(GOOD_HEAD GOOD_GIT ",\"artifacts\":[{\"paths\":[\"x\"],\"untracked\":true}]}");
+	(void)state;
+
+	assert_int_equal(p->facts.artifact_paths.n, 2);
+	assert_string_equal(p->facts.artifact_paths.v[1], ".");
+	payload_free(p);
+}
+
 int
 main(void)
 {
@@ -297,6 +308,7 @@ main(void)
 		cmocka_unit_test(a_project_path_that_climbs_is_refused),
 		cmocka_unit_test(a_list_without_end_is_refused),
 		cmocka_unit_test(a_name_without_end_is_refused),
+		cmocka_unit_test(untracked_artifacts_mean_all_of_the_project_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
