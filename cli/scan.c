@@ -18,7 +18,7 @@
 #include "stages/pipeline.h"
 
 struct scan {
-	const char *severity, *mode, *project, *report_dir;
+	const char *severity, *mode, *project, *branch, *report_dir;
 	bool wants_json, wants_upload;
 	int n_files;
 	char **files;
@@ -44,6 +44,7 @@ parse(struct scan *s, int argc, char **argv, struct err *e)
 {
 	static const struct option options[] = {
 		{ "as", required_argument, NULL, 'a' },
+		{ "branch", required_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "mode", required_argument, NULL, 'm' },
 		{ "report-dir", required_argument, NULL, 'r' },
@@ -59,6 +60,9 @@ parse(struct scan *s, int argc, char **argv, struct err *e)
 		switch (c) {
 		case 'a':
 			s->project = optarg;
+			break;
+		case 'b':
+			s->branch = optarg;
 			break;
 		case 'j':
 			s->wants_json = true;
@@ -190,7 +194,7 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 	job.project_path = mem_strdup(s.project ? s.project : "");
 	job.name = mem_strdup("");
 	job.stage = mem_strdup("");
-	job.ref = mem_strdup("");
+	job.ref = mem_strdup(s.branch ? s.branch : "");
 	job.sha = mem_strdup("");
 	job.server_url = mem_strdup("");
 	job.project_url = mem_strdup("");
@@ -209,6 +213,7 @@ const struct command command_scan = {
 		"without --upload.\n\n"
 		"Options:\n"
 		"  --as PATH        use the settings of this project, such as group/app\n"
+		"  --branch NAME    the branch that templates and refs of defectdojo see\n"
 		"  --severity WORD  what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse\n"
 		"  --mode WORD      audit, warn or enforce: what the text says a job would meet\n"
 		"  --json           one JSON object instead of text; its members are described in\n"

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -137,6 +138,17 @@ set_trusted(const struct inspection *i, struct delivery *d)
 	delivery_fit(d);
 }
 
+/* Without these names DefectDojo has no place for it; a template was empty for this job. */
+static const char *
+missing_name(const struct delivery *d)
+{
+	if (str_is_empty(d->product))
+		return "product";
+	if (str_is_empty(d->engagement))
+		return "engagement";
+	return str_is_empty(d->test) ? "test" : NULL;
+}
+
 static void
 take_one(const struct inspection *i, struct spool *s, const struct spool_bounds *bounds,
 	 const char *file_name, struct parcels *ps)
@@ -152,6 +164,12 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		return;
 	}
 	set_trusted(i, &d);
+	if (missing_name(&d)) {
+		log_line(i->log, LOG_WARN,
+			 "DefectDojo: a report was not taken: defectdojo.%s is empty for this job",
+			 missing_name(&d));
+		return;
+	}
 	p.name = str_safe(d.test, NAME_COLUMNS);
 	if (spool_take(s, &d, &f, bounds, &p.id, &usage, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered: %s", p.name,
@@ -308,20 +326,19 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 	mem_free_at(&c.stop_reason);
 }
 
-static int
-run_upload(struct inspection *i, struct err *e)
+static void
+upload(const struct inspection *i)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	struct spool_bounds bounds = { .count_max = o->spool_count_max, .size_max = o->spool_size_max };
 	AUTO(spool) struct spool *s = NULL;
 	AUTO_PARCELS struct parcels own = { 0 };
 	AUTO_STRV struct strv names = { 0 };
-	struct err why = ERR_INIT;
+	struct err e = ERR_INIT;
 
-	(void)e; /* a report that is not delivered is no reason to doubt the verdict */
-	if (list_deliveries(i->out_fd, &names, &why) < 0 || spool_open(i->state_dir, &s, &why) < 0) {
-		log_line(i->log, LOG_WARN, "DefectDojo: %s", why.text);
-		return 0;
+	if (list_deliveries(i->out_fd, &names, &e) < 0 || spool_open(i->state_dir, &s, &e) < 0) {
+		log_line(i->log, LOG_WARN, "DefectDojo: %s", e.text);
+		return;
 	}
 	if (str_glob_any(&o->refs, i->job->ref ? i->job->ref : "")) {
 		for (size_t k = 0; k < names.n; k++)
@@ -332,6 +349,22 @@ run_upload(struct inspection *i, struct err *e)
 	else if (own.n > 0)
 		log_line(i->log, LOG_NOTE,
 			 "no DefectDojo is configured: %zu reports wait in the outbox %s/new", own.n, s->path);
+}
+
+/* A report that is not delivered is no reason to doubt the verdict: never -1. */
+static int
+run_upload(struct inspection *i, struct err *e)
+{
+	struct inspection aside = *i;
+	struct log log;
+
+	(void)e;
+	/* Nothing may stand beside the one object. */
+	if (i->wants_json) {
+		log_init(&log, stderr);
+		aside.log = &log;
+	}
+	upload(&aside);
 	return 0;
 }
 
