@@ -61,11 +61,8 @@ scan_image(const struct work *w, struct image *m, struct err *e)
 		return -1;
 	mem_close_at(&slot);
 	slot = -1;
-	if (report_parse(buf_str(&json), json.len, json.max, &r, e) < 0) {
-		/* That Trivy wrote something odd is no fault of the image. */
-		e->kind = e->kind == ERR_REFUSED ? ERR_FAILED : e->kind;
+	if (report_parse(buf_str(&json), json.len, json.max, &r, e) < 0)
 		return err_wrap(e, "Trivy's report");
-	}
 	if (scan_check_report(r, m, opt->path, e) < 0)
 		return -1;
 	report_rename(r, m->label, &m->tags);
@@ -77,6 +74,15 @@ static bool
 is_to_scan(const struct image *m)
 {
 	return m->fault.kind == ERR_NONE && !m->report;
+}
+
+/* What goes wrong here is of the host's making: "refused" is for what a job left, and blocks. */
+static void
+set_fault(struct image *m, const struct err *e)
+{
+	m->fault = *e;
+	if (m->fault.kind == ERR_REFUSED || m->fault.kind == ERR_UNSUPPORTED)
+		m->fault.kind = ERR_FAILED;
 }
 
 static void *
@@ -96,7 +102,7 @@ work_on_images(void *arg)
 		if (!m)
 			return NULL;
 		if (scan_image(w, m, &e) < 0)
-			m->fault = e;
+			set_fault(m, &e);
 	}
 }
 
@@ -132,7 +138,7 @@ fail_all(struct inspection *i, const struct err *e)
 {
 	for (size_t k = 0; k < i->n_images; k++) {
 		if (is_to_scan(&i->images[k]))
-			i->images[k].fault = *e;
+			set_fault(&i->images[k], e);
 	}
 }
 

@@ -359,8 +359,11 @@ trivy_ask_version(const char *path, char **ret, struct err *e)
 		return err_set(e, ERR_FAILED, "Trivy: `%s version` %s: %s", path, how, why);
 	}
 	if (json_parse(buf_str(&out), out.len, out.max, 0, &j, e) < 0 ||
-	    json_need_str(j, "Version", &version, e) < 0)
+	    json_need_str(j, "Version", &version, e) < 0) {
+		if (e)
+			e->kind = ERR_FAILED;
 		return err_wrap(e, "Trivy: what `%s version --format json` says", path);
+	}
 	*ret = str_safe(version, VERSION_MAX);
 	return 0;
 }

@@ -140,8 +140,12 @@ read_metadata(int dirfd, const char *dir, int64_t schema, int64_t *ret_updated_s
 	if (fs_read_fd_max(fd, METADATA_MAX, &text, &len, e) < 0 ||
 	    json_parse(text, len, METADATA_MAX, 0, &j, e) < 0 ||
 	    json_need_int(j, "Version", &version, e) < 0 || json_need_str(j, "UpdatedAt", &updated, e) < 0 ||
-	    clock_parse_rfc3339(updated, ret_updated_s, e) < 0)
+	    clock_parse_rfc3339(updated, ret_updated_s, e) < 0) {
+		/* A fault of the host, whatever a parser calls it: a job cannot have made it. */
+		if (e)
+			e->kind = ERR_FAILED;
 		return err_wrap(e, "%s/metadata.json", dir);
+	}
 	if (version != schema)
 		return err_set(e, ERR_FAILED, "%s is of schema %jd, this Trivy reads schema %jd", dir,
 			       (intmax_t)version, (intmax_t)schema);
