@@ -210,12 +210,14 @@ void
 entries_finish(struct entries *t)
 {
 	const char *above = NULL; /* the last one that is no directory */
+	const struct entry *sorted;
 
 	if (!t->v)
 		return;
 	qsort(t->v, t->n, sizeof(*t->v), compare_entries);
+	sorted = t->v;
 	for (size_t i = 0; i < t->n; i++) {
-		const struct entry *n = &t->v[i], *before = i ? &t->v[i - 1] : NULL;
+		const struct entry *n = &sorted[i], *before = i ? &sorted[i - 1] : NULL;
 
 		if (before && !strcmp(before->name, n->name) && (before->type != TAR_DIR || n->type != TAR_DIR))
 			fault_text(t, n->name, "twice: two entries of one name");
