@@ -133,8 +133,10 @@ add_lines(const struct ci *c, const cJSON *from, int depth, cJSON *lines, struct
 	if (reference) {
 		const cJSON *to = c->top;
 
-		cJSON_ArrayForEach(item, reference) to =
-			cJSON_IsString(item) ? json_get(to, item->valuestring) : NULL;
+		cJSON_ArrayForEach(item, reference)
+		{
+			to = cJSON_IsString(item) ? json_get(to, item->valuestring) : NULL;
+		}
 		if (!to)
 			return err_set(e, ERR_REFUSED, "%s: !reference to something that is not in this file",
 				       c->path);
@@ -188,8 +190,11 @@ as_list(const cJSON *from)
 	if (cJSON_IsString(from))
 		cJSON_AddItemToArray(list, cJSON_Duplicate(from, true));
 	else if (cJSON_IsArray(from))
-		cJSON_ArrayForEach(item, from) if (cJSON_IsString(item))
-			cJSON_AddItemToArray(list, cJSON_Duplicate(item, true));
+		cJSON_ArrayForEach(item, from)
+		{
+			if (cJSON_IsString(item))
+				cJSON_AddItemToArray(list, cJSON_Duplicate(item, true));
+		}
 	return list;
 }
 
@@ -285,7 +290,11 @@ add_cache(const struct ci *c, const cJSON *from, cJSON *list)
 	cJSON *one;
 
 	if (cJSON_IsArray(from)) {
-		cJSON_ArrayForEach(item, from) if (cJSON_IsObject(item)) add_cache(c, item, list);
+		cJSON_ArrayForEach(item, from)
+		{
+			if (cJSON_IsObject(item))
+				add_cache(c, item, list);
+		}
 		return;
 	}
 	if (!cJSON_IsObject(from) || !json_get(from, "paths"))

@@ -106,7 +106,9 @@ add_variables(const cJSON *rules, const cJSON *job, const struct rehearse_identi
 	if (!str_is_empty(json_str(job, "image")))
 		ci_add_variable(list, "CI_JOB_IMAGE", json_str(job, "image"), false);
 	cJSON_ArrayForEach(item, json_array(job, "variables"))
+	{
 		cJSON_AddItemToArray(list, cJSON_Duplicate(item, true));
+	}
 	ci_add_variable(list, "GIT_STRATEGY", "none", false);
 }
 

@@ -384,7 +384,9 @@ rules_script(const struct rehearse_context *c, const char *stage, const char *ex
 	}
 	rehearse_values_free(&values);
 	cJSON_ArrayForEach(item, json_array(c->rules, "script_head"))
+	{
 		buf_printf(out, "%s\n", item->valuestring);
+	}
 	buf_add_str(out, "(trap 'exit 1' TERM; eval ");
 	rules_quote(out, buf_str(&body), body.len);
 	buf_add_str(out, ") < /dev/null\nexit 0\n");

@@ -81,7 +81,10 @@ convert_mapping(struct reader *r, const yaml_node_t *node, int depth, cJSON **re
 		if (strcmp((const char *)key->data.scalar.value, "<<") != 0) {
 			replace(object, (const char *)key->data.scalar.value, take_ptr(value));
 		} else if (cJSON_IsArray(value)) {
-			cJSON_ArrayForEach(one, value) merge_missing(merged, one);
+			cJSON_ArrayForEach(one, value)
+			{
+				merge_missing(merged, one);
+			}
 		} else {
 			merge_missing(merged, value);
 		}
