@@ -649,6 +649,35 @@ a_bomb_is_refused_by_its_ratio(void **state)
 }
 
 static void
+an_outer_gzip_is_content_to_its_last_byte(void **state)
+{
+	AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
+	AUTO_BUF struct buf packed = BUF_INIT(BUILD_MAX);
+	struct build_image from;
+	struct world w;
+	size_t len;
+	(void)state;
+
+	world_init(&w);
+	build_image_init(&from, 2);
+	build_docker_archive(&tar, &from);
+	build_end(&tar);
+	build_gzip(&packed, tar.data, 1000);
+	build_gzip(&packed, tar.data + 1000, tar.len - 1000);
+	check_layout(expect_image(&w, "two-members.tar.gz", &packed), &from);
+	len = packed.len;
+	assert_true(str_has_prefix(unpack_bytes(&w, "cut.tar.gz", packed.data, len - 9)->fault.text, "cut: "));
+	packed.data[len - 8] ^= 1;
+	assert_true(str_has_prefix(unpack_buf(&w, "crc.tar.gz", &packed)->fault.text, "checksum: "));
+	packed.data[len - 8] ^= 1;
+	buf_add_str(&packed, "more");
+	assert_true(str_has_prefix(unpack_buf(&w, "more.tar.gz", &packed)->fault.text, "behind the end: "));
+	assert_int_equal(count_names(w.dir), 1);
+	build_image_free(&from);
+	world_free(&w);
+}
+
+static void
 more_archives_than_allowed_are_not_inspected(void **state)
 {
 	AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
@@ -836,6 +865,7 @@ main(void)
 		cmocka_unit_test(a_tar_without_image_is_ignored_but_in_tar_images),
 		cmocka_unit_test(what_is_larger_than_allowed_is_refused),
 		cmocka_unit_test(a_bomb_is_refused_by_its_ratio),
+		cmocka_unit_test(an_outer_gzip_is_content_to_its_last_byte),
 		cmocka_unit_test(more_archives_than_allowed_are_not_inspected),
 		cmocka_unit_test(a_file_that_changed_since_it_was_opened_is_refused),
 		cmocka_unit_test(both_layouts_in_one_archive_must_agree),
