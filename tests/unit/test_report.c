@@ -161,8 +161,8 @@ nulls_count_as_absent_wherever_they_stand(void **state)
 		"{\"SchemaVersion\":2}",
 		"{\"SchemaVersion\":2,\"Results\":null,\"Metadata\":null,\"ArtifactName\":null,\"Trivy\":null}",
 		"{\"SchemaVersion\":2,\"Results\":[],\"Metadata\":{\"OS\":null,\"ImageID\":null}}",
-		"{\"SchemaVersion\":2,\"Results\":[{\"Target\":null,\"Class\":null,\"Type\":null,\"Packages\":null,\"Vulnerabilities\":null,"
-		"\"Secrets\":null,\"Misconfigurations\":null}]}",
+		("{\"SchemaVersion\":2,\"Results\":[{\"Target\":null,\"Class\":null,\"Type\":null,\"Packages\":null,\"Vulnerabilities\":null,"
+		 "\"Secrets\":null,\"Misconfigurations\":null}]}"),
 	};
 
 	(void)state;
