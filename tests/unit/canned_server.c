@@ -140,7 +140,8 @@ canned_start(const struct canned_reply *replies, size_t n)
 	socklen_t len = sizeof(a);
 
 	must(n <= REQUESTS_MAX, "too many replies");
-	memcpy(c->replies, replies, n * sizeof(*replies));
+	if (n)
+		memcpy(c->replies, replies, n * sizeof(*replies));
 	c->n_replies = n;
 	pthread_mutex_init(&c->lock, NULL);
 	must(pipe(c->stop) == 0, "pipe");
