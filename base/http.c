@@ -273,7 +273,7 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 {
 	struct http_answer *a = t->answer;
 	const char *why = t->message[0] ? t->message : curl_easy_strerror(rc);
-	long status = 0;
+	long status = 0, request_size = 0;
 
 	for (size_t i = 0; i < r->n_parts; i++) {
 		if (sources[i].no) {
@@ -281,6 +281,10 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 			return err_errno(e, "reading what is to be sent");
 		}
 	}
+	/* Bytes that are no HTTP have the same code as a scheme that is not known. */
+	curl_easy_getinfo(h->curl, CURLINFO_REQUEST_SIZE, &request_size);
+	if (rc == CURLE_UNSUPPORTED_PROTOCOL && request_size > 0)
+		rc = CURLE_WEIRD_SERVER_REPLY;
 	curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
 	a->status = (int)status;
 	if (end_of(rc, a->body.is_full, a->status, &a->end) < 0)

@@ -57,13 +57,20 @@ state_of(const struct spool_item *i)
 	return "waits";
 }
 
+/* NULL where the file does not parse. */
+static char *
+name_of(const char *s)
+{
+	return str_safe(s ? s : "?", NAME_COLUMNS);
+}
+
 static void
 print_item(const struct spool_item *i)
 {
 	AUTO_FREE char *age = age_of(i->delivery.created_s), *due = due_of(i), *size = str_human_size(i->size);
-	AUTO_FREE char *product = str_safe(i->delivery.product, NAME_COLUMNS);
-	AUTO_FREE char *engagement = str_safe(i->delivery.engagement, NAME_COLUMNS);
-	AUTO_FREE char *test = str_safe(i->delivery.test, NAME_COLUMNS);
+	AUTO_FREE char *product = name_of(i->delivery.product);
+	AUTO_FREE char *engagement = name_of(i->delivery.engagement);
+	AUTO_FREE char *test = name_of(i->delivery.test);
 	AUTO_FREE char *answer = str_safe(i->state.answer, 400);
 
 	printf("%s  %-5s  age %s, %s, %lld tries, due %s\n", i->id, state_of(i), age, size,

@@ -124,7 +124,7 @@ static void
 note_result(struct flushing *f, struct target *t, const struct spool_item *item, const struct spool_result *r)
 {
 	AUTO_FREE char *text = spool_describe(r);
-	AUTO_FREE char *name = str_safe(item->delivery.test, NAME_COLUMNS);
+	AUTO_FREE char *name = str_safe(item->delivery.test ? item->delivery.test : "?", NAME_COLUMNS);
 
 	if (r->is_server_wide && !t->stop_reason)
 		t->stop_reason = mem_strdup(r->answer.reason);

@@ -181,6 +181,23 @@ a_server_that_reads_all_and_closes_may_have_acted(void **state)
 }
 
 static void
+what_is_no_http_is_no_answer_and_may_follow_an_act(void **state)
+{
+	struct canned_reply reply = { CANNED_ANSWER, "SSH-2.0-x\r\n" };
+	struct canned *c = canned_start(&reply, 1);
+	struct http_part part = { .name = "a", .value = "b" };
+	struct http_settings s = { 0 };
+	AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
+
+	(void)state;
+	ask(&s, canned_url(c), &part, 1, 5000, &a);
+	assert_int_equal(a.end, HTTP_BROKEN);
+	assert_int_equal(a.status, 0);
+	assert_true(a.was_sent);
+	canned_stop(c);
+}
+
+static void
 a_server_that_resets_in_the_middle_cannot_have_acted(void **state)
 {
 	struct canned_reply reply = { .manner = CANNED_RESET_EARLY };
@@ -407,6 +424,7 @@ main(void)
 		cmocka_unit_test(headers_for_waiting_are_read),
 		cmocka_unit_test(a_closed_port_is_unreachable_and_nothing_was_sent),
 		cmocka_unit_test(a_server_that_reads_all_and_closes_may_have_acted),
+		cmocka_unit_test(what_is_no_http_is_no_answer_and_may_follow_an_act),
 		cmocka_unit_test(a_server_that_resets_in_the_middle_cannot_have_acted),
 		cmocka_unit_test(an_early_refusal_is_read_although_the_body_is_not),
 		cmocka_unit_test(silence_ends_at_the_deadline),

@@ -1,0 +1,428 @@
+"""tidewaiter spool, against the stand-in for DefectDojo: nothing is lost, nothing is sent twice."""
+
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from defectdojo import DefectDojo
+from slot_host import needs_root
+
+def report(*cves, severity="HIGH"):
+    return {"SchemaVersion": 2, "ArtifactName": "app", "Results": [
+        {"Target": "app (debian 12)", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [
+            {"VulnerabilityID": cve, "PkgName": "libx", "InstalledVersion": "1.0", "FixedVersion": "1.1",
+             "Severity": severity, "Title": f"flaw {cve}", "Description": "text", "Status": "fixed"}
+            for cve in cves]}]}
+
+
+class Spool:
+    """A spool below root, filled by hand in the form that stages/delivery.h documents."""
+
+    def __init__(self, root, tidewaiter, config, dojo):
+        self.path = root / "state" / "spool"
+        self.call = tidewaiter
+        self.config = config
+        self.dojo = dojo
+        self.n = 0
+        for name in ("", "new", "dead", "lock"):
+            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def add(self, body=None, findings=None, **over):
+        self.n += 1
+        body = report("CVE-2024-1", "CVE-2024-2") if body is None else body
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        head = {"format": 1, "server": self.dojo.url, "token_file": "", "project": "group/app",
+                "product_type": "CI", "product": "group/app", "engagement": "main", "test": "app", "service": "app",
+                "environment": "", "version": "1.0", "branch": "main", "commit": "c0ffee", "build_id": f"{self.n}-0",
+                "minimum_severity": "", "tags": ["tidewaiter"], "active": 0, "verified": 0,
+                "created_s": int(time.time()), "n_findings": 2 if findings is None else findings,
+                "report_len": len(data), **over}
+        names = [head[key] for key in ("product", "engagement", "test")]
+        key = hashlib.sha256(b"".join(name.encode() + b"\0" for name in names)).hexdigest()[:16]
+        delivery = f"20260102030405{self.n:06}-{key}"
+        path = self.path / "new" / delivery
+        path.write_bytes(json.dumps(head).encode() + b"\n" + data)
+        path.chmod(0o600)
+        return delivery
+
+    def __call__(self, *args, **options):
+        return self.call("--config", self.config, "spool", *args, **options)
+
+    def list(self):
+        done = self("list", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def new(self):
+        return sorted(p.name for p in (self.path / "new").iterdir() if not p.name.endswith(".state"))
+
+    def dead(self):
+        return sorted(p.name for p in (self.path / "dead").iterdir() if not p.name.endswith(".state"))
+
+    def state(self, delivery, place="new"):
+        return json.loads((self.path / place / f"{delivery}.state").read_text())
+
+    def make_due(self, delivery, **over):
+        path = self.path / "new" / f"{delivery}.state"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "next_s": 0, **over}))
+
+
+@pytest.fixture
+def tidewaiter(program):
+    def call(*args, env=None, timeout=120):
+        return subprocess.run([program("tidewaiter"), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=timeout, env={**os.environ, **(env or {})})
+
+    return call
+
+
+@pytest.fixture
+def dojo():
+    with DefectDojo() as server:
+        yield server
+
+
+@pytest.fixture
+def as_user(root):
+    """Runs a callable's subprocess as nobody where we are root: one user, nothing separated."""
+    if os.geteuid() != 0:
+        return lambda argv: argv
+    os.chown(root, 65534, 65534)
+    return lambda argv: ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv]
+
+
+@pytest.fixture
+def make_spool(root, program, settings, dojo, as_user):
+    def make(token=None, **defectdojo):
+        token_file = root / "token"
+        token_file.write_text((token or dojo.token) + "\n")
+        token_file.chmod(0o600)
+        config = settings({"defectdojo": {"url": dojo.url, "token_file": str(token_file), **defectdojo}})
+
+        def call(*args, env=None, timeout=120):
+            subprocess.run(["chown", "-R", "65534:65534", root], check=True) if os.geteuid() == 0 else None
+            return subprocess.run(as_user([program("tidewaiter"), *map(str, args)]), stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
+
+        return Spool(root, call, config, dojo)
+
+    return make
+
+
+@pytest.fixture
+def spool(make_spool):
+    return make_spool()
+
+
+# --- list, drop, retry --------------------------------------------------------------------------------------------------
+
+def test_an_empty_spool_is_listed_and_flushed(spool):
+    assert spool.list() == []
+    done = spool("flush")
+    assert done.returncode == 0 and "0 delivered, 0 given up, 0 waiting" in done.stdout
+
+
+def test_the_list_says_what_waits_and_why(spool, dojo):
+    delivery = spool.add()
+    dojo.fault = "503"
+    assert spool("flush").returncode == 3
+    row, = spool.list()
+    assert row["id"] == delivery and row["state"] == "waits" and row["attempts"] == 1 and row["status"] == 503
+    assert row["test"] == "app" and row["findings"] == 2 and row["due"] > row["last"]
+    text = spool("list").stdout
+    assert delivery in text and "HTTP 503" in text and "1 waiting, 0 dead" in text
+
+
+def test_a_delivery_can_be_dropped(spool):
+    first, second = spool.add(), spool.add()
+    done = spool("drop", first)
+    assert done.returncode == 0, done.stderr
+    assert spool.new() == [second]
+    assert spool("drop", first).returncode == 2
+
+
+@pytest.mark.parametrize("args", [(), ("gobble",), ("list", "x"), ("drop",), ("retry",), ("retry", "--dead", "x"),
+                                  ("flush", "--deadline", "10"), ("list", "--now"), ("drop", "../../token")])
+def test_wrong_use_exits_with_2(spool, args):
+    done = spool(*args)
+    assert done.returncode == 2 and done.stdout == ""
+
+
+# --- flush --------------------------------------------------------------------------------------------------------------
+
+def test_flush_delivers_everything_with_every_field(spool, dojo):
+    spool.add()
+    spool.add(test="other", service="other")
+    done = spool("flush")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 delivered, 0 given up, 0 waiting" in done.stdout
+    assert spool.list() == [] and spool.new() == [] and list((spool.path / "lock").iterdir()) == []
+    upload = dojo.uploads[0]
+    assert upload.form["deduplication_execution_mode"] == ["sync"]
+    assert upload.form["build_id"] == ["1-0"] and upload.form["commit_hash"] == ["c0ffee"]
+    assert {test["title"] for test in dojo.tests} >= {"app", "other"}
+
+
+def test_reports_of_one_test_go_in_order(spool, dojo):
+    for _ in range(3):
+        spool.add()
+    assert spool("flush").returncode == 0
+    assert [upload.form["build_id"] for upload in dojo.uploads] == [["1-0"], ["2-0"], ["3-0"]]
+
+
+def test_what_is_not_due_waits_unless_it_is_wanted_now(spool, dojo):
+    spool.add()
+    dojo.fault = "503*1"
+    assert spool("flush").returncode == 3
+    assert spool("flush").returncode == 3
+    assert len(dojo.uploads) == 1
+    assert spool("flush", "--now").returncode == 0
+    assert len(dojo.uploads) == 2
+
+
+def test_only_deliveries_to_a_named_server_are_sent(spool, dojo):
+    spool.add()
+    assert spool("flush", "--server", "https://elsewhere.example").returncode == 3
+    assert dojo.requests == []
+    assert spool("flush", "--server", dojo.url + "/").returncode == 0
+
+
+def test_without_a_url_reports_wait_and_flush_says_so(make_spool, dojo):
+    spool = make_spool(url="")
+    spool.add(server="")
+    done = spool("flush")
+    assert done.returncode == 3 and "no defectdojo.url is set" in done.stderr
+    assert len(spool.new()) == 1
+
+
+def test_what_waited_in_the_outbox_goes_out_when_there_is_a_server(spool, dojo):
+    spool.add(server="")
+    assert spool("flush").returncode == 0
+    assert len(dojo.imports) == 1
+
+
+def test_the_environments_proxy_is_not_used(spool, dojo):
+    spool.add()
+    assert spool.call("--config", spool.config, "spool", "flush",
+                      env={"http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"}).returncode == 0
+
+
+def test_a_count_that_does_not_add_up_is_said_in_one_line(spool):
+    spool.add(findings=7)
+    done = spool("flush")
+    assert done.returncode == 0
+    assert len([line for line in done.stdout.splitlines() if "our report has 7 findings" in line]) == 1
+
+
+# --- answers that are no confirmation -----------------------------------------------------------------------------------
+
+WAITING = ["400-race", "403", "403-no-token", "403-permission", "404-html", "429", "429:7", "500-json", "500-html",
+           "502", "503", "503:30", "301", "302-login", "200-html", "201-empty", "201-html", "201-truncated", "201-array",
+           "201-deep"]
+
+
+@pytest.mark.parametrize("fault", WAITING)
+def test_a_report_outlives_every_fault(spool, dojo, fault):
+    delivery = spool.add()
+    dojo.fault = fault
+    done = spool("flush", "--deadline", "5s")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert spool.new() == [delivery] and spool.dead() == []
+    dojo.fault = None
+    spool.make_due(delivery)
+    done = spool("flush")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(dojo.findings("app")) == 2
+    assert dojo.token not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fault", ["400-array", "400-object", "400-message", "400-large", "413", "413:read", "404"])
+def test_what_will_never_be_accepted_lies_in_dead_and_can_be_revived(spool, dojo, fault):
+    delivery = spool.add()
+    dojo.fault = fault
+    done = spool("flush")
+    assert done.returncode == 3
+    assert spool.new() == [] and spool.dead() == [delivery]
+    row, = spool.list()
+    assert row["state"] == "dead" and row["answer"].startswith(f"HTTP {fault[:3]}")
+    dojo.fault = None
+    assert "1 wait again" in spool("retry", "--dead").stdout
+    assert spool("flush").returncode == 0
+    assert len(dojo.findings("app")) == 2
+
+
+def test_a_server_that_is_down_is_tried_once_for_all(spool, dojo):
+    for n in range(5):
+        spool.add(test=f"img{n}")
+    dojo.fault = "502"
+    done = spool("flush")
+    assert done.returncode == 3 and len(dojo.uploads) == 1 and len(spool.new()) == 5
+    assert done.stderr.count("HTTP 502") == 1
+    dojo.down()
+    assert spool("flush", "--now").returncode == 3
+    assert len(spool.new()) == 5
+    dojo.up()
+    dojo.fault = None
+    assert spool("flush", "--now").returncode == 0
+    assert len(dojo.imports) == 5
+
+
+def test_a_permission_that_lacks_for_one_product_stops_no_other(spool, dojo):
+    spool.add(product_type="Other", product="secret")
+    spool.add()
+    assert spool("flush").returncode == 3
+    row, = spool.list()
+    assert row["product"] == "secret" and "No permission" in row["answer"]
+    assert len(dojo.imports) == 1
+
+
+def test_a_token_that_others_can_read_is_not_sent(spool, dojo, root):
+    spool.add()
+    (root / "token").chmod(0o644)
+    done = spool("flush")
+    assert done.returncode == 3 and "chmod 0600" in done.stderr
+    assert dojo.requests == [] and len(spool.new()) == 1
+
+
+def test_a_broken_file_is_given_up_and_holds_nothing_up(spool, dojo):
+    broken = spool.add()
+    (spool.path / "new" / broken).write_text("{}\n")
+    spool.add()
+    assert f"delivery {broken}: head" in spool("list").stdout
+    assert len(spool.list()) == 2
+    assert spool("flush").returncode == 3
+    assert spool.dead() == [broken] and spool.new() == []
+    assert len(dojo.imports) == 1
+
+
+# --- sent, and no answer ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("fault", ["drop-late", "reset-late", "half", "half-head", "truncated"])
+def test_what_landed_without_an_answer_is_found_and_not_sent_again(spool, dojo, fault):
+    delivery = spool.add()
+    dojo.fault = f"{fault}*1"
+    spool("flush", "--deadline", "10s")
+    if spool.new():
+        spool.make_due(delivery)
+        assert spool("flush").returncode == 0
+    assert len(dojo.uploads) == 1 and len(dojo.imports) == 1
+    assert len(dojo.findings("app")) == 2
+
+
+def test_while_the_first_upload_still_runs_nothing_is_sent(spool, dojo):
+    spool.add()
+    spool.add()
+    dojo.pause("row")
+    done = spool("flush", "--deadline", "2s")
+    assert done.returncode == 3 and "sent" in done.stdout
+    dojo.wait_paused(1)
+    assert spool("flush", "--now", "--deadline", "3s").returncode == 3
+    assert len(dojo.uploads) == 1
+    row = spool.list()[0]
+    assert row["state"] == "open" and row["attempts"] == 1
+    dojo.resume()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert spool("flush", "--now").returncode == 0
+    assert len(dojo.uploads) == 2 and len(dojo.findings("app")) == 2
+
+
+@pytest.mark.parametrize("fault", ["drop", "drop-early", "reset", "hang", "garbage"])
+def test_what_never_landed_is_sent_again_when_it_cannot_run_any_more(spool, dojo, fault):
+    delivery = spool.add()
+    dojo.fault = f"{fault}*1"
+    spool("flush", "--deadline", "2s")
+    assert spool("flush", "--now", "--deadline", "1s").returncode == 3
+    assert len(dojo.uploads) == 1
+    spool.make_due(delivery, sent_s=int(time.time()) - 31 * 60)
+    assert spool("flush").returncode == 0
+    assert len(dojo.uploads) == 2 and len(dojo.findings("app")) == 2
+
+
+def test_flush_waits_for_an_open_fate_until_its_deadline(spool, dojo):
+    spool.add()
+    dojo.fault = "hang-late*1"
+    spool("flush", "--deadline", "2s")
+    done = spool("flush", "--deadline", "60s")
+    assert done.returncode == 0, done.stdout
+    assert "delivered by an earlier attempt" in done.stdout
+    assert len(dojo.uploads) == 1
+
+
+def test_an_upload_that_died_on_the_server_is_repaired(spool, dojo):
+    delivery = spool.add()
+    dojo.fault = "died:1*1"
+    assert spool("flush").returncode == 3
+    spool.make_due(delivery)
+    assert spool("flush").returncode == 0
+    assert len(dojo.uploads) == 2 and len(dojo.findings("app")) == 2
+
+
+def test_two_flushes_at_once_send_each_report_once(spool, dojo):
+    for n in range(6):
+        spool.add(test=f"img{n % 2}")
+    spool("list")  # gives the files to the user once, before both start
+    outcomes = []
+    threads = [threading.Thread(target=lambda: outcomes.append(spool("flush"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert spool("flush").returncode == 0
+    assert sorted(upload.form["build_id"][0] for upload in dojo.uploads) == [f"{n}-0" for n in range(1, 7)]
+    for n in range(2):
+        assert len(dojo.findings(f"img{n}")) == 2
+
+
+def test_killed_while_sending_it_asks_first(spool, dojo, program, as_user):
+    spool.add()
+    spool("list")
+    dojo.pause("answer")
+    flush = subprocess.Popen(as_user([program("tidewaiter"), "--config", str(spool.config), "spool", "flush"]),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    dojo.wait_paused(1)
+    flush.kill()
+    flush.wait()
+    dojo.resume()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert spool.list()[0]["state"] == "open"
+    assert spool("flush").returncode == 0
+    assert len(dojo.uploads) == 1
+
+
+def test_names_over_the_servers_lengths_are_shortened_and_stay_apart(spool, dojo):
+    long = "x" * 300
+    for suffix in "ab":
+        spool.add(test=long + suffix, version=long, branch=long, commit=long, build_id=long + suffix, service=long,
+                  engagement=long + "y" * 10)
+    assert spool("flush").returncode == 0
+    assert len({test["title"] for test in dojo.tests if test["title"].startswith("xxx")}) == 2
+
+
+# --- users --------------------------------------------------------------------------------------------------------------
+
+@needs_root
+def test_root_becomes_the_courier_before_it_touches_anything(root, program, settings, dojo, tidewaiter):
+    token_file = root / "token"
+    token_file.write_text(dojo.token)
+    token_file.chmod(0o600)
+    config = settings({"scan_user": "nobody", "courier_user": "daemon",
+                       "defectdojo": {"url": dojo.url, "token_file": str(token_file)}})
+    config.chmod(0o600)  # what only root may read is no obstacle
+    spool = Spool(root, tidewaiter, config, dojo)
+    spool.add()
+    subprocess.run(["chown", "-R", "daemon:", spool.path, token_file], check=True)
+    (root / "state").chmod(0o711)
+    done = spool("flush")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(dojo.imports) == 1
+
+
+@needs_root
+def test_root_without_a_courier_user_is_sent_to_setup(settings, tidewaiter):
+    done = tidewaiter("--config", settings({"courier_user": "tw-no-such-user"}), "spool", "list")
+    assert done.returncode == 2 and "tidewaiter setup" in done.stderr
