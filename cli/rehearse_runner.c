@@ -232,6 +232,8 @@ rehearse_runner_main(int argc, char **argv)
 	const char *verb = argc > 1 ? argv[1] : "";
 	int rc = 0;
 
+	/* Standard error comes in the same log: the lines are to stay in order. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (str_eq(verb, "--version") || str_eq(verb, "-v")) {
 		printf("Version:      %s\nGit revision: rehearsal\n", TIDEWAITER_VERSION);
 		return 0;

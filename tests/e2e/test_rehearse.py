@@ -232,6 +232,23 @@ def test_token_of_the_rehearsal_is_masked(stage):
     assert "<[MASKED]>" in done.stdout and "glcbt-" not in done.stdout + done.stderr
 
 
+def test_stand_in_for_gitlab_runner_refuses_what_gitlab_refuses(stage):
+    upload = "gitlab-runner artifacts-uploader --artifact-type"
+    done = stage.ready().run(
+        "--script", "mkdir d; echo 1 >d/f; echo 2 >d/g.tmp; ln -s f d/l",
+        "--script", f"{upload} junit --artifact-format raw --path d/f || echo one-$?",
+        "--script", f"{upload} junit --artifact-format gzip --path d/f && echo two",
+        "--script", f"{upload} junit --artifact-format gzip --path d/f || echo three-$?",
+        "--script", f"{upload} sast --artifact-format raw --path none && echo four",
+        "--script", f"{upload} archive --artifact-format zip --path d/ --exclude 'd/*.tmp' && echo five",
+        "--script", "gitlab-runner --version && gitlab-runner frob || echo six-$?")
+    assert done.returncode == 0, done.stdout
+    for word in ("one-1", "two", "three-1", "four", "five", "six-1"):
+        assert f"\n{word}\n" in done.stdout
+    listed = [line.split("artifact: ")[1] for line in done.stderr.splitlines() if "artifact: " in line]
+    assert listed == ["archive/d/f", "archive/d/l", "junit/d/f"]
+
+
 def test_help_names_every_option(stage):
     text = subprocess.run([stage.host.program("tidewaiter"), "rehearse", "--help"], capture_output=True, text=True,
                           check=True).stdout
