@@ -114,14 +114,26 @@ cgroup_open(const char *dir, struct err *e)
 	return fs_open_dir(AT_FDCWD, dir, e);
 }
 
+/* The run phase and a cleanup may be at it at the same time: a group that was removed while it was held open. */
+static bool
+is_removed(const struct err *e)
+{
+	return e->no == ENODEV || e->no == ENOENT;
+}
+
 static int
 read_populated(int dirfd, bool *ret, struct err *e)
 {
 	AUTO_FREE char *text = NULL;
+	struct err why = ERR_INIT;
 	size_t len;
 
-	if (fs_read_max(dirfd, "cgroup.events", PROC_TEXT_MAX, &text, &len, e) < 0)
-		return -1;
+	if (fs_read_max(dirfd, "cgroup.events", PROC_TEXT_MAX, &text, &len, &why) < 0) {
+		if (!is_removed(&why))
+			return err_set(e, why.kind, "%s", why.text);
+		*ret = false;
+		return 0;
+	}
 	*ret = strstr(text, "populated 1") != NULL;
 	return 0;
 }
@@ -163,11 +175,12 @@ static int
 signal_group(int fd, int sig, struct err *e)
 {
 	AUTO_FREE char *text = NULL;
+	struct err why = ERR_INIT;
 	char *save = NULL, *word;
 	size_t len;
 
-	if (fs_read_max(fd, "cgroup.procs", PROC_TEXT_MAX, &text, &len, e) < 0)
-		return -1;
+	if (fs_read_max(fd, "cgroup.procs", PROC_TEXT_MAX, &text, &len, &why) < 0)
+		return is_removed(&why) ? 0 : err_set(e, why.kind, "%s", why.text);
 	for (word = strtok_r(text, "\n", &save); word; word = strtok_r(NULL, "\n", &save)) {
 		int64_t pid;
 
@@ -263,8 +276,8 @@ wait_empty(int fd, int64_t wait_deadline, bool *ret_empty, struct err *e)
 	}
 }
 
-int
-cgroup_kill(const char *dir, int64_t deadline, struct err *e)
+static int
+kill_group(const char *dir, int64_t deadline, struct err *e)
 {
 	AUTO_FD int fd = -1;
 	bool is_gone, is_empty = false, has_kill = false, was_killed = false;
@@ -288,6 +301,22 @@ cgroup_kill(const char *dir, int64_t deadline, struct err *e)
 	 */
 	if (was_killed && (cgroup_remove(dir, e) < 0 || cgroup_make(dir, e) < 0))
 		return -1;
+	return 0;
+}
+
+int
+cgroup_kill(const char *dir, int64_t deadline, struct err *e)
+{
+	struct err why = ERR_INIT;
+
+	while (kill_group(dir, deadline, &why) < 0) {
+		if (!is_removed(&why) || clock_left_ms(deadline) == 0) {
+			if (e)
+				*e = why;
+			return -1;
+		}
+		err_clear(&why);
+	}
 	return 0;
 }
 
