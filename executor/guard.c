@@ -28,10 +28,9 @@ static const struct {
 	enum guard_kind kind;
 } known_stages[] = {
 	{ "after_script", GUARD_USER },
-	{ "archive_cache", GUARD_CACHE },
-	{ "archive_cache_on_failure", GUARD_CACHE },
-	{ "upload_artifacts_on_success", GUARD_UPLOAD },
-	{ "upload_artifacts_on_failure", GUARD_UPLOAD },
+	/* _on_success, _on_failure and what runners to come may add */
+	{ "archive_cache*", GUARD_CACHE },
+	{ "upload_artifacts*", GUARD_UPLOAD },
 	{ "cleanup_file_variables", GUARD_CLEANUP_VARS },
 };
 
@@ -53,7 +52,7 @@ guard_kind_of(const struct plan *p, const char *stage)
 			return i == p->step_stages.n ? GUARD_LAST_STEP : GUARD_USER;
 	}
 	for (i = 0; i < MEM_COUNT(known_stages); i++) {
-		if (str_eq(name, known_stages[i].name))
+		if (str_glob(known_stages[i].name, name))
 			return known_stages[i].kind;
 	}
 	/* A step that the payload did not name, or one that no payload names at all */
@@ -387,7 +386,8 @@ after_cleanup_vars(struct guard *g)
 {
 	struct err e = ERR_INIT;
 
-	if (guard_upload_reports(g, &e) < 0)
+	/* The files that are uploaded are written anew: nobody of the job is to be there to change them. */
+	if (g->env->kill_all(g->plan, &e) < 0 || guard_upload_reports(g, &e) < 0)
 		log_line(&g->c->log, LOG_WARN, "the reports did not become an artifact: %s", e.text);
 }
 

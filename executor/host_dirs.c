@@ -213,9 +213,18 @@ shelves_of(const struct plan *p, struct shelf ret[2])
 	ret[1] = (struct shelf){ .path = p->job_cache_dir, .is_kept = true };
 }
 
+/* What is mounted over /tmp looks like it; what TMPDIR names is reached through the slot's directory and the user's alone. */
+static int
+make_tmp(int mnt, const char *name, const struct plan *p, bool is_mounted, struct err *e)
+{
+	return is_mounted ? make_dir(mnt, name, 0, 0, 01777, e)
+			  : make_dir(mnt, name, (uid_t)p->uid, (gid_t)p->gid, 0700, e);
+}
+
 static int
 make_slot_dir(const struct plan *p, struct err *e)
 {
+	bool is_mounted = p->is_separated && p->job.private_tmp;
 	AUTO_FD int parent = open_parent(p->slot_dir, e);
 	AUTO_FD int slot = -1;
 	AUTO_FD int home = -1;
@@ -231,9 +240,9 @@ make_slot_dir(const struct plan *p, struct err *e)
 	if (slot < 0)
 		return -1;
 	home = make_dir(slot, "home", (uid_t)p->uid, (gid_t)p->gid, 0700, e);
-	mnt = home < 0 ? -1 : make_dir(slot, "mnt", 0, 0, 0700, e);
-	tmp = mnt < 0 ? -1 : make_dir(mnt, "tmp", 0, 0, 01777, e);
-	var_tmp = tmp < 0 ? -1 : make_dir(mnt, "var-tmp", 0, 0, 01777, e);
+	mnt = home < 0 ? -1 : make_dir(slot, "mnt", 0, 0, is_mounted ? 0700 : 0711, e);
+	tmp = mnt < 0 ? -1 : make_tmp(mnt, "tmp", p, is_mounted, e);
+	var_tmp = tmp < 0 ? -1 : make_tmp(mnt, "var-tmp", p, is_mounted, e);
 	if (var_tmp < 0)
 		return -1;
 	return fs_publish(slot, PROJECT_FILE, project, (size_t)len, 0600, 0, e);

@@ -4,7 +4,7 @@
  *   <slot_dir>            root, 0711
  *     home                the job user's, 0700
  *     mnt                 root, 0700: what stands for /tmp and /var/tmp in the job's mount namespace
- *       tmp, var-tmp      0777 and sticky
+ *       tmp, var-tmp      0777 and sticky. Without job.private_tmp: mnt 0711, these the job user's, 0700, and TMPDIR names tmp
  *     project             the project's id: whose builds and caches are in place
  *   <builds_dir>/<slot>   the job user's, 0700
  *   <cache_dir>/<slot>    the job user's, 0700

@@ -9,6 +9,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -205,6 +206,30 @@ raise_shield(struct err *e)
 	return 0;
 }
 
+/*
+ * With the job user's rights: what leads to a project directory is the job's to write, and a link in it must lead no
+ * further than the job could go by itself.
+ */
+static int
+change_dir(const struct host_child *c, struct err *e)
+{
+	const struct plan *p = c->plan;
+	int rc, no;
+
+	if (!p->is_separated)
+		return chdir(c->cwd) < 0 ? err_errno(e, "%s", c->cwd) : 0;
+	if (setgroups(c->n_groups, c->groups) < 0)
+		return err_errno(e, "groups of user %s", p->user);
+	(void)setfsgid((gid_t)p->gid);
+	(void)setfsuid((uid_t)p->uid);
+	rc = chdir(c->cwd);
+	no = errno;
+	(void)setfsuid(0);
+	(void)setfsgid(0);
+	errno = no;
+	return rc < 0 ? err_errno(e, "user %s cannot enter %s", p->user, c->cwd) : 0;
+}
+
 int
 host_child_enter(struct host_child *c, struct err *e)
 {
@@ -219,8 +244,8 @@ host_child_enter(struct host_child *c, struct err *e)
 			return -1;
 	}
 	/* After the mounts: a directory of the other namespace would have no path in this one. */
-	if (chdir(c->cwd) < 0)
-		return err_errno(e, "%s", c->cwd);
+	if (change_dir(c, e) < 0)
+		return -1;
 	if (c->is_shielded && p->is_separated)
 		return raise_shield(e);
 	return 0;

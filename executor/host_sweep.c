@@ -31,8 +31,8 @@ static const char *const crontab_dirs[] = { "/var/spool/cron/crontabs", "/var/sp
 static const char *const at_dirs[] = { "/var/spool/cron/atjobs", "/var/spool/cron/atspool", "/var/spool/at",
 				       "/var/spool/at/spool" };
 /* Where everybody may write. */
-static const char *const shared_dirs[] = { "/tmp",	"/var/tmp",   "/dev/shm",  "/dev/mqueue",
-					   "/run/lock", "/var/crash", "/run/user", "/var/mail" };
+static const char *const shared_dirs[] = { "/tmp",	"/var/tmp",   "/dev/shm", "/dev/mqueue",
+					   "/run/lock", "/var/crash", "/var/mail" };
 
 /* The first error of several. */
 static void

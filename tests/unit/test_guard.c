@@ -52,6 +52,7 @@ stages_of_the_runner_are_told_apart(void **state)
 	assert_int_equal(guard_kind_of(&p, "archive_cache_on_failure"), GUARD_CACHE);
 	assert_int_equal(guard_kind_of(&p, "upload_artifacts_on_success"), GUARD_UPLOAD);
 	assert_int_equal(guard_kind_of(&p, "upload_artifacts_on_failure"), GUARD_UPLOAD);
+	assert_int_equal(guard_kind_of(&p, "upload_artifacts_tomorrow"), GUARD_UPLOAD);
 	assert_int_equal(guard_kind_of(&p, "cleanup_file_variables"), GUARD_CLEANUP_VARS);
 	strv_free(&p.step_stages);
 }

@@ -444,6 +444,33 @@ a_shielded_tool_cannot_be_read_by_other_processes_of_its_user(void **state)
 	}
 }
 
+/* A job that replaces its project directory by a link to where it may not go itself. */
+static void
+a_tool_is_not_led_through_a_link_to_where_the_job_cannot_go(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *closed = mem_printf("%s/closed", p->dir);
+	AUTO_FREE char *open_below = mem_printf("%s/closed/open", p->dir);
+	AUTO_FREE char *link = mem_printf("%s/project", p->plan.builds_dir);
+	char sh[] = "/bin/sh", option[] = "-c", script[] = "exit 0";
+	char *argv[] = { sh, option, script, NULL };
+	char *envp[] = { NULL };
+	struct env_tool tool = { .argv = argv, .envp = envp, .cwd = link };
+	struct env_result result = { 0 };
+	struct err e = ERR_INIT;
+
+	prepare(&p->plan);
+	assert_int_equal(mkdir(closed, 0700), 0);
+	assert_int_equal(mkdir(open_below, 0755), 0);
+	assert_int_equal(symlink(open_below, link), 0);
+	/* Below /tmp it would not be there at all. */
+	p->plan.job.private_tmp = false;
+	assert_int_equal(env_host.run_tool(&p->plan, &tool, CLOCK_DEADLINE_NEVER, &result, &e), -1);
+	assert_int_equal(e.no, EACCES);
+	assert_int_equal(chmod(closed, 0711), 0);
+	assert_int_equal(env_host.run_tool(&p->plan, &tool, CLOCK_DEADLINE_NEVER, &result, NULL), 0);
+}
+
 static void
 only_mounts_below_the_named_directories_are_undone(void **state)
 {
@@ -483,6 +510,7 @@ main(void)
 		WITH_PLACE(queues_shared_memory_and_files_in_shared_places_go),
 		WITH_PLACE(a_crontab_of_the_user_goes_before_it_can_start_anything),
 		WITH_PLACE(a_shielded_tool_cannot_be_read_by_other_processes_of_its_user),
+		WITH_PLACE(a_tool_is_not_led_through_a_link_to_where_the_job_cannot_go),
 		WITH_PLACE(only_mounts_below_the_named_directories_are_undone),
 	};
 
