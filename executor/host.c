@@ -125,8 +125,9 @@ give_outputs(const struct plan *p)
 	for (fd = STDOUT_FILENO; p->is_separated && fd <= STDERR_FILENO; fd++) {
 		struct stat st;
 
-		if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
-			(void)fchown(fd, (uid_t)p->uid, (gid_t)-1);
+		/* Where it fails, opening them by name fails in the job, and nothing else. */
+		if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && fchown(fd, (uid_t)p->uid, (gid_t)-1) < 0)
+			return;
 	}
 }
 
