@@ -17,6 +17,7 @@
 #define REASONS_SHOWN 8
 
 #define ADVICE_SHOWN 3
+#define OS_MAX 30 /* columns */
 
 struct look {
 	const char *mark, *word;
@@ -315,13 +316,17 @@ add_image_figures(struct buf *out, const struct image *m)
 {
 	const struct report *r = m->report;
 	AUTO_FREE char *os = mem_printf("%s %s", r->os_family, r->os_name);
-	AUTO_FREE char *safe_os = str_safe(*r->os_family ? os : "no known OS", 40);
+	AUTO_FREE char *safe_os = str_safe(*r->os_family ? os : "no known OS", OS_MAX);
 	AUTO_BUF struct buf counts = BUF_INIT(256);
+	AUTO_FREE char *head = NULL;
+	bool is_beside;
 
 	render_counts(r, &counts);
-	add_wrappedf(out, 2, "%s, %zu package%s, %zu finding%s%s%s", safe_os, r->n_packages,
-		     r->n_packages == 1 ? "" : "s", r->n_findings, r->n_findings == 1 ? "" : "s",
-		     r->n_findings > 0 ? ": " : "", buf_str(&counts));
+	head = mem_printf("  %s, %zu package%s, %zu finding%s", safe_os, r->n_packages,
+			  r->n_packages == 1 ? "" : "s", r->n_findings, r->n_findings == 1 ? "" : "s");
+	/* A number and its word stay together: what does not fit in the line has the next one. */
+	is_beside = counts.len > 0 && columns(head) + strlen(": ") + counts.len <= COLUMNS;
+	buf_printf(out, "%s%s%s\n", head, counts.len == 0 ? "" : is_beside ? ": " : "\n  ", buf_str(&counts));
 	if (r->n_secrets + r->n_misconfigurations > 0)
 		add_wrappedf(out, 2, "also %zu secret%s and %zu misconfiguration%s: in the report, not judged",
 			     r->n_secrets, r->n_secrets == 1 ? "" : "s", r->n_misconfigurations,
