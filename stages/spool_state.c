@@ -56,8 +56,10 @@ spool_state_read(int dirfd, const char *id, struct spool_state *ret, struct err 
 
 	*ret = (struct spool_state){ 0 };
 	if (json_load(dirfd, name, STATE_MAX, 0, &j, &why) < 0) {
-		if (why.no == ENOENT)
+		if (why.no == ENOENT) {
+			ret->answer = mem_strdup("");
 			return 0;
+		}
 		if (why.kind != ERR_REFUSED) {
 			if (e)
 				*e = why;

@@ -297,6 +297,7 @@ the_list_has_everything_and_names_what_is_broken(void **state)
 	assert_non_null(strstr(items.v[0].fault.text, b));
 	assert_string_equal(items.v[1].id, c);
 	assert_string_equal(items.v[1].delivery.test, "c");
+	assert_string_equal(items.v[1].state.answer, "");
 	assert_true(items.v[2].is_dead);
 	assert_string_equal(items.v[2].state.answer, "because");
 }
