@@ -12,6 +12,8 @@
 #include "executor/settings.h"
 #include "executor/slot.h"
 
+#define END_WAIT_MS 30000 /* for processes that were sent SIGKILL */
+
 static int
 load_payload(struct payload **ret, struct err *e)
 {
@@ -24,13 +26,11 @@ load_payload(struct payload **ret, struct err *e)
 }
 
 static int
-wait_for_slot(const struct settings *s, const struct slot_owner *owner, int64_t *ret_slot,
-	      bool *ret_was_stale, int *ret_lock_fd, struct err *e)
+wait_for_slot(const struct settings *s, const struct slot_owner *owner, struct slot_taken *ret, struct err *e)
 {
 	AUTO_FREE char *waited = str_human_duration(s->job.slot_wait);
 
-	if (slot_take(s->state_dir, s->job.slots, owner, clock_deadline(s->job.slot_wait), ret_slot,
-		      ret_was_stale, ret_lock_fd, e) == 0)
+	if (slot_take(s->state_dir, s->job.slots, owner, clock_deadline(s->job.slot_wait), ret, e) == 0)
 		return 0;
 	if (e->kind != ERR_TIMEOUT)
 		return -1;
@@ -41,14 +41,15 @@ wait_for_slot(const struct settings *s, const struct slot_owner *owner, int64_t 
 
 /* A job whose runner was killed had no cleanup: it is made good before the slot serves another. */
 static int
-clean_stale(const struct settings *s, int64_t slot, struct err *e)
+clean_stale(const struct settings *s, const struct slot_taken *t, struct err *e)
 {
 	AUTO(plan) struct plan *left = NULL;
 
-	if (plan_of_slot(s, slot, &left, e) < 0)
+	if (plan_of_slot(s, t->slot, &left, e) < 0)
 		return -1;
-	if (env_host.kill_all(left, e) < 0 || env_host.destroy(left, e) < 0)
-		return err_wrap(e, "cleaning slot %lld of a job whose runner is gone", (long long)slot);
+	if ((t->former && slot_end_processes(t->former, clock_deadline(END_WAIT_MS), e) < 0) ||
+	    env_host.kill_all(left, e) < 0 || env_host.destroy(left, e) < 0)
+		return err_wrap(e, "cleaning slot %lld of a job whose runner is gone", (long long)t->slot);
 	return 0;
 }
 
@@ -94,12 +95,10 @@ config_run(struct phase_context *c, struct phase_result *ret, struct err *e)
 	AUTO(payload) struct payload *payload = NULL;
 	AUTO(slot_owner) struct slot_owner *owner = NULL;
 	AUTO(plan) struct plan *first = NULL;
-	AUTO_FD int lock = -1;
+	AUTO_SLOT_TAKEN struct slot_taken taken = SLOT_TAKEN_INIT;
 	AUTO_FREE char *state_dir = NULL;
 	const char *match = NULL;
 	struct err ignored = ERR_INIT;
-	int64_t slot;
-	bool was_stale;
 
 	if (settings_load(c->config_path, &s, e) < 0 || load_payload(&payload, e) < 0 ||
 	    settings_apply_project(s, payload->facts.project_path, &match, e) < 0)
@@ -108,15 +107,15 @@ config_run(struct phase_context *c, struct phase_result *ret, struct err *e)
 	if (plan_of_slot(s, 0, &first, e) < 0)
 		return -1;
 	owner = slot_owner_new(c->tmpdir, e);
-	if (!owner || wait_for_slot(s, owner, &slot, &was_stale, &lock, e) < 0)
+	if (!owner || wait_for_slot(s, owner, &taken, e) < 0)
 		return -1;
 	state_dir = mem_strdup(s->state_dir);
-	if (was_stale && clean_stale(s, slot, e) < 0)
+	if (taken.was_stale && clean_stale(s, &taken, e) < 0)
 		return -1;
-	if (plan_job(c, s, payload, match, slot, e) < 0) {
+	if (plan_job(c, s, payload, match, taken.slot, e) < 0) {
 		/* Nothing of the job is there yet; cleanup would do the same. */
-		if (!was_stale)
-			(void)slot_release(state_dir, owner, slot, &ignored);
+		if (!taken.was_stale)
+			(void)slot_release(state_dir, owner, taken.slot, &ignored);
 		return -1;
 	}
 	ret->end = PHASE_OK;

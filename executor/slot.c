@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -225,12 +227,12 @@ lock_slot_file(int dirfd, int64_t slot, int64_t deadline, struct err *e)
 }
 
 /*
- * One look over all slots, under the list's lock. *ret_slot stays -1 when none can be had; then `holders` says who has
+ * One look over all slots, under the list's lock. ret->slot stays -1 when none can be had; then `holders` says who has
  * them. A slot that is being cleaned is passed over.
  */
 static int
-try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, int64_t *ret_slot, bool *ret_was_stale,
-	 int *ret_lock_fd, struct buf *holders, struct err *e)
+try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, struct slot_taken *ret, struct buf *holders,
+	 struct err *e)
 {
 	AUTO_FD int list = fs_lock(dirfd, ".lock", clock_deadline(LOCK_WAIT_MS), e);
 
@@ -259,12 +261,20 @@ try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, int64_t *ret_s
 			return err_set(e, why.kind, "slot %lld: %s", (long long)slot, why.text);
 		if (record_write(dirfd, slot, us, e) < 0)
 			return -1;
-		*ret_slot = slot;
-		*ret_was_stale = state != SLOT_FREE;
-		*ret_lock_fd = take_fd(lock);
+		ret->slot = slot;
+		ret->was_stale = state != SLOT_FREE;
+		ret->former = state == SLOT_STALE ? take_ptr(holder) : NULL;
+		ret->lock_fd = take_fd(lock);
 		return 0;
 	}
 	return 0;
+}
+
+void
+slot_taken_free(struct slot_taken *t)
+{
+	slot_owner_free(take_ptr(t->former));
+	mem_close_at(&t->lock_fd);
 }
 
 /* Until a record goes away, or a second has passed. */
@@ -284,22 +294,22 @@ wait_for_change(int notify_fd, int64_t deadline)
 
 int
 slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner, int64_t deadline,
-	  int64_t *ret_slot, bool *ret_was_stale, int *ret_lock_fd, struct err *e)
+	  struct slot_taken *ret, struct err *e)
 {
 	AUTO_FD int dirfd = open_slots(state_dir, e);
 	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
 	AUTO_FD int notify = -1;
-	int64_t slot = -1;
 
+	*ret = (struct slot_taken)SLOT_TAKEN_INIT;
 	if (dirfd < 0)
 		return err_wrap(e, "slots");
 	for (;;) {
 		AUTO_BUF struct buf holders = BUF_INIT(600);
 
-		if (try_take(dirfd, n_slots, owner, &slot, ret_was_stale, ret_lock_fd, &holders, e) < 0)
+		if (try_take(dirfd, n_slots, owner, ret, &holders, e) < 0)
 			return -1;
-		if (slot >= 0)
-			break;
+		if (ret->slot >= 0)
+			return 0;
 		if (clock_left_ms(deadline) == 0)
 			return err_set(e, ERR_TIMEOUT, "no free slot of %lld: %s%s", (long long)n_slots,
 				       buf_str(&holders), holders.is_full ? " …" : "");
@@ -312,7 +322,78 @@ slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner
 		}
 		wait_for_change(notify, deadline);
 	}
-	*ret_slot = slot;
+}
+
+/* A program of ours at work in that TMPDIR? Also when the directory was removed. An admin's shell there is let alone. */
+static bool
+works_in(const char *pid, const struct slot_owner *o)
+{
+	static const char ours[] = "tidewaiter";
+	char path[64], name[sizeof(ours)] = "";
+	AUTO_FD int fd = -1;
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/cwd", pid);
+	if (stat(path, &st) < 0 || st.st_dev != o->tmp_dev || st.st_ino != o->tmp_ino)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%.20s/comm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && read(fd, name, sizeof(name) - 1) > 0 && str_eq(name, ours);
+}
+
+/* 0 with *ret_was_there false: gone meanwhile, or not ours to end. */
+static int
+end_process(pid_t pid, const char *name, const struct slot_owner *o, int64_t deadline, bool *ret_was_there,
+	    struct err *e)
+{
+	AUTO_FD int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	/* Looked at again, for the number may be another process's by now. */
+	*ret_was_there =
+		fd >= 0 && works_in(name, o) && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0;
+	if (!*ret_was_there)
+		return 0;
+	while (poll(&p, 1, clock_poll_timeout(deadline)) <= 0)
+		if (clock_left_ms(deadline) == 0)
+			return err_set(e, ERR_TIMEOUT,
+				       "process %d of a job whose runner is gone does not end", pid);
+	return 0;
+}
+
+static int
+end_all_once(const struct slot_owner *o, int64_t deadline, size_t *ret_n, struct err *e)
+{
+	AUTO_DIR DIR *dir = opendir("/proc");
+	const struct dirent *entry;
+
+	if (!dir)
+		return err_errno(e, "/proc");
+	*ret_n = 0;
+	while ((entry = readdir(dir))) {
+		bool was_there;
+		int64_t pid;
+
+		if (str_parse_int(entry->d_name, 1, INT32_MAX, &pid, NULL) < 0 || pid == getpid() ||
+		    !works_in(entry->d_name, o))
+			continue;
+		if (end_process((pid_t)pid, entry->d_name, o, deadline, &was_there, e) < 0)
+			return -1;
+		*ret_n += was_there;
+	}
+	return 0;
+}
+
+int
+slot_end_processes(const struct slot_owner *former, int64_t deadline, struct err *e)
+{
+	size_t n;
+
+	/* Again for what one of them had started while we looked. */
+	do {
+		if (end_all_once(former, deadline, &n, e) < 0)
+			return -1;
+	} while (n > 0 && clock_left_ms(deadline) > 0);
 	return 0;
 }
 

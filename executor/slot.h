@@ -29,11 +29,29 @@ MEM_AUTO_DECLARE(slot_owner)
 
 /*
  * Takes the lowest free slot of 0 … n_slots-1, waiting until the deadline: ERR_TIMEOUT names who holds them. Makes
- * state_dir/slots (0711) where it is missing. *ret_was_stale: the slot must be cleaned before use. *ret_lock_fd: the slot's lock, held
- * until the caller closes it: after the cleaning.
+ * state_dir/slots (0711) where it is missing. The slot's lock is held until slot_taken_free(): after the cleaning.
  */
+struct slot_taken {
+	int64_t slot;
+	bool was_stale;		   /* it must be cleaned before use */
+	struct slot_owner *former; /* who held it, where that is known and another than us */
+	int lock_fd;
+};
+#define SLOT_TAKEN_INIT                   \
+	{                                 \
+		.slot = -1, .lock_fd = -1 \
+	}
+#define AUTO_SLOT_TAKEN __attribute__((cleanup(slot_taken_free)))
+
 int slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner, int64_t deadline,
-	      int64_t *ret_slot, bool *ret_was_stale, int *ret_lock_fd, struct err *e);
+	      struct slot_taken *ret, struct err *e);
+void slot_taken_free(struct slot_taken *t);
+/*
+ * Ends the protocol programs of an attempt whose runner is gone: a run phase goes on when the runner is killed, and
+ * at its end would do to the slot what is meant for its own job. They are known by their name and their working directory, which is
+ * TMPDIR (PROTOCOL.md, 1) and which no job can enter. SIGKILL; waits until they are gone: ERR_TIMEOUT.
+ */
+int slot_end_processes(const struct slot_owner *former, int64_t deadline, struct err *e);
 /* The slot of this owner, or -1 in ret_slot when it holds none. */
 int slot_find(const char *state_dir, const struct slot_owner *owner, int64_t *ret_slot, struct err *e);
 /*

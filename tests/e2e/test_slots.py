@@ -129,6 +129,8 @@ def test_what_the_killed_runners_job_left_is_gone_before_the_next(host):
     kill(runner)
     assert host.slot_of(host.config(tmpdir)) == 0
     run.communicate(timeout=60)
+    # Ended, so that it cannot do to the slot at its end what was meant for its own job.
+    assert run.returncode == -signal.SIGKILL
     assert not (builds / "left").exists()
     assert list(host.root.glob("state/slots/0/home/*")) == []
 

@@ -6,9 +6,11 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,14 +62,14 @@ attempt(const struct host *h, const char *name)
 static int64_t
 take(const struct host *h, const struct slot_owner *o, bool *ret_was_stale)
 {
-	AUTO_FD int lock = -1;
-	int64_t slot = -1;
+	AUTO_SLOT_TAKEN struct slot_taken t = SLOT_TAKEN_INIT;
 	struct err e = ERR_INIT;
 
-	if (slot_take(h->state, N_SLOTS, o, clock_mono_ms(), &slot, ret_was_stale, &lock, &e) < 0)
+	if (slot_take(h->state, N_SLOTS, o, clock_mono_ms(), &t, &e) < 0)
 		fail_msg("%s", e.text);
-	assert_true(lock >= 0);
-	return slot;
+	assert_true(t.lock_fd >= 0);
+	*ret_was_stale = t.was_stale;
+	return t.slot;
 }
 
 static void
@@ -98,9 +100,8 @@ with_no_free_slot_the_error_names_the_holders(void **state)
 {
 	AUTO_HOST struct host h;
 	struct slot_owner *owners[N_SLOTS + 1] = { NULL };
-	AUTO_FD int lock = -1;
+	AUTO_SLOT_TAKEN struct slot_taken t = SLOT_TAKEN_INIT;
 	struct err e = ERR_INIT;
-	int64_t slot = -1;
 	bool was_stale;
 
 	(void)state;
@@ -112,13 +113,11 @@ with_no_free_slot_the_error_names_the_holders(void **state)
 		if (i < N_SLOTS)
 			assert_int_equal(take(&h, owners[i], &was_stale), i);
 	}
-	assert_int_equal(slot_take(h.state, N_SLOTS, owners[N_SLOTS], clock_deadline(20), &slot, &was_stale,
-				   &lock, &e),
-			 -1);
+	assert_int_equal(slot_take(h.state, N_SLOTS, owners[N_SLOTS], clock_deadline(20), &t, &e), -1);
 	assert_int_equal(e.kind, ERR_TIMEOUT);
 	assert_non_null(strstr(e.text, "no free slot of 3"));
 	assert_non_null(strstr(e.text, "by runner"));
-	assert_int_equal(slot, -1);
+	assert_int_equal(t.slot, -1);
 	for (int i = 0; i <= N_SLOTS; i++)
 		slot_owner_free(take_ptr(owners[i]));
 }
@@ -312,13 +311,9 @@ whoever_waits_gets_the_slot_that_is_given_back(void **state)
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
-		int64_t slot = -1;
-		int lock = -1;
+		struct slot_taken t;
 
-		_exit(slot_take(h.state, 1, b, clock_deadline(60000), &slot, &was_stale, &lock, &e) == 0 &&
-				      slot == 0
-			      ? 0
-			      : 1);
+		_exit(slot_take(h.state, 1, b, clock_deadline(60000), &t, &e) == 0 && t.slot == 0 ? 0 : 1);
 	}
 	assert_int_equal(slot_release(h.state, a, 0, &e), 0);
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -343,16 +338,13 @@ many_at_once_all_get_slots_of_their_own(void **state)
 		if (children[i] == 0) {
 			AUTO_FREE char *dir = mem_printf("%s/p%zu", h.dir, i);
 			struct slot_owner *o;
-			int64_t slot = 99;
-			bool was_stale;
-			int lock = -1;
+			struct slot_taken t;
 
 			mkdir(dir, 0700);
 			o = slot_owner_new(dir, NULL);
-			if (!o || slot_take(h.state, 8, o, clock_deadline(60000), &slot, &was_stale, &lock,
-					    NULL) < 0)
-				slot = 99;
-			_exit((int)slot);
+			_exit(!o || slot_take(h.state, 8, o, clock_deadline(60000), &t, NULL) < 0
+				      ? 99
+				      : (int)t.slot);
 		}
 	}
 	for (size_t i = 0; i < MEM_COUNT(children); i++) {
@@ -363,6 +355,68 @@ many_at_once_all_get_slots_of_their_own(void **state)
 		seen |= 1u << WEXITSTATUS(status);
 	}
 	assert_int_equal(seen, 0xff);
+}
+
+/* A process that works in a directory; it ends by a signal alone. */
+static pid_t
+worker_in(const char *dir, const char *name)
+{
+	int ready[2];
+	pid_t child;
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (prctl(PR_SET_NAME, name) < 0 || chdir(dir) < 0 || write(ready[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	close(ready[1]);
+	return child;
+}
+
+static void
+the_programs_of_a_dead_runners_attempt_are_ended_and_no_others(void **state)
+{
+	AUTO_HOST struct host h;
+	AUTO(slot_owner) struct slot_owner *dead = NULL;
+	AUTO(slot_owner) struct slot_owner *other = NULL;
+	AUTO(slot_owner) struct slot_owner *next = NULL;
+	AUTO_SLOT_TAKEN struct slot_taken t = SLOT_TAKEN_INIT;
+	struct err e = ERR_INIT;
+	pid_t theirs, others, shell;
+	bool was_stale;
+	int status;
+
+	(void)state;
+	make_host(&h);
+	dead = attempt(&h, "a");
+	other = attempt(&h, "b");
+	next = attempt(&h, "c");
+	dead->runner_start ^= 1;
+	assert_int_equal(take(&h, dead, &was_stale), 0);
+	theirs = worker_in(dead->tmpdir, "tidewaiter-run");
+	others = worker_in(other->tmpdir, "tidewaiter-run");
+	shell = worker_in(dead->tmpdir, "bash");
+	/* Also after the directory was removed. */
+	assert_int_equal(rmdir(dead->tmpdir), 0);
+	assert_int_equal(slot_take(h.state, N_SLOTS, next, clock_mono_ms(), &t, &e), 0);
+	assert_non_null(t.former);
+	assert_int_equal(slot_end_processes(t.former, clock_deadline(60000), &e), 0);
+	assert_int_equal(waitpid(theirs, &status, WNOHANG), theirs);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+	assert_int_equal(waitpid(others, &status, WNOHANG), 0);
+	assert_int_equal(waitpid(shell, &status, WNOHANG), 0);
+	assert_int_equal(kill(others, SIGKILL), 0);
+	assert_int_equal(kill(shell, SIGKILL), 0);
+	assert_int_equal(waitpid(others, &status, 0), others);
+	assert_int_equal(waitpid(shell, &status, 0), shell);
 }
 
 static void
@@ -399,6 +453,7 @@ main(void)
 		cmocka_unit_test(inode_numbers_of_64_bits_survive),
 		cmocka_unit_test(whoever_waits_gets_the_slot_that_is_given_back),
 		cmocka_unit_test(many_at_once_all_get_slots_of_their_own),
+		cmocka_unit_test(the_programs_of_a_dead_runners_attempt_are_ended_and_no_others),
 		cmocka_unit_test(records_are_for_root_alone),
 	};
 
