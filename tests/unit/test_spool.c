@@ -241,6 +241,7 @@ a_full_spool_takes_nothing_more_and_says_its_bound(void **state)
 	struct err e = ERR_INIT;
 	AUTO_STRV struct strv ids = { 0 };
 
+	assert_true(a && b);
 	assert_null(take_into(f, "c", &two, &e));
 	assert_int_equal(e.kind, ERR_NO_SPACE);
 	assert_non_null(strstr(e.text, "at most 2"));
