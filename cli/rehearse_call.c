@@ -36,7 +36,8 @@ send_group(struct running *r, int signal)
 static int64_t
 next_deadline(const struct running *r)
 {
-	const int64_t all[] = { r->limit, r->kill, r->give_up, r->watch->job_deadline };
+	const int64_t all[] = { r->limit, r->kill, r->give_up, r->watch->job_deadline,
+				r->watch->script_deadline };
 	int64_t next = CLOCK_DEADLINE_NEVER;
 
 	for (size_t i = 0; i < MEM_COUNT(all); i++)
@@ -63,6 +64,10 @@ take_deadlines(struct running *r)
 	if (clock_left_ms(w->job_deadline) == 0) {
 		w->job_deadline = CLOCK_DEADLINE_NEVER;
 		send_group(r, w->on_event(w->arg, "job_timeout"));
+	}
+	if (clock_left_ms(w->script_deadline) == 0) {
+		w->script_deadline = CLOCK_DEADLINE_NEVER;
+		send_group(r, w->on_event(w->arg, "script_timeout"));
 	}
 	return true;
 }

@@ -13,10 +13,11 @@
 #include "cli/rehearse_log.h"
 
 struct rehearse_watch {
-	int signal_fd;	      /* signalfd of SIGINT and SIGTERM */
-	int64_t job_deadline; /* CLOCK_MONOTONIC ms; the event "job_timeout" */
-	int64_t kill_wait_ms; /* from SIGTERM to SIGKILL */
-	int64_t give_up_ms;   /* from SIGKILL until nobody waits any more */
+	int signal_fd;		 /* signalfd of SIGINT and SIGTERM */
+	int64_t job_deadline;	 /* CLOCK_MONOTONIC ms; the event "job_timeout" */
+	int64_t script_deadline; /* the same for "script_timeout"; CLOCK_DEADLINE_NEVER but during the script */
+	int64_t kill_wait_ms;	 /* from SIGTERM to SIGKILL */
+	int64_t give_up_ms;	 /* from SIGKILL until nobody waits any more */
 	/* An event of runner-rules.json, or "signal" for one to ourselves. Returns what to send to the group, 0 for nothing. */
 	int (*on_event)(void *arg, const char *event);
 	void *arg;

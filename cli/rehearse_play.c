@@ -457,6 +457,7 @@ rehearse_play(const struct rehearse_play *p, struct rehearse_outcome *ret, struc
 	sigprocmask(SIG_BLOCK, &signals, &old);
 	s.watch = (struct rehearse_watch){ .signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK),
 					   .job_deadline = clock_deadline(p->timeout_ms),
+					   .script_deadline = CLOCK_DEADLINE_NEVER,
 					   .kill_wait_ms = 1000 * rules_seconds(p->rules, "graceful_kill"),
 					   .give_up_ms = 1000 * rules_seconds(p->rules, "force_kill"),
 					   .on_event = on_event,

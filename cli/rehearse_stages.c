@@ -159,9 +159,28 @@ run_rule(struct state *s, const cJSON *rule, struct progress *p, struct failure 
 }
 
 static void
+script_begins(struct state *s, struct progress *p)
+{
+	const char *timeout = user_value(s, "RUNNER_SCRIPT_TIMEOUT");
+	struct err bad = ERR_INIT;
+	int64_t ms;
+
+	p->is_script_started = true;
+	s->phase = "script";
+	if (!timeout)
+		return;
+	/* The runner takes "1h30m" as well; what it does not understand it passes over with a warning. */
+	if (str_parse_duration(timeout, &ms, &bad) == 0 && ms > 0)
+		s->watch.script_deadline = clock_deadline(ms);
+	else
+		rehearse_log_say(s->play->log, LOG_YELLOW, "WARNING: RUNNER_SCRIPT_TIMEOUT: %s", bad.text);
+}
+
+static void
 script_is_over(struct state *s, const struct progress *p)
 {
 	s->phase = "after_script";
+	s->watch.script_deadline = CLOCK_DEADLINE_NEVER;
 	if (!p->is_script_started)
 		return;
 	s->job_status = p->is_good ? "success" : "failed";
@@ -181,10 +200,8 @@ state_run_stages(struct state *s, struct failure *ret, struct err *e)
 	{
 		if (rc < 0 || is_over || s->is_stopped)
 			break;
-		if (str_eq(json_str(rule, "needs"), "script") && p.is_good) {
-			p.is_script_started = true;
-			s->phase = "script";
-		}
+		if (str_eq(json_str(rule, "needs"), "script") && p.is_good)
+			script_begins(s, &p);
 		if (str_eq(json_str(rule, "runs_if"), "script_started"))
 			script_is_over(s, &p);
 		if (runs_now(rule, &p))

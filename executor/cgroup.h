@@ -19,9 +19,10 @@ int cgroup_path(const char *state_dir, int64_t slot, char **ret, struct err *e);
 /* Our own group's directory by the texts of /proc/self/mountinfo and /proc/self/cgroup; NULL without v2. Owned by the caller. */
 char *cgroup_own_dir(const char *mountinfo, const char *cgroup);
 
-int cgroup_make(const char *dir, struct err *e);   /* already there is success */
-int cgroup_open(const char *dir, struct err *e);   /* descriptor to be born in */
-int cgroup_is_empty(const char *dir, bool *ret, struct err *e); /* no process in it or below; "not there" is empty */
+int cgroup_make(const char *dir, struct err *e); /* already there is success */
+int cgroup_open(const char *dir, struct err *e); /* descriptor to be born in */
+int cgroup_is_empty(const char *dir, bool *ret,
+		    struct err *e); /* no process in it or below; "not there" is empty */
 int cgroup_signal(const char *dir, int sig, struct err *e); /* to what is in it and below now; not atomic */
 /*
  * SIGKILL to all in it and below, those being forked included; waits until they are gone: ERR_TIMEOUT. "Not there" is

@@ -167,6 +167,16 @@ def test_ctrl_c_is_cancel_and_after_script_sees_it(stage):
     assert stage.left() == [] and stage.host.records() == []
 
 
+def test_timeouts_of_script_and_job_end_it_as_the_runner_does(stage):
+    after = ("--after-script", "echo now $CI_JOB_STATUS")
+    stage.ready()
+    done = stage.run("--script", "sleep 299", *after, "--variable", "RUNNER_SCRIPT_TIMEOUT=1s")
+    assert done.returncode == 1 and "\nnow timedout\n" in done.stdout and "job_execution_timeout" in done.stdout
+    done = stage.run("--script", "sleep 299", *after, "--timeout", "1s")
+    assert done.returncode == 1 and "now " not in done.stdout.split("$ sleep")[1] and "job_execution_timeout" in done.stdout
+    assert stage.left() == [] and stage.host.records() == []
+
+
 def test_second_ctrl_c_leaves_only_cleanup(stage):
     stage.ready()
     process = subprocess.Popen(stage.argv("--script", "echo tick; sleep 299", "--after-script", "echo tock; sleep 298"),
