@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -101,17 +102,23 @@ expand_trusted(const char *tmpl, const struct job_facts *job, char **text)
 		replace(text, value);
 }
 
-/* What /test_imports/ is asked for: never the upload of another job. */
+/* What /test_imports/ is asked for: never the upload of another job, nor that of the scan by hand a moment ago. */
 static void
 bind_build_id(const struct job_facts *job, struct delivery *d)
 {
 	AUTO_FREE char *prefix = mem_printf("%lld-", (long long)job->job_id);
 	AUTO_FREE char *bound = NULL;
+	uint32_t dice = 0;
 
-	if (job->job_id <= 0 || str_has_prefix(d->build_id, prefix))
-		return;
-	bound = mem_printf("%s%s", prefix, d->build_id);
-	replace(&d->build_id, bound);
+	if (job->job_id <= 0) {
+		if (getrandom(&dice, sizeof(dice), GRND_NONBLOCK) != (ssize_t)sizeof(dice))
+			dice = (uint32_t)getpid();
+		bound = mem_printf("%s-%08x", d->build_id, dice);
+	} else if (!str_has_prefix(d->build_id, prefix)) {
+		bound = mem_printf("%s%s", prefix, d->build_id);
+	}
+	if (bound)
+		replace(&d->build_id, bound);
 }
 
 static void
@@ -290,8 +297,8 @@ send_all(struct courier *c, const struct parcels *own)
 	}
 	send_older(c, &ids, own, NULL);
 	if (c->n_older_delivered > 0)
-		log_line(c->i->log, LOG_NOTE, "DefectDojo: %zu earlier reports delivered from the spool",
-			 c->n_older_delivered);
+		log_line(c->i->log, LOG_NOTE, "DefectDojo: %zu earlier report%s delivered from the spool",
+			 c->n_older_delivered, c->n_older_delivered == 1 ? "" : "s");
 }
 
 static void
@@ -347,8 +354,8 @@ upload(const struct inspection *i)
 	if (!str_is_empty(o->url))
 		deliver(i, s, &own);
 	else if (own.n > 0)
-		log_line(i->log, LOG_NOTE,
-			 "no DefectDojo is configured: %zu reports wait in the outbox %s/new", own.n, s->path);
+		log_line(i->log, LOG_NOTE, "no DefectDojo is configured: %zu report%s in the outbox %s/new",
+			 own.n, own.n == 1 ? "" : "s", s->path);
 }
 
 /* A report that is not delivered is no reason to doubt the verdict: never -1. */

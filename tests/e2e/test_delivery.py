@@ -1,0 +1,226 @@
+"""The upload stage, through `tidewaiter scan --upload` with a real Trivy: no answer of DefectDojo changes a verdict."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from defectdojo import DefectDojo
+from slot_host import needs_root
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
+
+import images  # noqa: E402
+
+BLOCKED = 1
+IS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """Trivy and its database, where users without rights can read them."""
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-trivy-", dir="/srv" if IS_ROOT else None) as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        built = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
+        shutil.copy(built, place / "trivy")
+        subprocess.run([SOURCE / "scripts" / "trivy-db", place], capture_output=True, check=True)
+        yield place
+
+
+class Host:
+    def __init__(self, root, program, settings, tools, dojo):
+        self.root = root
+        self.program = program("tidewaiter")
+        self.write_settings = settings
+        self.tools = tools
+        self.dojo = dojo
+        self.token = root / "token"
+        self.token.write_text(dojo.token + "\n")
+        self.token.chmod(0o600)
+        self.spool = root / "state" / "spool"
+        self.spool.mkdir(mode=0o700, parents=True)
+        (root / "state").chmod(0o711)
+        if IS_ROOT:
+            subprocess.run(["chown", "daemon:", self.spool, self.token], check=True)
+        self.archive = root / "app.tar"
+        images.KINDS["classic"].write(self.archive)
+        self.configure()
+
+    def configure(self, **defectdojo):
+        self.config = self.write_settings({
+            "scan_user": "nobody", "courier_user": "daemon",
+            "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / "db")},
+            "gate": {"mode": "enforce"},
+            "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "product_type": "CI", "wait": "20s",
+                           **defectdojo}})
+
+    def scan(self, *more, wrap=(), env=None):
+        return subprocess.run([*wrap, self.program, "--config", str(self.config), "scan", "--upload", "--as", "group/app",
+                               "--branch", "main", *more, str(self.archive)], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})})
+
+    def flush(self, *more):
+        return subprocess.run([self.program, "--config", str(self.config), "spool", "flush", *more],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+    def waiting(self, place="new"):
+        place = self.spool / place
+        return [p for p in place.iterdir() if not p.name.endswith(".state")] if place.exists() else []
+
+
+@pytest.fixture
+def dojo():
+    with DefectDojo() as server:
+        yield server
+
+
+@pytest.fixture
+def host(root, program, settings, tools, dojo):
+    return Host(root, program, settings, tools, dojo)
+
+
+def test_findings_arrive_and_one_line_says_so(host, dojo):
+    done = host.scan()
+    assert done.returncode == BLOCKED, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if "DefectDojo: " in line and "delivered" in line]
+    assert len(lines) == 1 and " new " in lines[0]
+    upload, = dojo.uploads
+    assert upload.form["product_name"] == ["group/app"] and upload.form["engagement_name"] == ["main"]
+    assert upload.form["branch_tag"] == ["main"] and upload.form["deduplication_execution_mode"] == ["sync"]
+    assert host.waiting() == []
+
+
+def test_json_stays_one_object(host, dojo):
+    dojo.fault = "502"
+    done = host.scan("--json")
+    assert done.returncode == BLOCKED
+    json.loads(done.stdout)
+    assert "HTTP 502" in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["403", "413", "400-message", "500-html", "500-json", "502", "301", "200-html",
+                                   "201-truncated", "drop", "reset", "half", "hang", "201-endless"])
+def test_no_fault_changes_the_verdict_or_loses_the_report(host, dojo, fault):
+    host.configure(wait="2s")
+    dojo.fault = fault
+    done = host.scan()
+    assert done.returncode == BLOCKED, done.stdout + done.stderr
+    assert "DefectDojo: " in done.stdout
+    assert len(host.waiting("new")) + len(host.waiting("dead")) == 1
+    assert host.dojo.token not in done.stdout + done.stderr
+
+
+def test_the_verdict_does_not_wait_longer_than_it_may(host, dojo):
+    host.configure(wait="1s")
+    dojo.pause("findings")
+    done = host.scan()
+    assert done.returncode == BLOCKED and "no answer yet" in done.stdout
+    assert dojo.running  # it answered while the server was still at work
+    dojo.resume()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert host.flush("--now").returncode == 0
+    assert len(dojo.uploads) == 1 and host.waiting() == []
+
+
+def test_a_server_that_refuses_connections_is_named(host, dojo):
+    dojo.down()
+    done = host.scan()
+    assert done.returncode == BLOCKED and len(host.waiting()) == 1
+    assert "waits in the spool" in done.stdout
+
+
+def test_the_next_inspection_delivers_what_an_earlier_one_could_not(host, dojo):
+    dojo.fault = "503*1"
+    host.scan()
+    older, = host.waiting()
+    state = older.with_name(older.name + ".state")
+    state.write_text(json.dumps({**json.loads(state.read_text()), "next_s": 0}))
+    done = host.scan()
+    assert done.returncode == BLOCKED
+    assert "1 earlier report delivered" in done.stdout
+    assert host.waiting() == [] and len(dojo.imports) == 2
+    builds = [upload.form["build_id"] for upload in dojo.uploads]
+    assert builds[0] == builds[1] != builds[2]  # in order
+
+
+def test_without_a_url_reports_wait_in_the_outbox(host, dojo):
+    host.configure(url="")
+    done = host.scan()
+    assert done.returncode == BLOCKED
+    assert f"1 report in the outbox {host.spool}/new" in done.stdout
+    assert len(host.waiting()) == 1 and dojo.requests == []
+
+
+def test_only_named_refs_are_uploaded(host, dojo):
+    host.configure(refs=["release/*"])
+    host.scan()
+    assert host.waiting() == [] and dojo.uploads == []
+
+
+def test_a_name_that_comes_out_empty_is_said(host, dojo):
+    host.configure(engagement="{job_stage}")
+    done = host.scan()
+    assert done.returncode == BLOCKED
+    assert "defectdojo.engagement is empty" in done.stdout and dojo.uploads == []
+
+
+def test_a_full_spool_takes_no_more_and_says_so(host, dojo):
+    dojo.fault = "502"
+    host.configure(spool_count_max=1)
+    first = host.scan()
+    assert "nearly full" in first.stdout
+    done = host.scan()
+    assert done.returncode == BLOCKED and "at most 1" in done.stdout
+    assert len(host.waiting()) == 1
+
+
+@needs_root
+def test_a_full_disk_is_said_and_fails_nothing(host, dojo):
+    wrap = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=4k,nr_inodes=9,mode=700,uid=1 none {host.spool} && '
+            'exec "$@"', "sh"]
+    done = host.scan(wrap=wrap)
+    assert done.returncode == BLOCKED, done.stdout + done.stderr
+    assert "No space left on device" in done.stdout
+    assert dojo.uploads == []
+
+
+@needs_root
+def test_a_spool_that_the_courier_cannot_use_is_said(host):
+    subprocess.run(["chown", "root:", host.spool], check=True)
+    done = host.scan()
+    assert done.returncode == BLOCKED and "tidewaiter setup" in done.stdout
+
+
+def test_a_token_file_that_is_missing_is_named(host, dojo):
+    host.token.unlink()
+    done = host.scan()
+    assert done.returncode == BLOCKED and str(host.token) in done.stdout
+    assert len(host.waiting()) == 1 and dojo.requests == []
+
+
+def test_the_environment_leads_nowhere(host, dojo):
+    host.scan(env={"http_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1",
+                   "CURL_CA_BUNDLE": "/nonexistent", "SSL_CERT_FILE": "/nonexistent", "HOME": str(host.root)})
+    assert len(dojo.imports) == 1
+
+
+def test_a_certificate_is_verified_against_the_named_authority(root, program, settings, tools):
+    key, cert = root / "key.pem", root / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    cert.chmod(0o644)
+    with DefectDojo(tls_cert=str(cert), tls_key=str(key)) as dojo:
+        host = Host(root, program, settings, tools, dojo)
+        done = host.scan()
+        assert done.returncode == BLOCKED and "certificate" in done.stdout
+        assert dojo.requests == [] and len(host.waiting()) == 1
+        host.configure(ca_file=str(cert))
+        assert host.flush("--now").returncode == 0
+        assert len(dojo.imports) == 1
