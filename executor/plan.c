@@ -94,14 +94,26 @@ find_groups(struct plan *p, const struct strv *groups, struct err *e)
 	return 0;
 }
 
+/* Large numbers of a tree that is to be printed cannot be looked up in it: printed and read, it is one to read from. */
+static int
+copy_job(const struct settings_job *from, struct settings_job *to, struct err *e)
+{
+	AUTO_JSON cJSON *written = conf_to_json(&settings_job_schema, from);
+	AUTO_FREE char *text = json_print(written);
+	AUTO_JSON cJSON *j = NULL;
+
+	if (json_parse(text, strlen(text), PLAN_MAX, JSON_UNIQUE, &j, e) < 0)
+		return -1;
+	return conf_from_json(&settings_job_schema, j, to, e);
+}
+
 int
 plan_of_slot(const struct settings *s, int64_t slot, struct plan **ret, struct err *e)
 {
 	AUTO(plan) struct plan *p = mem_alloc(sizeof(*p));
-	AUTO_JSON cJSON *job = conf_to_json(&settings_job_schema, &s->job);
 
 	conf_set_defaults(&options_schema, &p->opt);
-	if (conf_from_json(&settings_job_schema, job, &p->job, e) < 0)
+	if (copy_job(&s->job, &p->job, e) < 0)
 		return -1;
 	p->settings_path = mem_strdup(s->path);
 	p->state_dir = mem_strdup(s->state_dir);

@@ -6,6 +6,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
+static cJSON *
+printed_and_read(const struct options *o)
+{
+	AUTO_JSON cJSON *written = conf_to_json(&options_schema, o);
+	AUTO_FREE char *text = json_print(written);
+	cJSON *j = NULL;
+
+	if (json_parse(text, strlen(text), 16 * SETTINGS_MAX, JSON_UNIQUE, &j, NULL) < 0)
+		abort();
+	return j;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
@@ -21,10 +33,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (settings_parse("fuzz", text, len, &s, &e) < 0 ||
 	    settings_apply_project(s, "group/app", &match, &e) < 0)
 		return 0;
-	first = conf_to_json(&options_schema, &s->opt);
+	first = printed_and_read(&s->opt);
 	if (conf_from_json(&options_schema, first, &o, &e) < 0)
 		abort();
-	second = conf_to_json(&options_schema, &o);
+	second = printed_and_read(&o);
 	if (!cJSON_Compare(first, second, true))
 		abort();
 	conf_free(&options_schema, &o);
