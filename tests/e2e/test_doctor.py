@@ -1,0 +1,299 @@
+"""tidewaiter doctor: a line for everything, with what to do about it."""
+
+import datetime
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import pytest
+
+from defectdojo import DefectDojo
+from slot_host import needs_root
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+IS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def tools():
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-trivy-", dir="/srv" if IS_ROOT else None) as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        built = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
+        shutil.copy(built, place / "trivy")
+        subprocess.run([SOURCE / "scripts" / "trivy-db", place], capture_output=True, check=True)
+        yield place
+
+
+class Doctor:
+    """A host that is well, until a test spoils it."""
+
+    def __init__(self, root, program, settings, tools, dojo):
+        self.root = root
+        self.program = program("tidewaiter")
+        self.write = settings
+        self.dojo = dojo
+        self.token = root / "token"
+        self.token.write_text(dojo.token + "\n")
+        self.token.chmod(0o600)
+        for name in ("state", "state/slots", "var-cache", "job-builds", "job-cache"):
+            (root / name).mkdir()
+        self.spool = root / "state" / "spool"
+        self.spool.mkdir(mode=0o700)
+        if IS_ROOT:
+            subprocess.run(["chown", "daemon:", self.spool, self.token], check=True)
+        runner = root / "gitlab-runner"
+        runner.write_text("#!/bin/sh\n")
+        runner.chmod(0o755)
+        self.base = {"scan_user": "nobody", "courier_user": "daemon",
+                     "job": {"slots": 1, "runner_path": str(runner)},
+                     "trivy": {"path": str(tools / "trivy"), "db_dir": str(tools / "db"), "db_max_age": "365d"},
+                     "defectdojo": {"url": dojo.url, "token_file": str(self.token), "product_type": "CI"}}
+
+    def __call__(self, *args, as_json=True, over=None):
+        config = {section: {**values} if isinstance(values, dict) else values for section, values in self.base.items()}
+        for section, values in (over or {}).items():
+            config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
+        path = self.write(config)
+        self.done = subprocess.run([self.program, "--config", str(path), "doctor", *(["--json"] if as_json else []),
+                                    *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert self.dojo.token not in self.done.stdout + self.done.stderr
+        return json.loads(self.done.stdout)["checks"] if as_json else self.done.stdout
+
+    def line(self, subject, *args, level=None, **more):
+        found = [line for line in self(*args, **more) if line["subject"] == subject and level in (None, line["level"])]
+        assert found, self.done.stdout
+        for line in found:
+            assert (line["fix"] is None) == (line["level"] == "ok")
+        return found[0]
+
+
+@pytest.fixture
+def dojo():
+    with DefectDojo() as server:
+        yield server
+
+
+@pytest.fixture
+def doctor(root, program, settings, tools, dojo):
+    return Doctor(root, program, settings, tools, dojo)
+
+
+def test_every_subject_has_its_line(doctor):
+    subjects = {line["subject"] for line in doctor("--as", "group/app")}
+    assert subjects >= {"settings", "users", "groups", "cgroup", "tools", "slots", "disk", "trivy", "database", "spool",
+                        "defectdojo", "permission", "clock"}
+
+
+@needs_root
+def test_a_host_that_is_well_exits_with_0(doctor):
+    prefix = f"twd{os.getpid()}-"
+    subprocess.run(["useradd", "--system", "--no-create-home", prefix + "0"], check=True)
+    try:
+        doctor("--as", "group/app", over={"job": {"user_prefix": prefix}})
+        answer = json.loads(doctor.done.stdout)
+        assert [line for line in answer["checks"] if line["level"] == "fail"] == []
+        assert answer["ok"] is True and doctor.done.returncode == 0
+        text = doctor("--as", "group/app", as_json=False, over={"job": {"user_prefix": prefix}})
+        assert "ok    trivy" in text and "\033" not in text
+    finally:
+        subprocess.run(["userdel", prefix + "0"], check=True)
+
+
+def test_looking_leaves_nothing_behind(doctor, dojo):
+    before = set(doctor.root.rglob("*"))
+    doctor("--as", "group/app")
+    made = {path for path in doctor.root.rglob("*") if path.suffix != ".yml"} - before
+    assert {path.relative_to(doctor.spool).as_posix() for path in made} <= {"new", "dead", "lock"}
+    assert len(dojo.products) == 1 and dojo.imports == []
+
+
+def test_settings_that_are_not_understood_fail_with_file_and_line(program, root):
+    path = root / "bad.yml"
+    path.write_text("gate:\n  severity: SEVERE\n")
+    done = subprocess.run([program("tidewaiter"), "--config", str(path), "doctor"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{path}:2" in done.stdout and "fail  settings" in done.stdout
+
+
+def test_wrong_use_exits_with_2(program):
+    for args in (["x"], ["--gobble"], ["--as"]):
+        assert subprocess.run([program("tidewaiter"), "doctor", *args], capture_output=True).returncode == 2
+
+
+@needs_root
+def test_missing_users_are_named(doctor):
+    line = doctor.line("users", over={"courier_user": "tw-no-such"})
+    assert line["level"] == "fail" and "tw-no-such" in line["text"] and "setup" in line["fix"]
+    assert doctor.done.returncode == 1
+
+
+@needs_root
+def test_docker_among_the_groups_is_named(doctor):
+    made = subprocess.run(["getent", "group", "docker"], capture_output=True).returncode != 0
+    if made:
+        subprocess.run(["groupadd", "docker"], check=True)
+    try:
+        line = doctor.line("groups", over={"job": {"groups": ["docker"]}})
+        assert line["level"] == "warn" and "docker" in line["text"] and "root" in line["text"]
+    finally:
+        if made:
+            subprocess.run(["groupdel", "docker"], check=True)
+
+
+def test_a_group_that_is_not_there_fails(doctor):
+    line = doctor.line("groups", over={"job": {"groups": ["tw-no-such"]}})
+    assert line["level"] == "fail" and "tw-no-such" in line["text"]
+
+
+def test_a_runner_that_is_not_there_fails(doctor):
+    line = doctor.line("tools", level="fail", over={"job": {"runner_path": "/nonexistent/gitlab-runner"}})
+    assert "/nonexistent/gitlab-runner" in line["text"] and "job.runner_path" in line["fix"]
+
+
+def test_a_slot_of_a_runner_that_is_gone_is_shown(doctor):
+    (doctor.root / "state" / "slots" / "0.json").write_text(json.dumps(
+        {"slot": 0, "runner_pid": 2 ** 22 - 1, "runner_start": "1", "tmpdir": "/nonexistent", "tmp_dev": "1", "tmp_ino": "1"}))
+    line = doctor.line("slots")
+    assert line["level"] == "warn" and "1 of them by a runner that is gone" in line["text"]
+
+
+def test_a_slot_of_a_living_runner_is_counted(doctor):
+    start = pathlib.Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]
+    (doctor.root / "state" / "slots" / "0.json").write_text(json.dumps(
+        {"slot": 0, "runner_pid": os.getpid(), "runner_start": f"{int(start):x}", "tmpdir": "/", "tmp_dev": "1",
+         "tmp_ino": "1"}))
+    line = doctor.line("slots")
+    assert line["level"] == "ok" and line["text"].startswith("1 of 1 held")
+
+
+def test_trivy_that_is_missing_or_old_fails(doctor, root):
+    line = doctor.line("trivy", over={"trivy": {"path": "/nonexistent/trivy"}})
+    assert line["level"] == "fail" and "/nonexistent/trivy" in line["text"]
+    old = root / "old-trivy"
+    old.write_text("#!/bin/sh\necho '{\"Version\":\"0.20.0\"}'\n")
+    old.chmod(0o755)
+    line = doctor.line("trivy", over={"trivy": {"path": str(old)}})
+    assert line["level"] == "fail" and "0.20.0" in line["text"]
+
+
+def test_another_trivy_than_the_named_one_fails(doctor):
+    line = doctor.line("trivy", level="fail", over={"trivy": {"sha256": "0" * 64}})
+    assert "trivy.sha256" in line["text"]
+
+
+@pytest.mark.parametrize("hours,level", [(1, "ok"), (40, "warn"), (50, "fail")])
+def test_a_database_that_ages_is_told_before_it_is_too_old(doctor, tools, root, hours, level):
+    copy = root / "db"
+    shutil.copytree(tools / "db", copy)
+    metadata = json.loads((copy / "metadata.json").read_text())
+    updated = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=hours)
+    metadata["UpdatedAt"] = updated.strftime("%Y-%m-%dT%H:%M:%SZ")
+    (copy / "metadata.json").write_text(json.dumps(metadata))
+    assert doctor.line("database", over={"trivy": {"db_dir": str(copy), "db_max_age": "48h"}})["level"] == level
+
+
+def test_a_database_that_is_missing_fails(doctor):
+    line = doctor.line("database", over={"trivy": {"db_dir": "/nonexistent"}})
+    assert line["level"] == "fail" and "trivy.db_dir" in line["fix"]
+
+
+def test_without_defectdojo_it_says_where_reports_wait(doctor):
+    line = doctor.line("defectdojo", over={"defectdojo": {"url": ""}})
+    assert line["level"] == "warn" and "spool" in line["text"]
+
+
+def test_the_token_may_upload_and_doctor_says_for_what(doctor, dojo):
+    line = doctor.line("permission", "--as", "group/app")
+    assert line["level"] == "ok" and "group/app" in line["text"] and "CI" in line["text"]
+    probe, = dojo.uploads
+    assert probe.files == {} and probe.status == 400
+    assert "of ci" in doctor.line("defectdojo", level="ok")["text"]
+
+
+def test_a_permission_that_is_missing_fails_for_a_named_project_only(doctor):
+    over = {"defectdojo": {"product_type": "Other"}}
+    line = doctor.line("permission", "--as", "group/app", over=over)
+    assert line["level"] == "fail" and "No permission" in line["text"] and "member" in line["fix"]
+    line = doctor.line("permission", over=over)
+    assert line["level"] == "warn" and "--as" in line["fix"]
+
+
+def test_a_wrong_token_fails(doctor):
+    doctor.token.write_text("0123456789abcdef\n")
+    line = doctor.line("defectdojo", level="fail")
+    assert "token is not valid" in line["text"] and "token_file" in line["fix"]
+    assert doctor.done.returncode == 1
+
+
+def test_a_token_that_others_can_read_fails(doctor):
+    doctor.token.chmod(0o644)
+    assert str(doctor.token) in doctor.line("token", level="fail")["text"]
+
+
+def test_a_token_of_a_staff_user_is_more_than_needed(doctor, dojo):
+    doctor.token.write_text(dojo.admin_token)
+    line = doctor.line("token")
+    assert line["level"] == "warn" and "all of DefectDojo" in line["text"]
+
+
+@pytest.mark.parametrize("fault,words", [("502@any", "HTTP 502"), ("302-login@any", "wrong base URL"),
+                                         ("200-html@any", "wrong base URL"), ("drop@any", "http")])
+def test_a_server_that_is_not_well_fails(doctor, dojo, fault, words):
+    dojo.fault = fault
+    line = doctor.line("defectdojo", level="fail")
+    assert words in line["text"]
+
+
+def test_a_server_that_is_down_fails(doctor, dojo):
+    dojo.down()
+    assert doctor.line("defectdojo", level="fail")["text"].startswith(dojo.url)
+
+
+def test_what_waits_and_what_is_dead_is_counted(doctor):
+    dead = doctor.spool / "dead"
+    dead.mkdir(mode=0o700)
+    (dead / ("20260102030405000001-" + "0" * 16)).write_text("{}\n")
+    if IS_ROOT:
+        subprocess.run(["chown", "-R", "daemon:", doctor.spool], check=True)
+    line = doctor.line("spool")
+    assert line["level"] == "warn" and "1 were given up" in line["text"]
+
+
+class Yesterday(http.server.BaseHTTPRequestHandler):
+    """Answers as DefectDojo does, with a clock that is a day behind."""
+
+    def answer(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response_only(status)
+        self.send_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        self.answer(200, {"user": {"username": "ci", "is_staff": False, "is_superuser": False}, "info": {"version": "3.2.0"}})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(400, {"non_field_errors": ["Uploading a Report File is required for Trivy Scan"]})
+
+    def log_message(self, *args):
+        pass
+
+
+def test_clocks_that_differ_are_told(doctor):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Yesterday)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        line = doctor.line("clock", over={"defectdojo": {"url": f"http://127.0.0.1:{server.server_port}"}})
+        assert line["level"] == "warn" and "behind ours" in line["text"]
+    finally:
+        server.shutdown()
+        server.server_close()
