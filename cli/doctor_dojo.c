@@ -40,7 +40,8 @@ check_spool(struct checkup *c, const struct settings *s)
 
 	/* Looking makes nothing. */
 	if (access(path, F_OK) < 0 && errno == ENOENT) {
-		checkup_warn(c, "spool", "sudo tidewaiter setup, or the first delivery of an ordinary user, makes it",
+		checkup_warn(c, "spool",
+			     "sudo tidewaiter setup, or the first delivery of an ordinary user, makes it",
 			     "%s is not there", path);
 		return;
 	}

@@ -48,7 +48,10 @@ struct delivery_file {
 	int fd;	      /* read-only; a regular file with one link */
 	off_t offset; /* where the report begins; it has delivery.report_len bytes */
 };
-#define DELIVERY_FILE_INIT { .fd = -1 }
+#define DELIVERY_FILE_INIT \
+	{                  \
+		.fd = -1   \
+	}
 #define AUTO_DELIVERY_FILE __attribute__((cleanup(delivery_file_close)))
 void delivery_file_close(struct delivery_file *f);
 
