@@ -17,7 +17,10 @@ struct buf {
 	bool is_full;
 };
 
-#define BUF_INIT(max_) { .max = (max_) }
+#define BUF_INIT(max_)        \
+	{                     \
+		.max = (max_) \
+	}
 #define AUTO_BUF __attribute__((cleanup(buf_free)))
 
 void buf_free(struct buf *b);
