@@ -11,10 +11,10 @@
 #define CLOCK_DEADLINE_NEVER INT64_MAX
 
 int64_t clock_mono_ms(void);
-int64_t clock_deadline(int64_t timeout_ms);   /* now + timeout, saturating; timeout < 0: never */
-int64_t clock_left_ms(int64_t deadline);      /* 0 when it has passed */
-int clock_poll_timeout(int64_t deadline);     /* for poll(2): -1, or ms capped to INT_MAX, rounded up */
-int64_t clock_wall_s(void);		      /* seconds since the epoch */
+int64_t clock_deadline(int64_t timeout_ms); /* now + timeout, saturating; timeout < 0: never */
+int64_t clock_left_ms(int64_t deadline);    /* 0 when it has passed */
+int clock_poll_timeout(int64_t deadline);   /* for poll(2): -1, or ms capped to INT_MAX, rounded up */
+int64_t clock_wall_s(void);		    /* seconds since the epoch */
 
 /* RFC 3339 ("2026-01-02T03:04:05.678901234Z", any offset), seconds since the epoch. */
 int clock_parse_rfc3339(const char *s, int64_t *ret_s, struct err *e);
