@@ -32,8 +32,8 @@ enum conf_type {
 struct conf_field {
 	const char *key;
 	enum conf_type type;
-	size_t offset;		    /* in the section's struct */
-	const char *fallback;	    /* default as it would be written in YAML, lists in flow style; for CONF_ENUM a choice */
+	size_t offset; /* in the section's struct */
+	const char *fallback; /* default as it would be written in YAML, lists in flow style; for CONF_ENUM a choice */
 	const char *const *choices; /* CONF_ENUM, or CONF_LIST of fixed words; NULL at the end */
 	int64_t min, max;	    /* INT, SIZE (bytes), DURATION (ms); both 0: any that is not negative */
 	const char *help;	    /* one line, unit and document included */
@@ -41,8 +41,8 @@ struct conf_field {
 };
 
 enum conf_flags {
-	CONF_SECRET_FILE = 1 << 0,   /* names a file with a secret: shown, never read by `config show` */
-	CONF_NO_OVERRIDE = 1 << 1,   /* cannot stand below projects[] */
+	CONF_SECRET_FILE = 1 << 0, /* names a file with a secret: shown, never read by `config show` */
+	CONF_NO_OVERRIDE = 1 << 1, /* cannot stand below projects[] */
 };
 
 struct conf_section {
