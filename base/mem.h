@@ -5,15 +5,15 @@
  */
 #pragma once
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <dirent.h>
 
-void *mem_alloc(size_t size);		    /* zeroed */
-void *mem_array(size_t n, size_t size);	    /* zeroed; overflow of the product aborts */
+void *mem_alloc(size_t size);			  /* zeroed */
+void *mem_array(size_t n, size_t size);		  /* zeroed; overflow of the product aborts */
 void *mem_resize(void *p, size_t n, size_t size); /* realloc; new bytes are not zeroed */
-char *mem_strdup(const char *s);	    /* NULL gives NULL */
+char *mem_strdup(const char *s);		  /* NULL gives NULL */
 char *mem_strndup(const char *s, size_t n);
 void *mem_dup(const void *p, size_t size);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -38,25 +38,25 @@ void mem_closedir_at(DIR **d);
  * owns `struct x` declares MEM_AUTO_DECLARE(x) beside `void x_free(struct x *)`.
  */
 #define AUTO(x) __attribute__((cleanup(x##_free_at)))
-#define MEM_AUTO_DECLARE(x)                      \
+#define MEM_AUTO_DECLARE(x)                          \
 	static inline void x##_free_at(struct x **p) \
-	{                                        \
-		if (*p)                          \
-			x##_free(*p);            \
+	{                                            \
+		if (*p)                              \
+			x##_free(*p);                \
 	}
 
 /* Hands ownership over: gives the value and leaves NULL or -1 behind. */
-#define take_ptr(p)                        \
-	__extension__({                    \
+#define take_ptr(p)                         \
+	__extension__({                     \
 		__typeof__(p) taken_ = (p); \
-		(p) = NULL;                \
-		taken_;                    \
+		(p) = NULL;                 \
+		taken_;                     \
 	})
-#define take_fd(fd)             \
-	__extension__({         \
+#define take_fd(fd)                \
+	__extension__({            \
 		int taken_ = (fd); \
-		(fd) = -1;      \
-		taken_;         \
+		(fd) = -1;         \
+		taken_;            \
 	})
 
 #define MEM_COUNT(a) (sizeof(a) / sizeof((a)[0]))
