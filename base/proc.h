@@ -12,25 +12,25 @@
 #include "base/err.h"
 
 struct proc_spec {
-	const char *path;	 /* absolute */
-	char *const *argv;	 /* NULL at the end */
-	char *const *envp;	 /* NULL at the end; never the caller's environ by accident */
+	const char *path;	   /* absolute */
+	char *const *argv;	   /* NULL at the end */
+	char *const *envp;	   /* NULL at the end; never the caller's environ by accident */
 	int fd_in, fd_out, fd_err; /* -1: /dev/null */
-	const int *pass_fds;	 /* further descriptors, kept under their numbers */
+	const int *pass_fds;	   /* further descriptors, kept under their numbers */
 	size_t n_pass_fds;
-	int cwd_fd;		 /* -1: stay */
-	int cgroup_fd;		 /* directory of a cgroup v2 to be born in; -1: ours */
-	bool has_ids;		 /* setgroups, setresgid, setresuid */
+	int cwd_fd;    /* -1: stay */
+	int cgroup_fd; /* directory of a cgroup v2 to be born in; -1: ours */
+	bool has_ids;  /* setgroups, setresgid, setresuid */
 	uid_t uid;
 	gid_t gid;
-	const gid_t *groups;	 /* supplementary, with has_ids */
+	const gid_t *groups; /* supplementary, with has_ids */
 	size_t n_groups;
-	bool new_group;		 /* a process group of its own */
+	bool new_group; /* a process group of its own */
 	bool new_session;
 	bool no_new_privs;
-	bool dies_with_parent;	 /* PR_SET_PDEATHSIG SIGKILL */
-	int64_t memory_max;	 /* RLIMIT_AS in bytes, 0: none. See also proc_watch_memory */
-	int64_t file_max;	 /* RLIMIT_FSIZE in bytes, 0: none */
+	bool dies_with_parent; /* PR_SET_PDEATHSIG SIGKILL */
+	int64_t memory_max;    /* RLIMIT_AS in bytes, 0: none. See also proc_watch_memory */
+	int64_t file_max;      /* RLIMIT_FSIZE in bytes, 0: none */
 	/* Runs in the child before exec and after ids are set when not NULL; 0, or an errno to report. */
 	int (*in_child)(void *arg);
 	void *in_child_arg;
@@ -38,7 +38,10 @@ struct proc_spec {
 };
 /* Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults. */
 
-#define PROC_SPEC_INIT { .fd_in = -1, .fd_out = -1, .fd_err = -1, .cwd_fd = -1, .cgroup_fd = -1 }
+#define PROC_SPEC_INIT                                                                 \
+	{                                                                              \
+		.fd_in = -1, .fd_out = -1, .fd_err = -1, .cwd_fd = -1, .cgroup_fd = -1 \
+	}
 
 struct proc {
 	pid_t pid;
