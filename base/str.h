@@ -49,7 +49,7 @@ int str_parse_int(const char *s, int64_t min, int64_t max, int64_t *ret, struct 
 
 /* "824 MB" style for people: three significant digits, decimal units. Owned by the caller. */
 char *str_human_size(uint64_t bytes);
-char *str_human_duration(int64_t ms); /* "350 ms", "2.4 s", "3 min 5 s", "2 days" */
+char *str_human_duration(int64_t ms);  /* "350 ms", "2.4 s", "3 min 5 s", "2 days" */
 char *str_format_duration(int64_t ms); /* exact, readable by str_parse_duration: "90s", "48h" */
 char *str_format_size(int64_t bytes);  /* exact, readable by str_parse_size */
 
@@ -65,5 +65,5 @@ bool str_is_utf8(const char *s, size_t len); /* strict: no surrogates, no overlo
 bool str_is_hex(const char *s, size_t len);  /* exactly len lower-case hex digits, then NUL not required */
 
 /* "{name}" placeholders; value(name) gives NULL for an unknown one, which is an error naming it. "{{" is "{". */
-int str_expand(const char *tmpl, const char *(*value)(const char *name, void *arg), void *arg,
-	       char **ret, struct err *e);
+int str_expand(const char *tmpl, const char *(*value)(const char *name, void *arg), void *arg, char **ret,
+	       struct err *e);
