@@ -78,8 +78,9 @@ add_file(cJSON *list, const struct inspect_record_file *f)
 	json_add_bool(o, "is_unfit", f->is_unfit);
 	json_add_str(o, "digest", f->digest);
 	for (size_t n = 0; n < MEM_COUNT(numbers); n++) {
-		AUTO_FREE char *text = mem_printf("%jd", (intmax_t) * (const int64_t *)(const void *)((const char *)&f->id +
-											numbers[n].offset));
+		AUTO_FREE char *text =
+			mem_printf("%jd", (intmax_t) * (const int64_t *)(const void *)((const char *)&f->id +
+										       numbers[n].offset));
 
 		json_add_str(o, numbers[n].key, text);
 	}
