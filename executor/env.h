@@ -17,8 +17,8 @@ struct env_result {
 };
 
 struct env_stage {
-	const char *name;   /* "build_script" … */
-	int script_fd;	    /* given to bash on descriptor 0 */
+	const char *name;		 /* "build_script" … */
+	int script_fd;			 /* given to bash on descriptor 0 */
 	const struct strv *path_prepend; /* directories put first in PATH; NULL: none */
 	const struct strv *env_extra;	 /* NAME=value; NULL: none */
 	/* Called whenever serve_fd is readable while the script runs; -1 with e set ends the stage. serve_fd -1: none. */
@@ -31,8 +31,8 @@ struct env_stage {
 struct env_tool {
 	char *const *argv; /* argv[0] is the path */
 	char *const *envp;
-	const char *cwd;   /* absolute */
-	bool is_shielded;  /* processes of the job cannot trace it or read its memory, where users are separated */
+	const char *cwd; /* absolute */
+	bool is_shielded; /* processes of the job cannot trace it or read its memory, where users are separated */
 };
 
 struct env_ops {
