@@ -9,14 +9,14 @@
 /* Owns what a proc_spec of the job points to. */
 struct host_child {
 	const struct plan *plan;
-	char *bash;		/* absolute */
+	char *bash; /* absolute */
 	char *home, *tmp, *var_tmp;
 	char *cwd;
 	struct strv env;
-	struct strv keep;	/* directories that stay visible, host_mounts.h */
+	struct strv keep; /* directories that stay visible, host_mounts.h */
 	gid_t *groups;
 	size_t n_groups;
-	int cgroup_fd;		/* -1 without */
+	int cgroup_fd; /* -1 without */
 	bool is_shielded;
 };
 
