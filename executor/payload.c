@@ -217,7 +217,8 @@ read_artifact(struct payload *p, const cJSON *a, struct err *e)
 		return -1;
 	/* "." is all of the project directory: what git does not track lies anywhere in it, and so may an overlong path. */
 	cJSON_ArrayForEach(path, paths) if (cJSON_IsString(path))
-		strv_add(&p->facts.artifact_paths, strlen(path->valuestring) <= TEXT_MAX ? path->valuestring : ".");
+		strv_add(&p->facts.artifact_paths,
+			 strlen(path->valuestring) <= TEXT_MAX ? path->valuestring : ".");
 	if (json_bool(a, "untracked", false))
 		strv_add(&p->facts.artifact_paths, ".");
 	return 0;
