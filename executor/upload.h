@@ -20,7 +20,7 @@
 #include "executor/payload.h"
 #include "executor/plan.h"
 
-#define UPLOAD_ASK_MAX (128 * 1024) /* bytes */
+#define UPLOAD_ASK_MAX (128 * 1024)    /* bytes */
 #define UPLOAD_ENV "TIDEWAITER_UPLOAD" /* names the abstract socket to the shim: 32 hexadecimal digits */
 #define UPLOAD_TIMEOUT_MS (60 * 60 * 1000)
 
@@ -28,16 +28,16 @@ struct upload {
 	const struct plan *plan;
 	const struct env_ops *env;
 	const struct payload *payload;
-	char *runner;		 /* absolute path of the real gitlab-runner */
+	char *runner; /* absolute path of the real gitlab-runner */
 	int listen_fd;
-	char name[33];		 /* of the socket */
-	unsigned n_asked;	 /* archive uploads that were asked for */
-	bool was_uploaded;	 /* one was asked for, and gitlab-runner ended with 0 */
+	char name[33];	   /* of the socket */
+	unsigned n_asked;  /* archive uploads that were asked for */
+	bool was_uploaded; /* one was asked for, and gitlab-runner ended with 0 */
 };
 
 /* Everything that is needed for serving; upload_free() closes. */
-int upload_open(struct upload *u, const struct plan *p, const struct env_ops *env, const struct payload *payload,
-		struct err *e);
+int upload_open(struct upload *u, const struct plan *p, const struct env_ops *env,
+		const struct payload *payload, struct err *e);
 void upload_free(struct upload *u);
 /* For env_stage.serve; arg is the struct upload. One connection; faults of the other side are answered with exit code 1, not an error. */
 int upload_serve(void *arg, struct err *e);
