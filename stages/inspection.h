@@ -38,14 +38,14 @@ struct archive {
 /* One layer as the image's config orders them. */
 struct layer {
 	char diff_id[HASH_DIGEST_MAX];
-	uint64_t size;	   /* bytes uncompressed */
-	char *created_by;  /* the history's words for this layer, NULL without history */
+	uint64_t size;	  /* bytes uncompressed */
+	char *created_by; /* the history's words for this layer, NULL without history */
 };
 
 /* Filled by unpack: one image. */
 struct image {
-	size_t archive;	   /* index in inspection.archives */
-	struct strv tags;  /* as the archive names them, may be empty */
+	size_t archive;	  /* index in inspection.archives */
+	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];
 	char *os, *architecture; /* of the config, "" when absent */
 	struct layer *layers;
@@ -72,12 +72,12 @@ struct inspection {
 	const struct job_facts *job;
 	const struct log *log; /* the job log, or a terminal */
 
-	int project_fd;		  /* directory; archives are looked for beneath it; -1 for files given by name */
-	const char *project_dir;  /* for messages and GitLab */
-	int work_fd;		  /* private directory of this inspection, empty at the start, removed by the caller */
+	int project_fd; /* directory; archives are looked for beneath it; -1 for files given by name */
+	const char *project_dir; /* for messages and GitLab */
+	int work_fd; /* private directory of this inspection, empty at the start, removed by the caller */
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
-	bool wants_json;   /* the report stage prints one JSON object on the log's stream (render_json.h) instead of text */
+	bool wants_json; /* the report stage prints one JSON object on the log's stream (render_json.h) instead of text */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
 
@@ -96,6 +96,6 @@ struct inspection {
 	int64_t db_updated_s; /* seconds since the epoch, 0 unknown */
 };
 
-void inspection_free(struct inspection *i); /* what it owns: archives, images, reasons */
+void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
 struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
 struct image *inspection_add_image(struct inspection *i);
