@@ -15,11 +15,11 @@ struct job_facts {
 	int64_t job_id, pipeline_id, project_id;
 	char *project_path; /* "group/app" */
 	char *name, *stage;
-	char *ref;	    /* branch or tag */
+	char *ref; /* branch or tag */
 	bool is_tag, is_protected;
 	char *sha;
-	char *server_url;   /* "" when not known; no trailing slash */
-	char *project_url;  /* "" when not known */
+	char *server_url;  /* "" when not known; no trailing slash */
+	char *project_url; /* "" when not known */
 	char *default_branch;
 	struct strv artifact_paths; /* of artifacts: of type archive, as written */
 };
