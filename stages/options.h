@@ -49,13 +49,13 @@ struct options_trivy {
 	char *path;
 	char *sha256; /* lower-case hex, empty: not checked */
 	char *db_dir;
-	char *java_db_dir;	/* empty: Java archives are not looked up */
-	int64_t db_max_age;	/* ms */
-	struct strv scanners;	/* vuln, secret, misconfig, license */
-	int64_t timeout;	/* ms, per image */
-	int64_t memory_max;	/* bytes, per Trivy process */
-	int64_t parallel;	/* Trivy processes at once on this host */
-	int64_t report_max;	/* bytes of one report */
+	char *java_db_dir;    /* empty: Java archives are not looked up */
+	int64_t db_max_age;   /* ms */
+	struct strv scanners; /* vuln, secret, misconfig, license */
+	int64_t timeout;      /* ms, per image */
+	int64_t memory_max;   /* bytes, per Trivy process */
+	int64_t parallel;     /* Trivy processes at once on this host */
+	int64_t report_max;   /* bytes of one report */
 };
 
 struct options_gate {
@@ -80,11 +80,11 @@ struct options_defectdojo {
 	char *proxy; /* URL; empty: none, whatever the environment says */
 	char *product_type, *product, *engagement, *test, *service, *environment; /* templates */
 	struct strv tags;
-	struct strv refs; /* globs on branch or tag */
-	int active, verified; /* enum tristate */
-	int minimum_severity; /* 0 unset, else enum severity of Info…Critical, see options.c */
-	int64_t wait;	      /* ms a job waits for delivery at most */
-	int64_t timeout;      /* ms one upload may take before its fate is asked for */
+	struct strv refs;	 /* globs on branch or tag */
+	int active, verified;	 /* enum tristate */
+	int minimum_severity;	 /* 0 unset, else enum severity of Info…Critical, see options.c */
+	int64_t wait;		 /* ms a job waits for delivery at most */
+	int64_t timeout;	 /* ms one upload may take before its fate is asked for */
 	int64_t spool_count_max; /* deliveries in the spool, dead ones too */
 	int64_t spool_size_max;	 /* bytes of them */
 };
