@@ -32,7 +32,12 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct options_images limits = {
-		.max_size = 4 << 20, .max_layers = 16, .max_entries = 256, .max_images = 8, .max_ratio = 100, .threads = 1,
+		.max_size = 4 << 20,
+		.max_layers = 16,
+		.max_entries = 256,
+		.max_images = 8,
+		.max_ratio = 100,
+		.threads = 1,
 	};
 	char work[] = "/tmp/tidewaiter-fuzz-XXXXXX";
 	struct archive_image image = { 0 };
@@ -47,7 +52,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	work_fd = fs_open_dir(AT_FDCWD, work, &e);
 	if (work_fd < 0)
 		abort();
-	const struct archive_input in = { .fd = fd, .size = size, .work_fd = work_fd, .stem = "a", .limits = &limits };
+	const struct archive_input in = {
+		.fd = fd, .size = size, .work_fd = work_fd, .stem = "a", .limits = &limits
+	};
 
 	rc = archive_read(&in, &image, &is_image, &e);
 	if (rc < 0 && count_names(work_fd) != 0)
