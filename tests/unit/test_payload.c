@@ -282,7 +282,8 @@ a_name_without_end_is_refused(void **state)
 static void
 untracked_artifacts_mean_all_of_the_project_directory(void **state)
 {
-	struct payload *p = parsed(GOOD_HEAD GOOD_GIT ",\"artifacts\":[{\"paths\":[\"x\"],\"untracked\":true}]}");
+	struct payload *p =
+		parsed(GOOD_HEAD GOOD_GIT ",\"artifacts\":[{\"paths\":[\"x\"],\"untracked\":true}]}");
 	(void)state;
 
 	assert_int_equal(p->facts.artifact_paths.n, 2);
