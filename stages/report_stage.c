@@ -120,14 +120,44 @@ copy_without(const cJSON *o, const char *const *but)
 	return copy;
 }
 
+static bool
+is_cwe_number(const char *id)
+{
+	size_t n = str_has_prefix(id, "CWE-") ? strspn(id + 4, "0123456789") : 0;
+
+	return n > 0 && n < 8 && id[4 + n] == '\0';
+}
+
+/* DefectDojo refuses a whole report for one "NVD-CWE-noinfo", which NVD writes often. */
+static cJSON *
+copy_cwe_ids(const cJSON *ids)
+{
+	cJSON *copy = cJSON_CreateArray();
+	const cJSON *id;
+
+	cJSON_ArrayForEach(id, ids)
+	{
+		if (cJSON_IsString(id) && is_cwe_number(id->valuestring))
+			cJSON_AddItemToArray(copy, cJSON_CreateString(id->valuestring));
+	}
+	return copy;
+}
+
 static cJSON *
 copy_list(const cJSON *list)
 {
-	static const char *const nothing[] = { NULL };
+	static const char *const but[] = { "CweIDs", NULL };
 	cJSON *copy = cJSON_CreateArray();
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, list) cJSON_AddItemToArray(copy, copy_without(item, nothing));
+	cJSON_ArrayForEach(item, list)
+	{
+		cJSON *o = copy_without(item, but);
+
+		if (json_array(item, "CweIDs"))
+			cJSON_AddItemToObject(o, "CweIDs", copy_cwe_ids(json_array(item, "CweIDs")));
+		cJSON_AddItemToArray(copy, o);
+	}
 	return copy;
 }
 

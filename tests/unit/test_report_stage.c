@@ -135,6 +135,25 @@ nulls_and_results_without_a_target_do_not_reach_defectdojo(void **state)
 }
 
 static void
+a_weakness_without_a_number_does_not_cost_the_whole_report(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(
+		&s,
+		"{\"SchemaVersion\":2,\"Results\":[{\"Target\":\"t\",\"Packages\":[{}],\"Vulnerabilities\":[{\"VulnerabilityID\":\"A\","
+		"\"PkgName\":\"p\",\"Severity\":\"LOW\",\"CweIDs\":[\"NVD-CWE-noinfo\",\"CWE-79\",\"CWE-\",\"CWE-7x\",7,null]},"
+		"{\"VulnerabilityID\":\"B\",\"PkgName\":\"p\",\"Severity\":\"LOW\",\"CweIDs\":[\"NVD-CWE-Other\"]}]}]}");
+	judge(&s);
+	AUTO_FREE char *text = delivered(&s);
+	assert_non_null(strstr(text, "\"CweIDs\":[\"CWE-79\"]"));
+	assert_non_null(strstr(text, "\"CweIDs\":[]"));
+	sample_free(&s);
+}
+
+static void
 two_images_of_one_repository_feed_two_tests(void **state)
 {
 	struct sample s;
@@ -249,6 +268,7 @@ main(void)
 		cmocka_unit_test(a_finding_stays_the_same_from_tag_to_tag_and_over_a_point_release),
 		cmocka_unit_test(a_delivery_carries_findings_and_names_but_no_packages_and_no_environment),
 		cmocka_unit_test(nulls_and_results_without_a_target_do_not_reach_defectdojo),
+		cmocka_unit_test(a_weakness_without_a_number_does_not_cost_the_whole_report),
 		cmocka_unit_test(two_images_of_one_repository_feed_two_tests),
 		cmocka_unit_test(only_a_complete_scan_of_a_ref_that_settings_name_is_delivered),
 		cmocka_unit_test(an_empty_report_is_delivered_only_when_packages_were_seen),
