@@ -160,7 +160,8 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	if (workspace_users(settings->scan_user, settings->courier_user, &users, e) < 0 ||
 	    workspace_make(settings->cache_dir, &w, e) < 0)
 		return -1;
-	log_init(&out, stdout);
+	/* Nothing may stand beside the one object. */
+	log_init(&out, s->wants_json ? stderr : stdout);
 	i.log = &out;
 	i.project_dir = ".";
 	i.work_fd = w->fd;

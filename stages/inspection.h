@@ -77,7 +77,7 @@ struct inspection {
 	int work_fd; /* private directory of this inspection, empty at the start, removed by the caller */
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
-	bool wants_json; /* the report stage prints one JSON object on the log's stream (render_json.h) instead of text */
+	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
 

@@ -385,8 +385,8 @@ print_json(const struct inspection *i)
 	AUTO_JSON cJSON *j = render_json(i);
 	AUTO_FREE char *text = json_print_pretty(j);
 
-	fputs(text, i->log->to);
-	fflush(i->log->to);
+	fputs(text, stdout);
+	fflush(stdout);
 }
 
 /* A report that cannot be written or delivered changes no verdict, but nobody is left to wonder where it is. */

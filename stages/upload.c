@@ -362,16 +362,8 @@ upload(const struct inspection *i)
 static int
 run_upload(struct inspection *i, struct err *e)
 {
-	struct inspection aside = *i;
-	struct log log;
-
 	(void)e;
-	/* Nothing may stand beside the one object. */
-	if (i->wants_json) {
-		log_init(&log, stderr);
-		aside.log = &log;
-	}
-	upload(&aside);
+	upload(i);
 	return 0;
 }
 
