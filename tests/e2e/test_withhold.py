@@ -92,8 +92,8 @@ def test_image_changed_is_a_line_in_the_log_in_audit(inspected):
 
 
 def test_process_that_after_script_leaves_behind_cannot_change_an_image_later(inspected):
-    """It would wait for the comparison and swap then."""
-    wait = "setsid sh -c 'sleep 1; while :; do cp other tar_images/app.tar; sleep 0.05; done' >/dev/null 2>&1 &"
+    """It would wait for the comparison, which the reports follow, and swap then."""
+    wait = "setsid sh -c 'until [ -e scan_result ]; do :; done; cp other tar_images/app.tar' >/dev/null 2>&1 &"
     result = inspected.ready().play("clean", after_script=[wait, "true"], artifacts=["tar_images/*.tar"],
                                     project={"other": archive("classic")})
     assert result.state == "success", log(result)
