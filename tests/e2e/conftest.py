@@ -7,6 +7,7 @@ that has been built), TIDEWAITER_SHARED the directory of the recordings.
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -33,7 +34,7 @@ def find_build():
 
 def find_program(build, name):
     """An executable of the build, wherever in it the linker put it."""
-    for place in (build, build / "bin", build / "cli", build / "executor"):
+    for place in (build, build / "bin", build / "libexec/tidewaiter", build / "cli", build / "executor"):
         if (place / name).is_file():
             return place / name
     return None
@@ -53,13 +54,26 @@ def build_dir():
 
 
 @pytest.fixture(scope="session")
-def program(build_dir):
+def programs_dir(build_dir):
+    """The build; or, where users of jobs cannot reach that (a clone below /root), what it installs, below /srv."""
+    if os.geteuid() != 0 or all(place.stat().st_mode & 0o001 for place in (build_dir, *build_dir.parents)):
+        yield build_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-programs-", dir="/srv") as name:
+        os.chmod(name, 0o755)
+        subprocess.run(["cmake", "--install", build_dir, "--prefix", name], check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)
+        yield pathlib.Path(name)
+
+
+@pytest.fixture(scope="session")
+def program(programs_dir):
     """program("tidewaiter-run") → its absolute path as a string."""
 
     def find(name):
-        path = find_program(build_dir, name)
+        path = find_program(programs_dir, name)
         if path is None:
-            pytest.fail(f"{name} is not in {build_dir}")
+            pytest.fail(f"{name} is not in {programs_dir}")
         return str(path)
 
     return find
