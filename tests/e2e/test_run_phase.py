@@ -14,6 +14,14 @@ from slot_host import IS_ROOT, host, needs_root  # noqa: F401
 NOBODY = 65534
 
 
+@pytest.fixture(autouse=True)
+def cleaned(host):  # noqa: F811
+    """What the runner would call at the end."""
+    yield
+    for tmpdir in host.root.glob("custom-executor*") if host.settings else ():
+        host.cleanup(tmpdir)
+
+
 def ready(host, over=None):  # noqa: F811
     host.ready(1, {"inject": {"jobs": ["no-such-job"]}, **(over or {})})
     tmpdir = host.attempt()
