@@ -46,6 +46,7 @@ int json_need_int(const cJSON *o, const char *name, int64_t *ret, struct err *e)
 
 /* Building. The object owns what was added. */
 void json_add_str(cJSON *o, const char *name, const char *s); /* NULL adds null */
+/* Beyond 32 bits it becomes a raw node: such a tree is for printing, not for look-ups. */
 void json_add_int(cJSON *o, const char *name, int64_t n);
 void json_add_bool(cJSON *o, const char *name, bool b);
 void json_add_strv(cJSON *o, const char *name, const struct strv *l);

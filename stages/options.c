@@ -59,7 +59,7 @@ static const struct conf_field trivy_fields[] = {
 	{ "db_dir", CONF_PATH, AT(db_dir), "/var/lib/tidewaiter/trivy-db",
 	  .help = "Holds trivy.db and metadata.json; root's or the scan user's to read" },
 	{ "java_db_dir", CONF_PATH, AT(java_db_dir), "",
-	  .help = "The same for Java archives (trivy-java.db); empty: those are not looked up" },
+	  .help = "The same for Java archives (trivy-java.db); empty: images that hold some are undecided" },
 	{ "db_max_age", CONF_DURATION, AT(db_max_age), "48h", .min = 60 * SECOND, .max = 24 * 365 * HOUR,
 	  .help = "Older databases (UpdatedAt of metadata.json) leave the verdict undecided" },
 	{ "scanners", CONF_LIST, AT(scanners), "[\"vuln\"]", .choices = scanner_words,
