@@ -1,0 +1,343 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+struct place {
+	char dir[64];
+	int fd;
+};
+
+static int
+set_up(void **state)
+{
+	struct place *p = mem_alloc(sizeof(*p));
+
+	snprintf(p->dir, sizeof(p->dir), "/tmp/test-fs-XXXXXX");
+	assert_non_null(mkdtemp(p->dir));
+	p->fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
+	assert_true(p->fd >= 0);
+	*state = p;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	struct place *p = *state;
+
+	close(p->fd);
+	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	free(p);
+	return 0;
+}
+
+static void
+write_file(const struct place *p, const char *name, const char *text)
+{
+	assert_int_equal(fs_publish(p->fd, name, text, strlen(text), 0600, 0, NULL), 0);
+}
+
+static size_t
+count_entries(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fdopendir(fd);
+	size_t n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2;
+}
+
+static void
+nothing_is_opened_outside_or_through_a_link(void **state)
+{
+	const struct place *p = *state;
+	static const char *const out[] = { "..",   "../etc/passwd", "/etc/passwd",
+					   "link", "dir/link/file", "magic/passwd" };
+	AUTO_FD int fd = -1;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(mkdirat(p->fd, "dir", 0700), 0);
+	assert_int_equal(symlinkat("/etc/passwd", p->fd, "link"), 0);
+	assert_int_equal(symlinkat("/", p->fd, "dir/link"), 0);
+	assert_int_equal(symlinkat("/proc/self/root/etc", p->fd, "magic"), 0);
+	write_file(p, "file", "x");
+	for (size_t i = 0; i < MEM_COUNT(out); i++)
+		if (fs_open_beneath(p->fd, out[i], O_RDONLY, 0, NULL) >= 0)
+			fail_msg("%s", out[i]);
+	fd = fs_open_beneath(p->fd, "dir/../file", O_RDONLY, 0, &e);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_int_equal(fs_open_beneath(p->fd, "absent", O_RDONLY, 0, &e), -1);
+	assert_int_equal(e.no, ENOENT);
+	assert_int_equal(fs_open_beneath(p->fd, "link", O_RDONLY, 0, &e), -1);
+	assert_non_null(strstr(e.text, "symbolic link"));
+}
+
+static void
+reading_is_bounded_and_takes_regular_files_only(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+
+	write_file(p, "file", "12345");
+	assert_int_equal(mkfifoat(p->fd, "fifo", 0600), 0);
+	assert_int_equal(symlinkat("file", p->fd, "link"), 0);
+	assert_int_equal(fs_read_max(p->fd, "file", 5, &text, &len, NULL), 0);
+	assert_int_equal(len, 5);
+	assert_string_equal(text, "12345");
+	mem_free_at(&text);
+	assert_int_equal(fs_read_max(p->fd, "file", 4, &text, &len, NULL), -1);
+	assert_int_equal(fs_read_max(p->fd, "fifo", 4, &text, &len, NULL), -1);
+	assert_int_equal(fs_read_max(p->fd, "link", 9, &text, &len, NULL), -1);
+	assert_int_equal(fs_read_max(p->fd, ".", 9, &text, &len, NULL), -1);
+	assert_null(text);
+}
+
+static void
+a_secret_that_others_can_read_is_none(void **state)
+{
+	static const struct {
+		mode_t mode;
+		bool is_taken;
+	} cases[] = { { 0600, true },  { 0400, true },	{ 0640, true },
+		      { 0644, false }, { 0660, false }, { 0602, false } };
+	const struct place *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+
+	write_file(p, "token", "s3cret\r\n");
+	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
+		AUTO_FREE char *secret = NULL;
+		struct err e = ERR_INIT;
+
+		assert_int_equal(chmod(path, cases[i].mode), 0);
+		if ((fs_read_secret(path, &secret, &e) == 0) != cases[i].is_taken)
+			fail_msg("%04o: %s", (unsigned)cases[i].mode, e.text);
+		if (cases[i].is_taken)
+			assert_string_equal(secret, "s3cret");
+		assert_null(strstr(e.text, "s3cret"));
+	}
+}
+
+static void
+an_empty_secret_or_one_with_a_nul_is_none(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+	AUTO_FREE char *secret = NULL;
+
+	write_file(p, "token", "\n");
+	assert_int_equal(fs_read_secret(path, &secret, NULL), -1);
+	assert_int_equal(fs_publish(p->fd, "token", "a\0b", 3, 0600, 0, NULL), 0);
+	assert_int_equal(fs_read_secret(path, &secret, NULL), -1);
+	assert_null(secret);
+}
+
+static void
+publishing_replaces_a_file_whole_and_leaves_nothing_on_failure(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	size_t len;
+
+	write_file(p, "file", "old");
+	assert_int_equal(fs_publish(p->fd, "file", "new", 3, 0640, FS_DURABLE, NULL), 0);
+	assert_int_equal(fs_read_max(p->fd, "file", 9, &text, &len, NULL), 0);
+	assert_string_equal(text, "new");
+	assert_int_equal(fstatat(p->fd, "file", &st, 0), 0);
+	assert_int_equal(st.st_mode & 07777, 0640);
+	/* a directory stands where it should go */
+	assert_int_equal(mkdirat(p->fd, "taken", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "taken/x", 0700), 0);
+	assert_int_equal(fs_publish(p->fd, "taken", "new", 3, 0600, 0, NULL), -1);
+	assert_int_equal(count_entries(p->fd), 2);
+}
+
+static void
+publishing_does_not_write_through_a_link(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	write_file(p, "victim", "untouched");
+	assert_int_equal(symlinkat("victim", p->fd, "file"), 0);
+	assert_int_equal(fs_publish(p->fd, "file", "new", 3, 0600, 0, NULL), 0);
+	assert_int_equal(fs_read_max(p->fd, "victim", 99, &text, &len, NULL), 0);
+	assert_string_equal(text, "untouched");
+}
+
+static void
+a_deep_tree_is_removed_whole(void **state)
+{
+	const struct place *p = *state;
+	int at = dup(p->fd);
+
+	for (int i = 0; i < 500; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(at, "a directory of the tree", 0700), 0);
+		close(openat(at, "file", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+		next = openat(at, "a directory of the tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		close(at);
+		at = next;
+	}
+	close(at);
+	assert_int_equal(fs_remove_tree(p->fd, "a directory of the tree", NULL), 0);
+	assert_int_equal(count_entries(p->fd), 1);
+}
+
+static void
+what_a_link_in_a_tree_names_stays(void **state)
+{
+	const struct place *p = *state;
+
+	write_file(p, "keep", "x");
+	assert_int_equal(mkdirat(p->fd, "kept", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "kept/inside", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "tree", 0700), 0);
+	assert_int_equal(symlinkat("../keep", p->fd, "tree/file"), 0);
+	assert_int_equal(symlinkat("../kept", p->fd, "tree/dir"), 0);
+	assert_int_equal(mkfifoat(p->fd, "tree/fifo", 0600), 0);
+	assert_int_equal(fs_remove_tree(p->fd, "tree", NULL), 0);
+	assert_int_equal(faccessat(p->fd, "keep", F_OK, 0), 0);
+	assert_int_equal(faccessat(p->fd, "kept/inside", F_OK, 0), 0);
+	assert_int_equal(faccessat(p->fd, "tree", F_OK, 0), -1);
+	assert_int_equal(symlinkat("kept", p->fd, "link"), 0);
+	assert_int_equal(fs_remove_tree(p->fd, "link", NULL), 0);
+	assert_int_equal(faccessat(p->fd, "kept/inside", F_OK, 0), 0);
+	assert_int_equal(fs_remove_tree(p->fd, "absent", NULL), 0);
+}
+
+/* As an ordinary user, whom modes bind. */
+static void
+directories_without_any_rights_are_removed_by_their_owner(void **state)
+{
+	const struct place *p = *state;
+	int status = -1;
+	pid_t pid;
+
+	assert_int_equal(fchmod(p->fd, 0777), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))
+			_exit(9);
+		mkdirat(p->fd, "tree", 0700);
+		mkdirat(p->fd, "tree/closed", 0700);
+		mkdirat(p->fd, "tree/closed/inner", 0700);
+		fchmodat(p->fd, "tree/closed/inner", 0, 0);
+		fchmodat(p->fd, "tree/closed", 0, 0);
+		fchmodat(p->fd, "tree", 0500, 0);
+		_exit(fs_remove_tree(p->fd, "tree", NULL) == 0 && faccessat(p->fd, "tree", F_OK, 0) < 0 ? 0
+													: 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void
+directories_are_made_down_to_the_last(void **state)
+{
+	const struct place *p = *state;
+	struct stat st;
+
+	assert_int_equal(fs_mkdirs(p->fd, "a/b/c", 0711, NULL), 0);
+	assert_int_equal(fs_mkdirs(p->fd, "a/b/c", 0711, NULL), 0);
+	assert_int_equal(fstatat(p->fd, "a/b/c", &st, 0), 0);
+	assert_true(S_ISDIR(st.st_mode));
+	write_file(p, "file", "x");
+	assert_int_equal(fs_mkdirs(p->fd, "file/x", 0711, NULL), -1);
+}
+
+static void
+a_copy_has_exactly_the_bytes_asked_for(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	AUTO_FD int from = -1;
+	AUTO_FD int to = -1;
+	size_t len;
+
+	write_file(p, "from", "0123456789");
+	from = openat(p->fd, "from", O_RDONLY | O_CLOEXEC);
+	to = openat(p->fd, "to", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_int_equal(fs_copy(from, 3, to, 4, NULL), 0);
+	assert_int_equal(fs_read_max(p->fd, "to", 99, &text, &len, NULL), 0);
+	assert_string_equal(text, "3456");
+	assert_int_equal(fs_copy(from, 8, to, 4, NULL), -1);
+}
+
+static void
+a_lock_is_had_by_one_and_a_deadline_ends_the_wait(void **state)
+{
+	const struct place *p = *state;
+	struct err e = ERR_INIT;
+	int first = fs_lock(p->fd, "lock", clock_deadline(0), NULL);
+
+	assert_true(first >= 0);
+	assert_int_equal(fs_lock(p->fd, "lock", clock_deadline(30), &e), -1);
+	assert_int_equal(e.kind, ERR_TIMEOUT);
+	close(first);
+	first = fs_lock(p->fd, "lock", clock_deadline(0), NULL);
+	assert_true(first >= 0);
+	close(first);
+}
+
+static void
+a_memfd_holds_its_content_sealed(void **state)
+{
+	AUTO_FD int fd = fs_memfd("x", "abc", 3, NULL);
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(fs_read_fd_max(fd, 3, &text, &len, NULL), 0);
+	assert_string_equal(text, "abc");
+	assert_int_equal(write(fd, "x", 1), -1);
+	assert_int_equal(ftruncate(fd, 0), -1);
+}
+
+#define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_PLACE(nothing_is_opened_outside_or_through_a_link),
+		WITH_PLACE(reading_is_bounded_and_takes_regular_files_only),
+		WITH_PLACE(a_secret_that_others_can_read_is_none),
+		WITH_PLACE(an_empty_secret_or_one_with_a_nul_is_none),
+		WITH_PLACE(publishing_replaces_a_file_whole_and_leaves_nothing_on_failure),
+		WITH_PLACE(publishing_does_not_write_through_a_link),
+		WITH_PLACE(a_deep_tree_is_removed_whole),
+		WITH_PLACE(what_a_link_in_a_tree_names_stays),
+		WITH_PLACE(directories_without_any_rights_are_removed_by_their_owner),
+		WITH_PLACE(directories_are_made_down_to_the_last),
+		WITH_PLACE(a_copy_has_exactly_the_bytes_asked_for),
+		WITH_PLACE(a_lock_is_had_by_one_and_a_deadline_ends_the_wait),
+		cmocka_unit_test(a_memfd_holds_its_content_sealed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
