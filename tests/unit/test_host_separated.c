@@ -311,26 +311,24 @@ kill_all_reaches_what_the_user_has_outside_of_the_cgroup(void **state)
 {
 	struct place *p = *state;
 	uid_t uid = job_uid();
-	int status, ends[2];
+	int ready[2], status;
+	char byte;
 	pid_t pid;
-	char c;
 
 	prepare(&p->plan);
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {
-		if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-			_exit(99);
 		signal(SIGTERM, SIG_IGN);
-		if (write(ends[1], "x", 1) != 1)
-			_exit(98);
+		if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0 ||
+		    write(ready[1], "x", 1) != 1)
+			_exit(99);
 		for (;;)
 			pause();
 	}
-	/* not before it is the job's user: until then it is none of kill_all()'s business */
-	close(ends[1]);
-	assert_int_equal(read(ends[0], &c, 1), 1);
-	close(ends[0]);
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
 	/* kill_all() reaps children of ours, this one as well. */
 	assert_int_equal(env_host.kill_all(&p->plan, NULL), 0);
 	if (waitpid(pid, &status, 0) == pid)
