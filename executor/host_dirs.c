@@ -11,13 +11,15 @@
 #include "base/str.h"
 
 #define KEPT ".kept"
-#define PROJECT_FILE "project"
-#define PROJECT_MAX 32 /* bytes of that file */
+#define PROTECTED "-protected"
+#define PROJECT_FILE "project" /* its number, with PROTECTED behind it for a protected ref */
+#define PROJECT_MAX 32	       /* bytes of that file */
 
 /* A directory per slot whose content belongs to one project at a time. */
 struct shelf {
 	const char *path; /* <base>/<slot> */
 	bool is_kept;
+	bool is_by_ref; /* a tree of projects, apart for protected refs */
 };
 
 char *
@@ -114,10 +116,40 @@ keep_first(int rc, struct err *first, const struct err *e)
 	return rc;
 }
 
+/* A protected job's tree is not to come from one that anybody who may push can write to. */
 static char *
-kept_name(int64_t project, const struct plan *p)
+kept_name(const struct shelf *s, int64_t project, bool is_protected, const struct plan *p)
 {
-	return mem_printf("%lld-%lld", (long long)project, (long long)p->slot);
+	return mem_printf("%lld%s-%lld", (long long)project, s->is_by_ref && is_protected ? PROTECTED : "",
+			  (long long)p->slot);
+}
+
+/*
+ * The runner's own directory beside the project's, where an aborted job leaves its file variables. The tree is the job
+ * user's: no link of it is followed.
+ */
+static int
+drop_runner_tmp(int base, const struct shelf *s, const struct plan *p, struct err *e)
+{
+	AUTO_FREE char *path =
+		mem_printf("%s/%s.tmp", name_of(s->path), p->facts.project_path ? p->facts.project_path : "");
+	AUTO_FD int dir = -1;
+	char *at = path, *slash;
+
+	if (!s->is_by_ref || !p->facts.project_path)
+		return 0;
+	for (; (slash = strchr(at, '/')); at = slash + 1) {
+		int next;
+
+		*slash = '\0';
+		next = openat(dir < 0 ? base : dir, at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0)
+			return errno == ENOENT || errno == ENOTDIR ? 0 : err_errno(e, "directory %s", at);
+		if (dir >= 0)
+			close(dir);
+		dir = next;
+	}
+	return fs_remove_tree(dir, at, e);
 }
 
 static int
@@ -130,7 +162,7 @@ open_kept(int base, struct err *e)
 static int
 shelf_take(int base, const struct shelf *s, const struct plan *p, struct err *e)
 {
-	AUTO_FREE char *kept = kept_name(p->facts.project_id, p);
+	AUTO_FREE char *kept = kept_name(s, p->facts.project_id, p->facts.is_protected, p);
 	AUTO_FD int dir = -1;
 	struct stat st;
 
@@ -146,7 +178,8 @@ shelf_take(int base, const struct shelf *s, const struct plan *p, struct err *e)
 		return fs_remove_tree(dir, kept, e);
 	if (renameat(dir, kept, base, name_of(s->path)) < 0)
 		return err_errno(e, "%s/%s", KEPT, kept);
-	return 0;
+	/* Again: the cleanup of last time may not have known the project's path. */
+	return drop_runner_tmp(base, s, p, e);
 }
 
 static int
@@ -163,26 +196,34 @@ shelf_make(const struct shelf *s, const struct plan *p, struct err *e)
 
 /* Whose job it was: -1 when it never got that far. */
 static int64_t
-read_project(const struct plan *p)
+read_project(const struct plan *p, bool *is_protected)
 {
 	AUTO_FREE char *path = mem_printf("%s/%s", p->slot_dir, PROJECT_FILE);
 	AUTO_FREE char *text = NULL;
 	int64_t project;
+	char *suffix;
 	size_t len;
 
-	if (fs_read_max(AT_FDCWD, path, PROJECT_MAX, &text, &len, NULL) < 0 ||
-	    str_parse_int(text, 1, INT64_MAX, &project, NULL) < 0)
+	*is_protected = false;
+	if (fs_read_max(AT_FDCWD, path, PROJECT_MAX, &text, &len, NULL) < 0)
+		return -1;
+	suffix = strchr(text, '-');
+	*is_protected = suffix && strcmp(suffix, PROTECTED) == 0;
+	if (*is_protected)
+		*suffix = '\0';
+	if (str_parse_int(text, 1, INT64_MAX, &project, NULL) < 0)
 		return -1;
 	return project;
 }
 
 static int
-shelf_park(int base, const struct shelf *s, const struct plan *p, int64_t project, struct err *e)
+shelf_park(int base, const struct shelf *s, const struct plan *p, int64_t project, bool is_protected,
+	   struct err *e)
 {
-	AUTO_FREE char *kept = kept_name(project, p);
+	AUTO_FREE char *kept = kept_name(s, project, is_protected, p);
 	AUTO_FD int dir = open_kept(base, e);
 
-	if (dir < 0 || fs_remove_tree(dir, kept, e) < 0)
+	if (dir < 0 || drop_runner_tmp(base, s, p, e) < 0 || fs_remove_tree(dir, kept, e) < 0)
 		return -1;
 	if (renameat(base, name_of(s->path), dir, kept) < 0 && errno != ENOENT)
 		return err_errno(e, "%s/%s", KEPT, kept);
@@ -190,7 +231,7 @@ shelf_park(int base, const struct shelf *s, const struct plan *p, int64_t projec
 }
 
 static int
-shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, struct err *e)
+shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, bool is_protected, struct err *e)
 {
 	AUTO_FREE char *parent = parent_of(s->path);
 	AUTO_FD int base = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -199,7 +240,7 @@ shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, struct
 	if (base < 0)
 		return errno == ENOENT ? 0 : err_errno(e, "directory %s", parent);
 	if (s->is_kept && project > 0 && fstatat(base, name_of(s->path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    shelf_park(base, s, p, project, e) < 0)
+	    shelf_park(base, s, p, project, is_protected, e) < 0)
 		return err_wrap(e, "%s", s->path);
 	if (fs_remove_tree(base, name_of(s->path), e) < 0)
 		return err_wrap(e, "%s", s->path);
@@ -209,7 +250,7 @@ shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, struct
 static void
 shelves_of(const struct plan *p, struct shelf ret[2])
 {
-	ret[0] = (struct shelf){ .path = p->builds_dir, .is_kept = p->job.keep_builds };
+	ret[0] = (struct shelf){ .path = p->builds_dir, .is_kept = p->job.keep_builds, .is_by_ref = true };
 	ret[1] = (struct shelf){ .path = p->job_cache_dir, .is_kept = true };
 }
 
@@ -232,7 +273,8 @@ make_slot_dir(const struct plan *p, struct err *e)
 	AUTO_FD int tmp = -1;
 	AUTO_FD int var_tmp = -1;
 	char project[PROJECT_MAX];
-	int len = snprintf(project, sizeof(project), "%lld", (long long)p->facts.project_id);
+	int len = snprintf(project, sizeof(project), "%lld%s", (long long)p->facts.project_id,
+			   p->facts.is_protected ? PROTECTED : "");
 
 	if (parent < 0 || fs_remove_tree(parent, name_of(p->slot_dir), e) < 0)
 		return -1;
@@ -281,7 +323,8 @@ remove_slot_dir(const struct plan *p, struct err *e)
 int
 host_dirs_remove(const struct plan *p, struct err *e)
 {
-	int64_t project = read_project(p);
+	bool is_protected;
+	int64_t project = read_project(p, &is_protected);
 	struct shelf shelves[2];
 	struct err first = ERR_INIT, one = ERR_INIT;
 	size_t i;
@@ -289,7 +332,7 @@ host_dirs_remove(const struct plan *p, struct err *e)
 	shelves_of(p, shelves);
 	for (i = 0; i < MEM_COUNT(shelves); i++) {
 		err_clear(&one);
-		keep_first(shelf_clear(&shelves[i], p, project, &one), &first, &one);
+		keep_first(shelf_clear(&shelves[i], p, project, is_protected, &one), &first, &one);
 	}
 	/* Last: it says whose the rest is, should we be killed on the way. */
 	err_clear(&one);

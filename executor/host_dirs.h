@@ -10,7 +10,8 @@
  *   <cache_dir>/<slot>    the job user's, 0700
  *
  * A cache, and with keep_builds a project's tree, outlives the job below a root-only directory, one per project and slot:
- * <builds_dir>/.kept/<project>-<slot>. It is put in place by rename(2) for a job of that project alone, so that no project
+ * <builds_dir>/.kept/<project>-<slot>, for the trees of protected refs <project>-protected-<slot>. The file variables that
+ * an aborted job left beside its tree are not kept. It is put in place by rename(2) for a job of that project alone, so that no project
  * meets what another one left.
  */
 #pragma once

@@ -447,6 +447,42 @@ a_tree_is_kept_where_the_settings_say_so_even_with_a_plan_that_knows_no_project(
 }
 
 static void
+a_kept_tree_is_not_shared_between_protected_and_other_refs(void **state)
+{
+	struct place *p = *state;
+
+	p->plan.job.keep_builds = true;
+	prepare(&p->plan);
+	assert_int_equal(run(&p->plan, "touch here"), 0);
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	p->plan.facts.is_protected = true;
+	prepare(&p->plan);
+	assert_false(exists(p->plan.builds_dir, "here"));
+	assert_int_equal(run(&p->plan, "touch there"), 0);
+	p->plan.facts.is_protected = false; /* as a plan says that knows no project */
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	prepare(&p->plan);
+	assert_true(exists(p->plan.builds_dir, "here"));
+	assert_false(exists(p->plan.builds_dir, "there"));
+}
+
+static void
+file_variables_of_an_aborted_job_are_not_kept_with_its_tree(void **state)
+{
+	struct place *p = *state;
+
+	p->plan.job.keep_builds = true;
+	mem_free_at(&p->plan.facts.project_path);
+	p->plan.facts.project_path = mem_strdup("group/app");
+	prepare(&p->plan);
+	assert_int_equal(run(&p->plan, "mkdir -p group/app group/app.tmp && touch group/app/here group/app.tmp/KEY"), 0);
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	prepare(&p->plan);
+	assert_true(exists(p->plan.builds_dir, "group/app/here"));
+	assert_false(exists(p->plan.builds_dir, "group/app.tmp"));
+}
+
+static void
 only_a_slot_users_uid_may_be_killed_as_a_whole(void **state)
 {
 	struct plan p = { .is_separated = true, .uid = 0 };
@@ -489,6 +525,8 @@ main(void)
 		WITH_PLACE(nothing_is_left_after_destroy_and_a_second_one_is_fine),
 		WITH_PLACE(a_cache_comes_back_for_its_own_project_only),
 		WITH_PLACE(a_tree_is_kept_where_the_settings_say_so_even_with_a_plan_that_knows_no_project),
+		WITH_PLACE(a_kept_tree_is_not_shared_between_protected_and_other_refs),
+		WITH_PLACE(file_variables_of_an_aborted_job_are_not_kept_with_its_tree),
 		cmocka_unit_test(only_a_slot_users_uid_may_be_killed_as_a_whole),
 	};
 
