@@ -46,7 +46,8 @@ fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct err 
 {
 	struct open_how how = {
 		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+		/* O_TMPFILE holds the bits of O_DIRECTORY */
+		.mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 	int fd;
@@ -227,7 +228,8 @@ fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e)
 	if (*path == '/' || dirfd != AT_FDCWD) {
 		if (at >= 0)
 			close(at);
-		at = *path == '/' ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : dup(dirfd);
+		at = *path == '/' ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+				  : fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
 	}
 	if (at < 0)
 		return err_errno(e, "%s", path);

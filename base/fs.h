@@ -29,13 +29,13 @@ bool fs_identity_equal(const struct fs_identity *a, const struct fs_identity *b)
 int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct err *e);
 int fs_open_dir(int dirfd, const char *path, struct err *e); /* O_DIRECTORY|O_NOFOLLOW; dirfd may be AT_FDCWD */
 
-/* A whole regular file (or pipe, with is_any) of at most max bytes; NUL behind it that does not count. */
+/* A whole regular file of at most max bytes; NUL behind it that does not count. */
 int fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 
 /*
- * A secret: a regular file, not readable by others than its owner (and group
- * where allow_group), owned by root or us, at most 64 KiB; one trailing newline removed.
+ * A secret: a regular file, readable by nobody but its owner and group, writable by
+ * its owner alone, owned by root or us, at most 64 KiB; one trailing newline removed.
  */
 int fs_read_secret(const char *path, char **ret, struct err *e);
 
@@ -49,7 +49,7 @@ enum fs_publish {
 int fs_publish(int dirfd, const char *name, const void *p, size_t n, mode_t mode, unsigned flags,
 	       struct err *e);
 
-/* mkdir -p below dirfd; what is there must be a directory, never a link. */
+/* mkdir -p below dirfd. Links to directories are followed (/var/run): for directories of root, not of strangers. */
 int fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
 
 /*

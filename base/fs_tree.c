@@ -4,8 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +28,19 @@ struct walk {
 	dev_t dev; /* of the tree: mounts below it are not entered */
 };
 
+/* chmod 0700 of a directory that cannot be opened; never of what a link put in its place leads to. */
+static int
+make_accessible(int parent, const char *name)
+{
+	AUTO_FD int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char path[64];
+
+	if (fd < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return chmod(path, 0700);
+}
+
 /* Opens a directory below parent; made readable when its owner took that away. NULL: not a directory, or not ours. */
 static DIR *
 open_level(int parent, const char *name, dev_t dev, bool is_top)
@@ -33,7 +49,7 @@ open_level(int parent, const char *name, dev_t dev, bool is_top)
 	struct stat st;
 	DIR *dir;
 
-	if (fd < 0 && errno == EACCES && fchmodat(parent, name, 0700, 0) == 0)
+	if (fd < 0 && errno == EACCES && make_accessible(parent, name) == 0)
 		fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return NULL;
@@ -63,9 +79,16 @@ push(struct walk *w, DIR *dir, const char *name)
 static int
 move_up(struct walk *w, int parent, const char *name)
 {
-	static unsigned counter;
-	AUTO_FREE char *fresh = mem_printf(".tidewaiter-deep-%d-%u", (int)getpid(), counter++);
+	AUTO_FREE char *fresh = NULL;
+	uint64_t r;
 
+	/* a name that whoever made the tree cannot have taken before */
+	if (getrandom(&r, sizeof(r), 0) != sizeof(r))
+		abort();
+	fresh = mem_printf(".tidewaiter-deep-%016jx", (uintmax_t)r);
+	/* a directory that cannot be written cannot be given another parent */
+	if (make_accessible(parent, name) < 0 && errno != EPERM)
+		return -1;
 	if (renameat(parent, name, dirfd(w->levels[0].dir), fresh) < 0)
 		return -1;
 	rewinddir(w->levels[0].dir);
@@ -77,14 +100,21 @@ static int
 remove_entry(struct walk *w, const char *name)
 {
 	int parent = dirfd(w->levels[w->n - 1].dir);
+	int no;
 	DIR *dir;
 
 	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM && errno != EACCES)
 		return -1;
+	no = errno;
 	if (unlinkat(parent, name, AT_REMOVEDIR) == 0)
 		return 0;
+	/* no directory after all: the reason is the first one */
+	if (errno == ENOTDIR) {
+		errno = no;
+		return -1;
+	}
 	if (errno != ENOTEMPTY && errno != EEXIST && errno != EACCES)
 		return -1;
 	if (w->n >= DEPTH_OPEN_MAX)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -81,6 +82,9 @@ set_descriptors(const struct proc_spec *spec)
 	for (int i = 0; i < 3; i++)
 		if (dup2(from[i], i) < 0)
 			return errno;
+	/* whoever started us may have left us descriptors; the next program gets those that are named alone */
+	if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		return errno;
 	for (size_t i = 0; i < spec->n_pass_fds; i++)
 		if (fcntl(spec->pass_fds[i], F_SETFD, 0) < 0)
 			return errno;

@@ -36,7 +36,10 @@ struct proc_spec {
 	void *in_child_arg;
 	bool in_child_before_ids; /* in_child runs before ids are dropped instead */
 };
-/* Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults. */
+/*
+ * Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults, descriptors
+ * other than 0 to 2 and pass_fds closed.
+ */
 
 #define PROC_SPEC_INIT                                                                 \
 	{                                                                              \
