@@ -318,6 +318,25 @@ conf_to_json(const struct conf_schema *schema, const void *whole)
 }
 
 static int
+list_from_json(const struct conf_field *f, const cJSON *j, struct strv *value)
+{
+	AUTO_STRV struct strv list = { 0 };
+	const cJSON *item;
+
+	if (!cJSON_IsArray(j))
+		return -1;
+	cJSON_ArrayForEach(item, j)
+	{
+		if (!cJSON_IsString(item) || conf_parse_item(f, item->valuestring, &list) < 0)
+			return -1;
+	}
+	strv_free(value);
+	*value = list;
+	list = (struct strv){ 0 };
+	return 0;
+}
+
+static int
 value_from_json(const struct conf_field *f, const cJSON *o, void *value)
 {
 	const cJSON *j = json_get(o, f->key);
@@ -341,10 +360,7 @@ value_from_json(const struct conf_field *f, const cJSON *o, void *value)
 	case CONF_ENUM:
 		return cJSON_IsString(j) ? conf_parse_scalar(f, j->valuestring, value) : -1;
 	case CONF_LIST:
-		if (!cJSON_IsArray(j))
-			return -1;
-		json_strv(o, f->key, value);
-		return 0;
+		return list_from_json(f, j, value);
 	}
 	return -1;
 }
@@ -358,8 +374,27 @@ conf_from_json(const struct conf_schema *schema, const cJSON *j, void *whole, st
 
 		for (size_t k = 0; k < s->n_fields; k++)
 			if (value_from_json(&s->fields[k], o, at(s, &s->fields[k], whole)) < 0)
-				return err_set(e, ERR_FAILED, "%s.%s is missing or of another kind",
-					       s->key ? s->key : "", s->fields[k].key);
+				return err_set(e, ERR_FAILED, "%s%s%s is missing or of another kind",
+					       s->key ? s->key : "", s->key ? "." : "", s->fields[k].key);
+	}
+	return 0;
+}
+
+/* The character at s where YAML does not take it as it is, or takes it for the end of a line; else 0. */
+static unsigned
+needs_escape(const char *s)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	unsigned c = *p;
+
+	if (c < 0x20 || c == 0x7f)
+		return c;
+	if (c == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+		return p[1];
+	if ((c == 0xe2 || c == 0xef) && p[1] && p[2]) {
+		c = (c & 0xf) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+		if (c == 0x2028 || c == 0x2029 || c == 0xfeff || c >= 0xfffe)
+			return c;
 	}
 	return 0;
 }
@@ -371,7 +406,7 @@ add_text(struct buf *out, const char *s)
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ :";
 	bool is_plain = *s && strspn(s, plain) == strlen(s) && !strchr(" -.:", s[0]) && !strstr(s, ": ") &&
 			s[strlen(s) - 1] != ':' && s[strlen(s) - 1] != ' ' && strcmp(s, "true") != 0 &&
-			strcmp(s, "false") != 0;
+			strcmp(s, "false") != 0 && strcmp(s, "null") != 0;
 
 	if (is_plain) {
 		buf_add_str(out, s);
@@ -379,12 +414,16 @@ add_text(struct buf *out, const char *s)
 	}
 	buf_add_char(out, '"');
 	for (; *s; s++) {
+		unsigned special = needs_escape(s);
+
 		if (*s == '"' || *s == '\\')
 			buf_add_char(out, '\\');
-		if ((unsigned char)*s < 0x20)
-			buf_printf(out, "\\x%02x", (unsigned)(unsigned char)*s);
-		else
+		if (special > 0) {
+			buf_printf(out, "\\u%04x", special);
+			s += special < 0x80 ? 0 : special < 0x800 ? 1 : 2;
+		} else {
 			buf_add_char(out, *s);
+		}
 	}
 	buf_add_char(out, '"');
 }

@@ -11,6 +11,8 @@
 #include "base/conf_private.h"
 #include "base/mem.h"
 
+#define TEXT_MAX (1024 * 1024)
+
 struct reader {
 	const struct conf_schema *schema;
 	const char *name;
@@ -46,7 +48,7 @@ visit(struct reader *r, int index, struct err *e)
 		return NULL;
 	}
 	if (r->is_seen[index]) {
-		fault(r, node, e, "aliases (*name) are not allowed here");
+		fault(r, node, e, "an alias (*name) of this stands elsewhere, aliases are not allowed");
 		return NULL;
 	}
 	r->is_seen[index] = true;
@@ -58,7 +60,9 @@ kind_of(const yaml_node_t *node)
 {
 	switch (node->type) {
 	case YAML_SCALAR_NODE:
-		return "a single value";
+		return memchr(node->data.scalar.value, '\0', node->data.scalar.length)
+			       ? "a text with a NUL byte"
+			       : "a single value";
 	case YAML_SEQUENCE_NODE:
 		return "a list";
 	case YAML_MAPPING_NODE:
@@ -104,7 +108,7 @@ read_list(struct reader *r, const struct conf_field *f, const char *path, const 
 			return -1;
 		if (!is_text(item) || is_null(item))
 			return fault(r, item, e, "%s: %s in the list, allowed is %s", path,
-				     item->type == YAML_SCALAR_NODE ? "nothing" : kind_of(item), allowed);
+				     is_null(item) ? "nothing" : kind_of(item), allowed);
 		if (conf_parse_item(f, text_of(item), &list) < 0)
 			return fault(r, item, e, "%s: \"%s\" is not possible, allowed is %s", path,
 				     text_of(item), allowed);
@@ -372,26 +376,41 @@ read_document(struct reader *r, void *whole, struct conf_overrides *o, struct er
 	return read_top(r, root, whole, o, e);
 }
 
-static int
-parser_fault(const yaml_parser_t *parser, const char *name, struct err *e)
+/* Bytes that are no text are found before they have a line: counted here. */
+static size_t
+line_of_problem(const yaml_parser_t *parser, const char *text, size_t len)
 {
-	return err_set(e, ERR_SETTINGS, "%s:%zu: %s%s%s", name, parser->problem_mark.line + 1,
+	size_t line = 1;
+
+	if (parser->error != YAML_READER_ERROR)
+		return parser->problem_mark.line + 1;
+	for (size_t i = 0; i < parser->problem_offset && i < len; i++)
+		line += text[i] == '\n';
+	return line;
+}
+
+static int
+parser_fault(const yaml_parser_t *parser, const char *name, const char *text, size_t len, struct err *e)
+{
+	return err_set(e, ERR_SETTINGS, "%s:%zu: %s%s%s", name, line_of_problem(parser, text, len),
 		       parser->problem ? parser->problem : "not understood", parser->context ? ", " : "",
 		       parser->context ? parser->context : "");
 }
 
 /* A second document in the file would be settings that nobody reads. */
 static int
-check_end(yaml_parser_t *parser, const char *name, struct err *e)
+check_end(yaml_parser_t *parser, const char *name, const char *text, size_t len, struct err *e)
 {
 	yaml_document_t more;
+	size_t line;
 	bool has_more;
 
 	if (!yaml_parser_load(parser, &more))
-		return parser_fault(parser, name, e);
+		return parser_fault(parser, name, text, len, e);
 	has_more = yaml_document_get_root_node(&more) != NULL;
+	line = more.start_mark.line + 1;
 	yaml_document_delete(&more);
-	return has_more ? err_set(e, ERR_SETTINGS, "%s: a second document behind ---", name) : 0;
+	return has_more ? err_set(e, ERR_SETTINGS, "%s:%zu: a second document behind ---", name, line) : 0;
 }
 
 int
@@ -404,16 +423,18 @@ conf_read_yaml(const struct conf_schema *schema, const char *name, const char *t
 	yaml_document_t doc;
 	int rc = -1;
 
+	if (len > TEXT_MAX)
+		return err_set(e, ERR_SETTINGS, "%s: %zu bytes, allowed are %d", name, len, TEXT_MAX);
 	if (!yaml_parser_initialize(&parser))
 		abort();
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
 	if (!yaml_parser_load(&parser, &doc)) {
-		parser_fault(&parser, name, e);
+		parser_fault(&parser, name, text, len, e);
 	} else {
 		r.doc = &doc;
 		rc = read_document(&r, whole, &overrides, e);
 		if (rc == 0 && yaml_document_get_root_node(&doc))
-			rc = check_end(&parser, name, e);
+			rc = check_end(&parser, name, text, len, e);
 		yaml_document_delete(&doc);
 	}
 	yaml_parser_delete(&parser);
