@@ -16,10 +16,12 @@
 #include "base/mem.h"
 
 #define DEPTH_OPEN_MAX 128
+#define PASSES_MAX 256 /* over one directory that is not empty in the end */
 
 struct level {
 	DIR *dir;
 	char *name; /* in its parent */
+	unsigned passes;
 };
 
 struct walk {
@@ -157,8 +159,8 @@ walk_run(struct walk *w, int top_parent, struct err *e)
 			return err_errno(e, "%s", top->name);
 		parent = w->n > 1 ? dirfd(w->levels[w->n - 2].dir) : top_parent;
 		if (unlinkat(parent, top->name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-			/* somebody put a file there meanwhile, or readdir missed what moved */
-			if (errno != ENOTEMPTY)
+			/* somebody put a file there meanwhile, or readdir missed what moved; but not for ever */
+			if ((errno != ENOTEMPTY && errno != EEXIST) || ++top->passes > PASSES_MAX)
 				return err_errno(e, "remove %s", top->name);
 			rewinddir(top->dir);
 			continue;

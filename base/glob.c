@@ -15,7 +15,8 @@ enum element_kind { EL_CHAR, EL_ANY, EL_SET, EL_STAR, EL_DEEP, EL_OPTIONAL };
 
 struct element {
 	enum element_kind kind;
-	const char *at; /* EL_CHAR: the character; EL_SET: behind its '[' */
+	const char *at; /* EL_SET: behind its '[' */
+	uint32_t code;	/* EL_CHAR */
 };
 
 /* Where the set that starts at p (behind the '[') ends, behind its ']'; NULL when it is not closed. */
@@ -33,8 +34,20 @@ set_end(const char *p)
 	return NULL;
 }
 
+/* The code point at *p, quoted or not; *p moves behind it. */
+static uint32_t
+take_code(const char **p)
+{
+	uint32_t code;
+
+	if (**p == '\\' && (*p)[1])
+		(*p)++;
+	*p += str_code_point(*p, strnlen(*p, 4), &code);
+	return code;
+}
+
 static bool
-set_has(const char *p, char c)
+set_has(const char *p, uint32_t c)
 {
 	bool is_negated = *p == '!' || *p == '^', is_in = false;
 	const char *first;
@@ -43,18 +56,13 @@ set_has(const char *p, char c)
 		p++;
 	first = p;
 	while (*p != ']' || p == first) {
-		unsigned char low, high;
+		uint32_t low = take_code(&p), high = low;
 
-		if (*p == '\\' && p[1])
-			p++;
-		low = high = (unsigned char)*p++;
 		if (*p == '-' && p[1] != ']') {
 			p++;
-			if (*p == '\\' && p[1])
-				p++;
-			high = (unsigned char)*p++;
+			high = take_code(&p);
 		}
-		if ((unsigned char)c >= low && (unsigned char)c <= high)
+		if (c >= low && c <= high)
 			is_in = true;
 	}
 	return is_in != is_negated && c != '/';
@@ -64,6 +72,7 @@ set_has(const char *p, char c)
 static int
 compile(const char *p, struct element *el, size_t *ret_n)
 {
+	const char *start = p;
 	size_t n = 0;
 
 	while (*p) {
@@ -72,27 +81,30 @@ compile(const char *p, struct element *el, size_t *ret_n)
 		if (n + 3 > ELEMENTS_MAX)
 			return -1;
 		if (p[0] == '*' && p[1] == '*') {
+			bool is_part = p == start || p[-1] == '/';
+
 			while (*p == '*')
 				p++;
-			/* a slash behind it belongs to it: it may match nothing, and then there is none */
-			if (*p == '/') {
-				el[n++] = (struct element){ EL_OPTIONAL, p };
-				el[n++] = (struct element){ EL_DEEP, p };
-				el[n++] = (struct element){ EL_CHAR, p++ };
+			/* between slashes the second belongs to it: it may match nothing, and then there is none */
+			if (*p == '/' && is_part) {
+				el[n++] = (struct element){ .kind = EL_OPTIONAL };
+				el[n++] = (struct element){ .kind = EL_DEEP };
+				el[n++] = (struct element){ .kind = EL_CHAR, .code = '/' };
+				p++;
 			} else {
-				el[n++] = (struct element){ EL_DEEP, p };
+				el[n++] = (struct element){ .kind = EL_DEEP };
 			}
 		} else if (*p == '*') {
-			el[n++] = (struct element){ EL_STAR, p++ };
+			el[n++] = (struct element){ .kind = EL_STAR };
+			p++;
 		} else if (*p == '?') {
-			el[n++] = (struct element){ EL_ANY, p++ };
+			el[n++] = (struct element){ .kind = EL_ANY };
+			p++;
 		} else if (*p == '[' && (end = set_end(p + 1))) {
-			el[n++] = (struct element){ EL_SET, p + 1 };
+			el[n++] = (struct element){ .kind = EL_SET, .at = p + 1 };
 			p = end;
 		} else {
-			if (*p == '\\' && p[1])
-				p++;
-			el[n++] = (struct element){ EL_CHAR, p++ };
+			el[n++] = (struct element){ .kind = EL_CHAR, .code = take_code(&p) };
 		}
 	}
 	*ret_n = n;
@@ -114,11 +126,11 @@ close_over(const struct element *el, size_t n, unsigned char *is_on)
 }
 
 static bool
-eats(const struct element *el, char c)
+eats(const struct element *el, uint32_t c)
 {
 	switch (el->kind) {
 	case EL_CHAR:
-		return *el->at == c;
+		return el->code == c;
 	case EL_ANY:
 	case EL_STAR:
 		return c != '/';
@@ -137,7 +149,7 @@ str_glob(const char *pattern, const char *s)
 {
 	AUTO_FREE struct element *el = mem_array(strnlen(pattern, ELEMENTS_MAX) + 3, sizeof(*el));
 	AUTO_FREE unsigned char *now = NULL, *next = NULL;
-	size_t n;
+	size_t n, left = strlen(s);
 
 	if (strlen(pattern) >= ELEMENTS_MAX || compile(pattern, el, &n) < 0)
 		return false;
@@ -145,12 +157,16 @@ str_glob(const char *pattern, const char *s)
 	next = mem_alloc(n + 4);
 	now[0] = 1;
 	close_over(el, n, now);
-	for (; *s; s++) {
+	while (left > 0) {
 		unsigned char *swap = now;
+		uint32_t code;
+		size_t step = str_code_point(s, left, &code);
 
+		s += step;
+		left -= step;
 		memset(next, 0, n + 1);
 		for (size_t i = 0; i < n; i++) {
-			if (!now[i] || !eats(&el[i], *s))
+			if (!now[i] || !eats(&el[i], code))
 				continue;
 			next[el[i].kind == EL_STAR || el[i].kind == EL_DEEP ? i : i + 1] = 1;
 		}

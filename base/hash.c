@@ -116,10 +116,11 @@ hash_parse_digest(const char *digest, enum hash_algo *ret_algo, const char **ret
 	} kinds[] = { { "sha256:", 64, HASH_SHA256 }, { "sha512:", 128, HASH_SHA512 } };
 
 	for (size_t i = 0; i < MEM_COUNT(kinds); i++) {
-		const char *hex = digest + strlen(kinds[i].prefix);
+		const char *hex;
 
 		if (!str_has_prefix(digest, kinds[i].prefix))
 			continue;
+		hex = digest + strlen(kinds[i].prefix);
 		if (strlen(hex) != kinds[i].hex_len || !str_is_hex(hex, kinds[i].hex_len))
 			return -1;
 		*ret_algo = kinds[i].algo;

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 
 #define NUMBER_MAX 64			 /* bytes with a NUL, as in cJSON */
-#define INT_EXACT_MAX 9007199254740992.0 /* 2^53 */
+#define INT_EXACT_MAX 9007199254740991.0 /* 2^53 - 1: from 2^53 on, two integers share a double */
 
 /* Walks the text by the grammar of RFC 8259; cJSON is only asked when all of it was right. */
 struct scan {

@@ -36,7 +36,7 @@ const char *json_str(const cJSON *o, const char *name);
 const cJSON *json_array(const cJSON *o, const char *name);
 const cJSON *json_object(const cJSON *o, const char *name);
 bool json_bool(const cJSON *o, const char *name, bool fallback);
-/* Exact integers of at most 2^53; anything else is the fallback. */
+/* Exact integers below 2^53; anything else is the fallback. */
 int64_t json_int(const cJSON *o, const char *name, int64_t fallback);
 void json_strv(const cJSON *o, const char *name, struct strv *ret); /* strings of an array */
 

@@ -154,6 +154,16 @@ utf8_step(const unsigned char *s, size_t left, uint32_t *ret_code)
 	return 0;
 }
 
+size_t
+str_code_point(const char *s, size_t left, uint32_t *ret)
+{
+	size_t n = utf8_step((const unsigned char *)s, left, ret);
+
+	if (n == 0)
+		*ret = STR_NO_UTF8 + (unsigned char)*s;
+	return n ? n : 1;
+}
+
 bool
 str_is_utf8(const char *s, size_t len)
 {

@@ -33,7 +33,7 @@ bool str_has_suffix(const char *s, const char *suffix);
 bool str_is_empty(const char *s); /* NULL or "" */
 
 /*
- * Globs as in .gitlab-ci.yml paths: `?` one character but '/', `*` any run
+ * Globs as in .gitlab-ci.yml paths: `?` one character (of UTF-8) but '/', `*` any run
  * without '/', `**` any run with '/' (`a/` + `**` + `/b` also matches a/b),
  * `[a-z]`, `[!a]`, `\` quotes. Bounded: no exponential backtracking.
  */
@@ -61,6 +61,12 @@ char *str_format_size(int64_t bytes);  /* exact, readable by str_parse_size */
 void str_add_safe(struct buf *out, const char *s, size_t max);
 char *str_safe(const char *s, size_t max); /* owned by the caller */
 
+/*
+ * The code point at s, of which at most `left` (> 0) bytes are looked at; returns its length in bytes. A byte that is no
+ * UTF-8 is one of its own, STR_NO_UTF8 + its value, so that texts with such bytes can still be compared.
+ */
+#define STR_NO_UTF8 0x110000U
+size_t str_code_point(const char *s, size_t left, uint32_t *ret);
 bool str_is_utf8(const char *s, size_t len); /* strict: no surrogates, no overlong forms */
 bool str_is_hex(const char *s, size_t len);  /* exactly len lower-case hex digits, then NUL not required */
 

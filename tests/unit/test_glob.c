@@ -66,6 +66,45 @@ marks_sets_and_quotes_are_as_in_a_shell(void **state)
 	check(cases, MEM_COUNT(cases));
 }
 
+static void
+two_stars_match_no_directory_only_where_they_are_a_whole_part(void **state)
+{
+	static const struct glob_case cases[] = {
+		{ "group**/x", "groupx", false },
+		{ "group**/x", "groups/a/x", true },
+		{ "**/x", "x", true },
+		{ "a/**/", "a/", true },
+		{ "a/**/x", "a/x", true },
+		{ "**/**/x", "x", true },
+		{ "***/x", "x", true },
+	};
+
+	(void)state;
+	check(cases, MEM_COUNT(cases));
+}
+
+static void
+a_character_is_one_of_utf8_and_a_byte_that_is_none_is_itself(void **state)
+{
+	static const struct glob_case cases[] = {
+		{ "?", "\xc3\xa4", true },
+		{ "??", "\xc3\xa4", false },
+		{ "b?u", "b\xc3\xa4u", true },
+		{ "[\xc3\xa4\xc3\xb6]", "\xc3\xb6", true },
+		{ "[\xc3\xa4\xc3\xb6]", "\xc3\xbc", false },
+		{ "[\xce\xb1-\xcf\x89]", "\xce\xbb", true },
+		{ "[!a]", "\xf0\x9f\x9a\xa2", true },
+		{ "\\\xc3\xa4", "\xc3\xa4", true },
+		{ "*\xff*", "a\xff", true },
+		{ "?", "\xff", true },
+		{ "\xff", "\xfe", false },
+		{ "\xc3\xa4", "\xc3", false },
+	};
+
+	(void)state;
+	check(cases, MEM_COUNT(cases));
+}
+
 /* Backtracking would not come back from it; the test's own time limit would show. */
 static void
 a_pattern_made_to_be_slow_is_not(void **state)
@@ -101,6 +140,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_star_stops_at_a_slash_and_two_do_not),
 		cmocka_unit_test(marks_sets_and_quotes_are_as_in_a_shell),
+		cmocka_unit_test(two_stars_match_no_directory_only_where_they_are_a_whole_part),
+		cmocka_unit_test(a_character_is_one_of_utf8_and_a_byte_that_is_none_is_itself),
 		cmocka_unit_test(a_pattern_made_to_be_slow_is_not),
 		cmocka_unit_test(a_pattern_over_its_bound_matches_nothing),
 	};

@@ -34,6 +34,11 @@ what_the_grammar_allows_is_read(void **state)
 		"[1,2,[3,{\"a\":null}]]",
 		"{\"a\":{\"b\":[]}}\r\n",
 		"1E+2",
+		"-0.0",
+		"1e-400",
+		"\"\"",
+		"{\"\":{\"\":0}}",
+		"\"\x7f\"",
 	};
 
 	(void)state;
@@ -81,6 +86,27 @@ what_cjson_would_let_pass_is_refused(void **state)
 		"\xef\xbb\xbf{}",
 		"{\"a\" 1}",
 		"// x\n1",
+		"1e999",
+		"-1e999",
+		"--1",
+		"1e+",
+		"1.e1",
+		"-01",
+		"[1 2]",
+		"{1:2}",
+		"[1}",
+		"{\"a\":1]",
+		"]",
+		"\"\\ud83d\\ud83d\"",
+		"\"\\ud83d\\n\"",
+		"\"\\u00g0\"",
+		"\"\\u00\"",
+		"\"\\U0041\"",
+		"\"\xed\xa0\x80\"",
+		"\v1",
+		"\xc2\xa0"
+		"1",
+		"1234567890123456789012345678901234567890123456789012345678901234",
 	};
 
 	(void)state;
@@ -138,8 +164,9 @@ a_name_twice_is_refused_where_that_is_asked_for(void **state)
 static void
 names_are_exact_and_types_are_not_guessed(void **state)
 {
-	static const char text[] = "{\"Name\":\"x\",\"n\":3,\"big\":9007199254740993,\"half\":1.5,\"no\":null,"
-				   "\"yes\":true,\"list\":[\"a\",1,\"b\"],\"n\":4}";
+	static const char text[] =
+		"{\"Name\":\"x\",\"n\":3,\"big\":9007199254740993,\"edge\":9007199254740991,\"huge\":1e300,\"half\":1.5,\"no\":null,"
+		"\"yes\":true,\"list\":[\"a\",1,\"b\"],\"n\":4}";
 	AUTO_JSON cJSON *j = NULL;
 	AUTO_STRV struct strv l = { 0 };
 	const char *s = "kept";
@@ -152,6 +179,9 @@ names_are_exact_and_types_are_not_guessed(void **state)
 	assert_string_equal(json_str(j, "Name"), "x");
 	assert_int_equal(json_int(j, "n", 0), 3);
 	assert_int_equal(json_int(j, "half", -1), -1);
+	assert_int_equal(json_int(j, "big", -1), -1);
+	assert_int_equal(json_int(j, "huge", -1), -1);
+	assert_int_equal(json_int(j, "edge", -1), 9007199254740991);
 	assert_int_equal(json_int(j, "Name", -1), -1);
 	assert_null(json_get(j, "no"));
 	assert_true(json_bool(j, "yes", false));

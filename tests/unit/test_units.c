@@ -149,16 +149,50 @@ dates_of_rfc_3339_are_read_and_others_are_not(void **state)
 		{ "2026-01-02T03:04:05.Z", INVALID },
 		{ "2026-01-02T03:04:05+2:00", INVALID },
 		{ "", INVALID },
+		{ "2026-01-02t03:04:05z", 1767323045 },
+		{ "2026-01-02 03:04:05-00:00", 1767323045 },
+		{ "2024-02-29T00:00:00Z", 1709164800 },
+		{ "2026-02-29T00:00:00Z", INVALID },
+		{ "2100-02-29T00:00:00Z", INVALID },
+		{ "2026-04-31T00:00:00Z", INVALID },
+		{ "2026-00-10T00:00:00Z", INVALID },
+		{ "2026-01-00T00:00:00Z", INVALID },
+		{ "2016-12-31T23:59:60Z", 1483228800 },
+		{ "2026-01-02T24:00:00Z", INVALID },
+		{ "2026-01-02T03:60:00Z", INVALID },
+		{ "2026-01-02T03:04:61Z", INVALID },
+		{ "2026-01-02T-1:04:05Z", INVALID },
+		{ "2026-01-02T+3:04:05Z", INVALID },
+		{ "2026- 1-02T03:04:05Z", INVALID },
+		{ "-026-01-02T03:04:05Z", INVALID },
+		{ "2026-01-02T03:04:05+ 2:00", INVALID },
+		{ "2026-01-02T03:04:05+24:00", INVALID },
+		{ "2026-01-02T03:04:05+02:60", INVALID },
+		{ "2026-01-02T03:04:05+02:00 ", INVALID },
+		{ "2026-01-02T03:04:05Zulu", INVALID },
+		{ "02026-01-02T03:04:05Z", INVALID },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
+		struct err e = ERR_INIT;
 		int64_t v = INVALID;
+		int rc = clock_parse_rfc3339(cases[i].text, &v, &e);
 
-		clock_parse_rfc3339(cases[i].text, &v, NULL);
-		if (v != cases[i].value)
+		if (v != cases[i].value || (rc < 0) != (e.kind != ERR_NONE))
 			fail_msg("\"%s\" became %jd", cases[i].text, (intmax_t)v);
 	}
+}
+
+static void
+what_stands_in_place_of_a_date_is_shown_without_controls(void **state)
+{
+	struct err e = ERR_INIT;
+	int64_t v;
+
+	(void)state;
+	assert_int_equal(clock_parse_rfc3339("\033[31mnow\n", &v, &e), -1);
+	assert_null(strpbrk(e.text, "\033\n"));
 }
 
 static void
@@ -196,6 +230,7 @@ main(void)
 		cmocka_unit_test(what_is_written_exactly_is_read_back),
 		cmocka_unit_test(people_read_three_digits),
 		cmocka_unit_test(dates_of_rfc_3339_are_read_and_others_are_not),
+		cmocka_unit_test(what_stands_in_place_of_a_date_is_shown_without_controls),
 		cmocka_unit_test(a_date_is_written_as_it_is_read),
 		cmocka_unit_test(deadlines_saturate_and_pass),
 	};
