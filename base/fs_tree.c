@@ -97,6 +97,15 @@ move_up(struct walk *w, int parent, const char *name)
 	return 0;
 }
 
+/* -1; errno is that of unlinkat(2), no, where it was no directory after all. */
+static int
+not_removed(int no)
+{
+	if (errno == ENOTDIR)
+		errno = no;
+	return -1;
+}
+
 /* One entry of the directory on top of the stack: gone, or pushed. -1 with errno. */
 static int
 remove_entry(struct walk *w, const char *name)
@@ -112,18 +121,13 @@ remove_entry(struct walk *w, const char *name)
 	no = errno;
 	if (unlinkat(parent, name, AT_REMOVEDIR) == 0)
 		return 0;
-	/* no directory after all: the reason is the first one */
-	if (errno == ENOTDIR) {
-		errno = no;
-		return -1;
-	}
 	if (errno != ENOTEMPTY && errno != EEXIST && errno != EACCES)
-		return -1;
+		return not_removed(no);
 	if (w->n >= DEPTH_OPEN_MAX)
 		return move_up(w, parent, name);
 	dir = open_level(parent, name, w->dev, false);
 	if (!dir)
-		return -1;
+		return not_removed(no);
 	push(w, dir, name);
 	return 0;
 }

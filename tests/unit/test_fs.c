@@ -8,9 +8,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -320,6 +322,124 @@ a_memfd_holds_its_content_sealed(void **state)
 
 #define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+/* Directories in each other, nobody's and without any rights, a file in each. */
+static void
+make_closed_tree(const struct place *p, const char *name, int depth)
+{
+	int at;
+
+	assert_int_equal(mkdirat(p->fd, name, 0700), 0);
+	at = fs_open_dir(p->fd, name, NULL);
+	for (int i = 0; i < depth; i++) {
+		int next;
+
+		assert_true(at >= 0);
+		assert_int_equal(mkdirat(at, "d", 0700), 0);
+		close(openat(at, "file", O_CREAT | O_WRONLY | O_CLOEXEC, 0));
+		next = fs_open_dir(at, "d", NULL);
+		assert_int_equal(fchown(at, 65534, 65534), 0);
+		assert_int_equal(fchmod(at, 0), 0);
+		close(at);
+		at = next;
+	}
+	assert_int_equal(fchown(at, 65534, 65534), 0);
+	close(at);
+}
+
+/* Exit code of a removal by nobody: 0, 1 with these words, 2 with others. */
+static int
+remove_as_nobody(const struct place *p, const char *name, const char *words)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct err e = ERR_INIT;
+
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(9);
+		if (fs_remove_tree(p->fd, name, &e) == 0)
+			_exit(0);
+		_exit(strcmp(e.text, words) == 0 ? 1 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void
+closed_directories_deeper_than_descriptors_are_removed_by_their_owner(void **state)
+{
+	const struct place *p = *state;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(fchmod(p->fd, 0777), 0);
+	make_closed_tree(p, "tree", 300);
+	assert_int_equal(remove_as_nobody(p, "tree", ""), 0);
+	assert_int_equal(faccessat(p->fd, "tree", F_OK, 0), -1);
+}
+
+static void
+a_file_that_cannot_be_removed_is_named_with_the_reason(void **state)
+{
+	const struct place *p = *state;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(fchmod(p->fd, 0755), 0);
+	assert_int_equal(mkdirat(p->fd, "tree", 0755), 0);
+	write_file(p, "tree-file", "x");
+	assert_int_equal(renameat(p->fd, "tree-file", p->fd, "tree/f"), 0);
+	assert_int_equal(remove_as_nobody(p, "tree", "remove f: Permission denied"), 1);
+	assert_int_equal(faccessat(p->fd, "tree/f", F_OK, 0), 0);
+}
+
+static void
+a_directory_is_opened_whatever_mode_is_named(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FD int fd = -1;
+	AUTO_FD int anonymous = -1;
+
+	fd = fs_open_beneath(p->fd, ".", O_RDONLY | O_DIRECTORY, 0700, NULL);
+	assert_true(fd >= 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	anonymous = fs_open_beneath(p->fd, ".", O_RDWR | O_TMPFILE, 0600, NULL);
+	assert_true(anonymous >= 0);
+}
+
+static void
+a_write_that_fails_midway_leaves_the_old_file_alone(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int status = -1;
+	pid_t pid;
+
+	write_file(p, "f", "old");
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct rlimit small = { 4096, 4096 };
+		char *large = mem_alloc(10000);
+		struct err e = ERR_INIT;
+
+		/* without its signal the limit is an error of write(2) */
+		signal(SIGXFSZ, SIG_IGN);
+		if (setrlimit(RLIMIT_FSIZE, &small) < 0)
+			_exit(9);
+		_exit(fs_publish(p->fd, "f", large, 10000, 0600, 0, &e) < 0 && e.no == EFBIG ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(count_entries(p->fd), 1);
+	assert_int_equal(fs_read_max(p->fd, "f", 100, &text, &len, NULL), 0);
+	assert_string_equal(text, "old");
+}
+
 int
 main(void)
 {
@@ -337,6 +457,10 @@ main(void)
 		WITH_PLACE(a_copy_has_exactly_the_bytes_asked_for),
 		WITH_PLACE(a_lock_is_had_by_one_and_a_deadline_ends_the_wait),
 		cmocka_unit_test(a_memfd_holds_its_content_sealed),
+		WITH_PLACE(closed_directories_deeper_than_descriptors_are_removed_by_their_owner),
+		WITH_PLACE(a_file_that_cannot_be_removed_is_named_with_the_reason),
+		WITH_PLACE(a_directory_is_opened_whatever_mode_is_named),
+		WITH_PLACE(a_write_that_fails_midway_leaves_the_old_file_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
