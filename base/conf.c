@@ -406,7 +406,7 @@ add_text(struct buf *out, const char *s)
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ :";
 	bool is_plain = *s && strspn(s, plain) == strlen(s) && !strchr(" -.:", s[0]) && !strstr(s, ": ") &&
 			s[strlen(s) - 1] != ':' && s[strlen(s) - 1] != ' ' && strcmp(s, "true") != 0 &&
-			strcmp(s, "false") != 0 && strcmp(s, "null") != 0;
+			strcmp(s, "false") != 0 && strcasecmp(s, "null") != 0;
 
 	if (is_plain) {
 		buf_add_str(out, s);

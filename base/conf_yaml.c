@@ -37,6 +37,19 @@ fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char
 	return err_set(e, ERR_SETTINGS, "%s:%zu: %s", r->name, node->start_mark.line + 1, safe);
 }
 
+/* `!!int "5"`, `!binary`: it would change what a value means elsewhere, and nothing here. */
+static bool
+has_tag(const yaml_node_t *node)
+{
+	static const char *const plain[] = {
+		[YAML_SCALAR_NODE] = YAML_STR_TAG,
+		[YAML_SEQUENCE_NODE] = YAML_SEQ_TAG,
+		[YAML_MAPPING_NODE] = YAML_MAP_TAG,
+	};
+
+	return node->tag && plain[node->type] && strcmp((const char *)node->tag, plain[node->type]) != 0;
+}
+
 /* The node of an index; refuses the same node twice (anchors and aliases can blow a small file up). */
 static const yaml_node_t *
 visit(struct reader *r, int index, struct err *e)
@@ -49,6 +62,10 @@ visit(struct reader *r, int index, struct err *e)
 	}
 	if (r->is_seen[index]) {
 		fault(r, node, e, "an alias (*name) of this stands elsewhere, aliases are not allowed");
+		return NULL;
+	}
+	if (has_tag(node)) {
+		fault(r, node, e, "a tag (%s) stands here, tags are not allowed", (const char *)node->tag);
 		return NULL;
 	}
 	r->is_seen[index] = true;
@@ -91,7 +108,7 @@ is_null(const yaml_node_t *node)
 {
 	return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
 	       (node->data.scalar.length == 0 || strcmp(text_of(node), "~") == 0 ||
-		strcmp(text_of(node), "null") == 0);
+		strcasecmp(text_of(node), "null") == 0);
 }
 
 static int

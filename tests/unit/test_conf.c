@@ -213,6 +213,7 @@ a_value_of_another_kind_is_named_with_what_was_found(void **state)
 		{ "scan:\n  name: {a: b}\n", "x.yml:2: ", { "scan.name", "a group of settings", "a text" } },
 		{ "scan:\n  name:\n", "x.yml:2: ", { "scan.name", "no value", "a text" } },
 		{ "scan:\n  count: null\n", "x.yml:2: ", { "scan.count", "no value", "from 1 to 9" } },
+		{ "scan:\n  name: Null\n", "x.yml:2: ", { "scan.name", "no value" } },
 		{ "scan:\n  texts: one\n", "x.yml:2: ", { "scan.texts", "a single value", "a list of texts" } },
 		{ "scan:\n  texts: [[a]]\n",
 		  "x.yml:2: ",
@@ -267,6 +268,22 @@ aliases_are_refused(void **state)
 		{ "scan: &a\n  texts: [*a]\n", "x.yml:1: ", { "aliases are not allowed" } },
 		{ "scan:\n  name: &a x\n  texts: [*a, *a, *a]\n", "x.yml:2: ", { "aliases are not allowed" } },
 		{ "scan:\n  name: *none\n", "x.yml:2: ", { "undefined alias" } },
+	};
+
+	(void)state;
+	assert_faults(cases, MEM_COUNT(cases));
+}
+
+static void
+tags_and_merge_keys_are_refused(void **state)
+{
+	static const struct fault_case cases[] = {
+		{ "scan:\n  name: !!int \"5\"\n", "x.yml:2: ", { "tag:yaml.org,2002:int", "not allowed" } },
+		{ "scan:\n  name: !secret x\n", "x.yml:2: ", { "!secret" } },
+		{ "scan:\n  texts: !!set [a]\n", "x.yml:2: ", { "2002:set" } },
+		{ "scan: !!omap\n  name: x\n", "x.yml:1: ", { "2002:omap" } },
+		{ "scan:\n  !!int name: x\n", "x.yml:2: ", { "2002:int" } },
+		{ "scan:\n  <<: {name: x}\n", "x.yml:2: ", { "<< is no setting" } },
 	};
 
 	(void)state;
@@ -498,6 +515,7 @@ any_text_that_is_shown_is_read_back_the_same(void **state)
 	static const char *const texts[] = {
 		"",
 		"null",
+		"NULL",
 		"~",
 		"true",
 		"false",
@@ -571,6 +589,7 @@ main(void)
 		cmocka_unit_test(an_unknown_key_is_named_with_those_that_are_allowed),
 		cmocka_unit_test(a_key_twice_is_refused_with_both_lines),
 		cmocka_unit_test(aliases_are_refused),
+		cmocka_unit_test(tags_and_merge_keys_are_refused),
 		cmocka_unit_test(text_that_is_no_yaml_is_refused_with_its_line),
 		cmocka_unit_test(a_nul_is_refused_with_its_line),
 		cmocka_unit_test(a_second_document_is_refused),
