@@ -20,6 +20,7 @@
 #define DEPTH_MAX 16		    /* of groups below the job's; rootless engines make some */
 #define GROUPS_MAX 4096
 #define FALLBACK_PAUSE_MS 10
+#define LOOK_AGAIN_MS 50 /* while waiting for an event */
 
 /* The line "0::/path". */
 static char *
@@ -259,6 +260,7 @@ wait_empty(int fd, int64_t wait_deadline, bool *ret_empty, struct err *e)
 {
 	AUTO_FD int events = openat(fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
 	struct pollfd p = { .fd = events, .events = POLLPRI };
+	int timeout_ms;
 
 	if (events < 0)
 		return err_errno(e, "cgroup.events");
@@ -271,7 +273,11 @@ wait_empty(int fd, int64_t wait_deadline, bool *ret_empty, struct err *e)
 		*ret_empty = strstr(text, "populated 0") != NULL;
 		if (*ret_empty || clock_left_ms(wait_deadline) == 0)
 			return 0;
-		if (poll(&p, 1, clock_poll_timeout(wait_deadline)) < 0 && errno != EINTR)
+		/* A group that is removed meanwhile wakes nobody. */
+		timeout_ms = clock_poll_timeout(wait_deadline);
+		if (timeout_ms < 0 || timeout_ms > LOOK_AGAIN_MS)
+			timeout_ms = LOOK_AGAIN_MS;
+		if (poll(&p, 1, timeout_ms) < 0 && errno != EINTR)
 			return err_errno(e, "cgroup.events");
 	}
 }
