@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
@@ -23,6 +24,7 @@
 #include "stages/delivery.h"
 #include "stages/trivy_slots.h"
 
+#define PROGRESS_MS 1000
 #define ARCHIVES_MAX 4096 /* discover takes no more */
 
 static const struct stage *const all_stages[] = {
@@ -144,8 +146,8 @@ child_main(const struct pipeline *p, enum stage_place place, int to, pid_t paren
 	/* a change of user clears it, so it comes behind */
 	if (a->rc == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent))
 		a->rc = err_set(&a->e, ERR_FAILED, "its parent is gone");
-	/* the scanner has no business in the project directory: it got the archives' descriptors */
-	if (place == STAGE_SCANNER && p->i->project_fd >= 0)
+	/* neither has business in the project directory: the scanner got the archives' descriptors */
+	if (p->i->project_fd >= 0)
 		close(p->i->project_fd);
 	if (a->rc == 0)
 		a->rc = run_stages(p, place, &a->e);
@@ -154,24 +156,55 @@ child_main(const struct pipeline *p, enum stage_place place, int to, pid_t paren
 	_exit(fs_write_all(to, a, sizeof(*a), NULL) == 0 ? 0 : 1);
 }
 
+/* A line on a terminal that is waited at for more than a second; there is none in a job log. */
+static void
+show_progress(const struct pipeline *p, const char *doing, int64_t since)
+{
+	AUTO_FREE char *time = str_human_duration(clock_mono_ms() - since);
+
+	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%s, %s …\033[K", doing, time);
+}
+
+static void
+erase_progress(const struct pipeline *p)
+{
+	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+}
+
 /* Until the child has ended, or we are told to stop: then it is killed. */
 static int
-wait_for(pid_t pid, int pidfd, int sigfd, struct proc_result *ret, struct err *e)
+wait_for(const struct pipeline *p, const char *doing, pid_t pid, int pidfd, struct proc_result *ret,
+	 struct err *e)
 {
-	struct pollfd fds[2] = { { .fd = pidfd, .events = POLLIN }, { .fd = sigfd, .events = POLLIN } };
-	struct proc p = { .pid = pid, .pidfd = pidfd };
+	int64_t since = clock_mono_ms();
+	struct pollfd fds[2] = { { .fd = pidfd, .events = POLLIN }, { .fd = p->sigfd, .events = POLLIN } };
+	struct proc child = { .pid = pid, .pidfd = pidfd };
 	bool was_stopped = false;
 
 	while (!(fds[0].revents & POLLIN) && !was_stopped) {
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		int n = poll(fds, 2, PROGRESS_MS);
+
+		if (n < 0 && errno != EINTR)
 			break;
-		was_stopped = fds[1].revents & POLLIN;
+		if (n == 0)
+			show_progress(p, doing, since);
+		was_stopped = n > 0 && (fds[1].revents & POLLIN);
 	}
+	erase_progress(p);
 	if (was_stopped)
 		kill(-pid, SIGKILL);
-	if (proc_wait(&p, true, INT64_MAX, ret, e) < 0)
+	if (proc_wait(&child, true, INT64_MAX, ret, e) < 0)
 		return -1;
 	return was_stopped ? err_set(e, ERR_FAILED, "stopped by a signal") : 0;
+}
+
+static bool
+is_answer(const struct answer *a)
+{
+	return (a->rc == 0 || a->rc == -1) && (unsigned)a->e.kind <= ERR_NO_SPACE &&
+	       (unsigned)a->result.verdict <= VERDICT_BLOCK && memchr(a->e.text, '\0', sizeof(a->e.text));
 }
 
 static int
@@ -179,8 +212,12 @@ read_answer(int from, const struct proc_result *how, struct answer *ret, struct 
 {
 	AUTO_FREE char *words = proc_describe(how);
 
-	if (read(from, ret, sizeof(*ret)) == sizeof(*ret))
-		return 0;
+	if (read(from, ret, sizeof(*ret)) == sizeof(*ret)) {
+		/* whoever took the child over chose these bytes */
+		if (is_answer(ret))
+			return 0;
+		return err_set(e, ERR_FAILED, "its process gave no valid answer");
+	}
 	/* it parses hostile bytes: a crash leaves no verdict, which is not a pass */
 	return err_set(e, ERR_FAILED, "its process %s", words);
 }
@@ -188,9 +225,11 @@ read_answer(int from, const struct proc_result *how, struct answer *ret, struct 
 static int
 run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, struct err *e)
 {
-	static const char *const names[] = {
-		[STAGE_OPENER] = "opener", [STAGE_SCANNER] = "scanner", [STAGE_COURIER] = "courier"
-	};
+	static const struct {
+		const char *name, *doing;
+	} places[] = { [STAGE_OPENER] = { "opener", "looking for images" },
+		       [STAGE_SCANNER] = { "scanner", "inspecting images" },
+		       [STAGE_COURIER] = { "courier", "delivering reports" } };
 	AUTO_FD int from = -1;
 	AUTO_FD int to = -1;
 	AUTO_FD int pidfd = -1;
@@ -215,11 +254,10 @@ run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, 
 	setpgid(pid, pid); /* in both, so that it is so before either goes on */
 	close(take_fd(to));
 	pidfd = proc_pidfd(pid);
-	if (wait_for(pid, pidfd, p->sigfd, &how, e) < 0 || read_answer(from, &how, ret, e) < 0)
-		return err_wrap(e, "%s", names[place]);
+	if (wait_for(p, places[place].doing, pid, pidfd, &how, e) < 0 || read_answer(from, &how, ret, e) < 0)
+		return err_wrap(e, "%s", places[place].name);
 	if (ret->rc < 0) {
 		*e = ret->e;
-		e->text[sizeof(e->text) - 1] = '\0';
 		return -1;
 	}
 	return 0;
@@ -233,6 +271,20 @@ give_to(const struct pipeline *p, int fd, uid_t uid, gid_t gid, struct err *e)
 	if (p->users->is_separated && fchown(fd, uid, gid) < 0)
 		return err_errno(e, "work directory");
 	return 0;
+}
+
+/* Only a plain file of the scanner's own with no other name: it could have put anything there. */
+static int
+give_file(int dir_fd, const char *name, const struct pipeline_users *u, struct err *e)
+{
+	AUTO_FD int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(e, "%s", name);
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != u->scan_uid)
+		return err_set(e, ERR_FAILED, "%s: no plain file of the scanner's", name);
+	return fchown(fd, u->courier_uid, u->courier_gid) < 0 ? err_errno(e, "%s", name) : 0;
 }
 
 /* The scanner made the deliveries; the courier has to read them and take them away. */
@@ -250,9 +302,8 @@ give_deliveries(const struct pipeline *p, struct err *e)
 		return err_errno(e, "deliveries");
 	while ((entry = readdir(dir)))
 		if (str_has_prefix(entry->d_name, DELIVERY_PREFIX) &&
-		    fchownat(dirfd(dir), entry->d_name, u->courier_uid, u->courier_gid, AT_SYMLINK_NOFOLLOW) <
-			    0)
-			return err_errno(e, "%s", entry->d_name);
+		    give_file(dirfd(dir), entry->d_name, u, e) < 0)
+			return -1;
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
 }
 
