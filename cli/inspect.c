@@ -337,7 +337,7 @@ static int
 make_report_dir(const struct inspect *x, struct err *e)
 {
 	AUTO_FREE char *path = mem_strdup(x->plan->opt.report.dir);
-	AUTO_FD int at = dup(x->project_fd);
+	AUTO_FD int at = fcntl(x->project_fd, F_DUPFD_CLOEXEC, 3);
 	uid_t uid = x->plan->is_separated ? (uid_t)x->plan->uid : (uid_t)-1;
 	gid_t gid = x->plan->is_separated ? (gid_t)x->plan->gid : (gid_t)-1;
 	char *save = NULL;

@@ -18,12 +18,25 @@ is_report(const char *name)
 	return name[0] != '.' && (str_has_suffix(name, ".json") || str_has_suffix(name, ".html"));
 }
 
+static int
+write_copy(int from, uint64_t size, int to_dir, const char *name, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FD int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (to < 0)
+		return err_errno(e, "%s", name);
+	if (fs_copy(from, 0, to, size, e) < 0)
+		return err_wrap(e, "%s", name);
+	if (fchmod(to, 0644) < 0 || (uid != (uid_t)-1 && fchown(to, uid, gid) < 0))
+		return err_errno(e, "%s", name);
+	return 0;
+}
+
 /* From the scanner's directory into ours, byte for byte. */
 static int
 copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, struct err *e)
 {
 	AUTO_FD int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	AUTO_FD int to = -1;
 	struct stat st;
 
 	if (from < 0 || fstat(from, &st) < 0)
@@ -33,13 +46,10 @@ copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, stru
 	/* a link that stands there is not followed but replaced */
 	if (unlinkat(to_dir, name, 0) < 0 && errno != ENOENT)
 		return err_errno(e, "%s", name);
-	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (to < 0)
-		return err_errno(e, "%s", name);
-	if (fs_copy(from, 0, to, (uint64_t)st.st_size, e) < 0)
-		return err_wrap(e, "%s", name);
-	if (fchmod(to, 0644) < 0 || (uid != (uid_t)-1 && fchown(to, uid, gid) < 0))
-		return err_errno(e, "%s", name);
+	if (write_copy(from, (uint64_t)st.st_size, to_dir, name, uid, gid, e) < 0) {
+		unlinkat(to_dir, name, 0); /* half a report is none */
+		return -1;
+	}
 	return 0;
 }
 
