@@ -28,6 +28,9 @@ copy_file(int from_dir, const char *name, int to_dir, const char *to_name, struc
 
 	if (from < 0 || fstat(from, &st) < 0)
 		return err_errno(e, "%s", name);
+	/* what an earlier rehearsal left is replaced, a link that stands there not followed */
+	if (unlinkat(to_dir, to_name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, "%s", to_name);
 	to = openat(to_dir, to_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, st.st_mode & 0777);
 	if (to < 0)
 		return err_errno(e, "%s", to_name);

@@ -218,7 +218,7 @@ const struct command command_scan = {
 		"  --severity WORD  what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse\n"
 		"  --mode WORD      audit, warn or enforce: what the text says a job would meet\n"
 		"  --json           one JSON object instead of text; its members are described in\n"
-		"                   stages/render_json.h and docs/reference.md\n"
+		"                   docs/reference/scan-json.md\n"
 		"  --report-dir DIR put the reports there, FILE.json and FILE.html without .tar\n"
 		"  --upload         deliver the findings to DefectDojo, through the spool\n"
 		"  --config FILE    settings\n\n"

@@ -231,6 +231,36 @@ check_environment(const struct settings *s, struct err *e)
 	return 0;
 }
 
+/* Globs that lead out of the project would never match: better said than wondered at. */
+static int
+check_archives(const struct settings *s, const char *where, struct err *e)
+{
+	AUTO_FREE char *key = mem_printf("%simages.archives", where);
+
+	for (size_t i = 0; i < s->opt.images.archives.n; i++) {
+		const char *glob = s->opt.images.archives.v[i];
+
+		if (glob[0] == '\0' || glob[0] == '/' || str_eq(glob, "..") || str_has_prefix(glob, "../") ||
+		    strstr(glob, "/../") || str_has_suffix(glob, "/.."))
+			return bad_setting(e, s, key, glob, "globs below the project directory, without ..");
+	}
+	return 0;
+}
+
+static int
+check_scanner_and_server(const struct settings *s, const char *where, struct err *e)
+{
+	AUTO_FREE char *sum = mem_printf("%strivy.sha256", where);
+	AUTO_FREE char *server = mem_printf("%sdefectdojo.url", where);
+	const char *hex = s->opt.trivy.sha256, *url = s->opt.defectdojo.url;
+
+	if (hex[0] && (strlen(hex) != 64 || !str_is_hex(hex, 64)))
+		return bad_setting(e, s, sum, hex, "64 hexadecimal digits in lower case, or \"\"");
+	if (url[0] && !str_has_prefix(url, "https://") && !str_has_prefix(url, "http://"))
+		return bad_setting(e, s, server, url, "a URL that begins with https:// (or http://), or \"\"");
+	return 0;
+}
+
 static int
 check_options(const struct settings *s, const char *where, struct err *e)
 {
@@ -242,7 +272,7 @@ check_options(const struct settings *s, const char *where, struct err *e)
 	    str_has_suffix(dir, "/..") || !is_script_safe(dir))
 		return bad_setting(e, s, key, dir,
 				   "a directory below the project's, of letters, digits and ._-/ without ..");
-	return 0;
+	return check_archives(s, where, e) < 0 ? -1 : check_scanner_and_server(s, where, e);
 }
 
 static int

@@ -47,12 +47,34 @@ struct answer {
 	uint8_t is_ignored[ARCHIVES_MAX / 8], is_unfit[ARCHIVES_MAX / 8]; /* a bit per archive */
 };
 
+/* A line on a terminal that is waited at for more than a second; there is none in a job log. */
+static void
+show_progress(const struct pipeline *p, const char *doing, int64_t since)
+{
+	AUTO_FREE char *time = str_human_duration(clock_mono_ms() - since);
+
+	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%s, %s …\033[K", doing, time);
+}
+
+static void
+erase_progress(const struct pipeline *p)
+{
+	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+}
+
 static int
 run_stages(const struct pipeline *p, enum stage_place place, struct err *e)
 {
-	for (const struct stage *const *s = p->stages; *s; s++)
-		if ((*s)->place == place && (*s)->run(p->i, e) < 0)
+	for (const struct stage *const *s = p->stages; *s; s++) {
+		if ((*s)->place != place)
+			continue;
+		if (*s == &stage_report)
+			erase_progress(p);
+		if ((*s)->run(p->i, e) < 0)
 			return err_wrap(e, "%s", (*s)->name);
+	}
 	return 0;
 }
 
@@ -154,23 +176,6 @@ child_main(const struct pipeline *p, enum stage_place place, int to, pid_t paren
 	fill_answer(p->i, a);
 	fflush(NULL);
 	_exit(fs_write_all(to, a, sizeof(*a), NULL) == 0 ? 0 : 1);
-}
-
-/* A line on a terminal that is waited at for more than a second; there is none in a job log. */
-static void
-show_progress(const struct pipeline *p, const char *doing, int64_t since)
-{
-	AUTO_FREE char *time = str_human_duration(clock_mono_ms() - since);
-
-	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
-		fprintf(stderr, "\r%s, %s …\033[K", doing, time);
-}
-
-static void
-erase_progress(const struct pipeline *p)
-{
-	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
-		fputs("\r\033[K", stderr);
 }
 
 /* Until the child has ended, or we are told to stop: then it is killed. */

@@ -475,7 +475,9 @@ file_variables_of_an_aborted_job_are_not_kept_with_its_tree(void **state)
 	mem_free_at(&p->plan.facts.project_path);
 	p->plan.facts.project_path = mem_strdup("group/app");
 	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "mkdir -p group/app group/app.tmp && touch group/app/here group/app.tmp/KEY"), 0);
+	assert_int_equal(run(&p->plan,
+			     "mkdir -p group/app group/app.tmp && touch group/app/here group/app.tmp/KEY"),
+			 0);
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 	prepare(&p->plan);
 	assert_true(exists(p->plan.builds_dir, "group/app/here"));
