@@ -65,6 +65,7 @@ teardown(void **state)
 	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
 	mem_free_at(&plan->user);
 	mem_free_at(&plan->settings_path);
+	mem_free_at(&plan->facts.project_path);
 	mem_free_at(&plan->slot_dir);
 	mem_free_at(&plan->builds_dir);
 	mem_free_at(&plan->job_cache_dir);
