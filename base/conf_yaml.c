@@ -10,7 +10,9 @@
 #include "base/conf.h"
 #include "base/conf_private.h"
 #include "base/mem.h"
+#include "base/yaml_depth.h"
 
+#define DEPTH_MAX 16
 #define TEXT_MAX (1024 * 1024)
 
 struct reader {
@@ -442,6 +444,8 @@ conf_read_yaml(const struct conf_schema *schema, const char *name, const char *t
 
 	if (len > TEXT_MAX)
 		return err_set(e, ERR_SETTINGS, "%s: %zu bytes, allowed are %d", name, len, TEXT_MAX);
+	if (yaml_depth_check(name, text, len, DEPTH_MAX, ERR_SETTINGS, e) < 0)
+		return -1;
 	if (!yaml_parser_initialize(&parser))
 		abort();
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);

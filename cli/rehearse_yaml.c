@@ -4,6 +4,7 @@
 #include <yaml.h>
 
 #include "base/mem.h"
+#include "base/yaml_depth.h"
 
 struct reader {
 	const char *name;
@@ -128,6 +129,8 @@ rehearse_yaml_parse(const char *name, const char *text, size_t len, size_t nodes
 	struct reader r = { .name = name, .document = &document, .nodes_left = nodes_max };
 	int done = -1;
 
+	if (yaml_depth_check(name, text, len, JSON_DEPTH_MAX, ERR_REFUSED, e) < 0)
+		return -1;
 	if (!yaml_parser_initialize(&parser))
 		return err_set(e, ERR_FAILED, "%s: out of memory", name);
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
