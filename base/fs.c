@@ -22,6 +22,19 @@
 #define COPY_BLOCK (256 * 1024)
 #define LOCK_POLL_MS 20
 
+int
+fs_hold_standard(struct err *e)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0)
+			continue;
+		/* the lowest number that is free is this one; children keep it, as they would keep a real one */
+		if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+			return err_errno(e, "/dev/null");
+	}
+	return 0;
+}
+
 void
 fs_identity_of(const struct stat *st, struct fs_identity *ret)
 {

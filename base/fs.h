@@ -14,6 +14,12 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+/*
+ * Descriptors 0 to 2 that whoever started us left closed are taken by /dev/null, opened the wrong way round so that their
+ * use still fails: no file that is opened later becomes standard output by its number.
+ */
+int fs_hold_standard(struct err *e);
+
 /* What makes a file the same file. */
 struct fs_identity {
 	uint64_t dev, ino;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/command.h"
@@ -145,7 +146,7 @@ main(int argc, char **argv)
 	if (rehearse_runner_is_me())
 		return rehearse_runner_main(argc, argv);
 	log_init(&cli.log, stderr);
-	code = run(&cli, argc, argv, &e);
+	code = fs_hold_standard(&e) < 0 ? -1 : run(&cli, argc, argv, &e);
 	if (code < 0) {
 		AUTO_FREE char *safe = str_safe(e.text, ERR_TEXT_MAX);
 

@@ -103,8 +103,12 @@ apply(const struct scan *s, struct settings *settings, struct err *e)
 		conf_apply_overrides(&settings_schema, &settings->projects, s->project, settings);
 	if (s->severity && parse_word("--severity", s->severity, severity_words, &g->severity, e) < 0)
 		return -1;
-	if (s->mode && parse_word("--mode", s->mode, gate_mode_words, &g->mode, e) < 0)
+	if (!s->mode)
+		return 0;
+	/* without off, which inspects nothing */
+	if (parse_word("--mode", s->mode, gate_mode_words + GATE_AUDIT, &g->mode, e) < 0)
 		return -1;
+	g->mode += GATE_AUDIT;
 	return 0;
 }
 

@@ -173,6 +173,9 @@ child_main(const struct pipeline *p, enum stage_place place, int to, pid_t paren
 		close(p->i->project_fd);
 	if (a->rc == 0)
 		a->rc = run_stages(p, place, &a->e);
+	/* a verdict that nobody could read, or half an object of JSON, must not look like success */
+	if (a->rc == 0 && place == STAGE_SCANNER && (fflush(stdout) != 0 || ferror(stdout)))
+		a->rc = err_set(&a->e, ERR_FAILED, "standard output cannot be written");
 	fill_answer(p->i, a);
 	fflush(NULL);
 	_exit(fs_write_all(to, a, sizeof(*a), NULL) == 0 ? 0 : 1);

@@ -68,7 +68,7 @@ def scan(program, settings, place):
 
     def run(*files, over=None, env=None, cwd=None, options=()):
         section = {"path": str(place.trivy), "db_dir": str(place.db), **(over or {}).get("trivy", {})}
-        path = settings({**(over or {}), "trivy": section})
+        path = settings({"scan_user": "nobody", "courier_user": "daemon", **(over or {}), "trivy": section})
         done = subprocess.run([program("tidewaiter"), "--config", str(path), "scan", "--json", *options, *map(str, files)],
                               capture_output=True, text=True, timeout=300, check=False, cwd=cwd,
                               env={**os.environ, **(env or {})})
@@ -268,7 +268,7 @@ def test_several_images_are_scanned_and_one_fault_does_not_touch_the_others(scan
 
 
 def test_scans_of_many_jobs_at_once_all_end_right(program, settings, place, archive):
-    path = settings({"trivy": {"path": str(place.trivy), "db_dir": str(place.db), "parallel": 1}})
+    path = settings({"scan_user": "nobody", "courier_user": "daemon", "trivy": {"path": str(place.trivy), "db_dir": str(place.db), "parallel": 1}})
     kinds = [("docker25", 1), ("clean", 0)] * 3
     running = [subprocess.Popen([program("tidewaiter"), "--config", str(path), "scan", "--json", str(archive(kind, f"{kind}-{n}"))],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -294,7 +294,7 @@ def test_reports_name_the_image_and_nothing_of_ours(scan, archive, root):
 
 
 def test_the_table_is_for_narrow_screens_and_tells_what_to_do(program, settings, place, archive):
-    path = settings({"trivy": {"path": str(place.trivy), "db_dir": str(place.db)}})
+    path = settings({"scan_user": "nobody", "courier_user": "daemon", "trivy": {"path": str(place.trivy), "db_dir": str(place.db)}})
     done = subprocess.run([program("tidewaiter"), "--config", str(path), "scan", str(archive("docker25"))],
                           capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 1

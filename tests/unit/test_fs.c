@@ -440,6 +440,28 @@ a_write_that_fails_midway_leaves_the_old_file_alone(void **state)
 	assert_string_equal(text, "old");
 }
 
+static void
+closed_standard_descriptors_are_held_and_their_use_still_fails(void **state)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		char c;
+
+		close(0);
+		close(2);
+		if (fs_hold_standard(NULL) < 0 || open("/", O_RDONLY | O_CLOEXEC) < 3)
+			_exit(1);
+		if (read(0, &c, 1) != -1 || write(2, "x", 1) != -1)
+			_exit(2);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int
 main(void)
 {
@@ -461,6 +483,7 @@ main(void)
 		WITH_PLACE(a_file_that_cannot_be_removed_is_named_with_the_reason),
 		WITH_PLACE(a_directory_is_opened_whatever_mode_is_named),
 		WITH_PLACE(a_write_that_fails_midway_leaves_the_old_file_alone),
+		cmocka_unit_test(closed_standard_descriptors_are_held_and_their_use_still_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
