@@ -392,13 +392,20 @@ static int
 run(struct cli *cli, int argc, char **argv, struct err *e)
 {
 	AUTO_INSPECT struct inspect x = { .tmp_fd = -1, .project_fd = -1 };
+	int rc;
 
 	(void)cli;
 	if (argc != 4 || strcmp(argv[2], "--tmpdir") != 0)
 		return err_set(e, ERR_USAGE, "inspect is called by the run phase: inspect VERB --tmpdir DIR");
-	for (size_t k = 0; k < MEM_COUNT(verbs); k++)
-		if (strcmp(verbs[k].name, argv[1]) == 0)
-			return inspect_open(&x, argv[3], e) < 0 ? -1 : verbs[k].run(&x, e);
+	for (size_t k = 0; k < MEM_COUNT(verbs); k++) {
+		if (strcmp(verbs[k].name, argv[1]) != 0)
+			continue;
+		rc = inspect_open(&x, argv[3], e) < 0 ? -1 : verbs[k].run(&x, e);
+		/* the code for "blocked" is said of images alone: files of ours that are damaged leave it undecided */
+		if (rc < 0 && e->kind == ERR_REFUSED)
+			e->kind = ERR_FAILED;
+		return rc;
+	}
 	return err_set(e, ERR_USAGE, "inspect: \"%s\" is no verb", argv[1]);
 }
 

@@ -123,13 +123,27 @@ read_file(const cJSON *o, struct inspect_record_file *f, struct err *e)
 	return 0;
 }
 
-static enum verdict
-parse_verdict(const char *word)
+static int
+read_record(const cJSON *j, struct inspect_record *r, struct err *e)
 {
-	for (int v = 0; word && verdict_words[v]; v++)
-		if (strcmp(verdict_words[v], word) == 0)
-			return (enum verdict)v;
-	return VERDICT_UNDECIDED;
+	const cJSON *list = json_array(j, "archives"), *o;
+	const char *word;
+	int v = 0;
+
+	if (json_need_str(j, "verdict", &word, e) < 0)
+		return -1;
+	while (verdict_words[v] && strcmp(verdict_words[v], word) != 0)
+		v++;
+	if (!verdict_words[v] || !list)
+		return err_set(e, ERR_FAILED, "\"verdict\" or \"archives\" is not understood");
+	r->verdict = (enum verdict)v;
+	r->files = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*r->files));
+	cJSON_ArrayForEach(o, list)
+	{
+		if (read_file(o, &r->files[r->n_files++], e) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 int
@@ -137,7 +151,6 @@ inspect_record_read(int dirfd, struct inspect_record **ret, struct err *e)
 {
 	AUTO(inspect_record) struct inspect_record *r = mem_alloc(sizeof(*r));
 	AUTO_JSON cJSON *j = NULL;
-	const cJSON *list, *o;
 
 	if (json_load(dirfd, PLAN_INSPECTION_NAME, RECORD_MAX, JSON_UNIQUE, &j, e) < 0) {
 		if (e->no != ENOENT)
@@ -146,11 +159,8 @@ inspect_record_read(int dirfd, struct inspect_record **ret, struct err *e)
 		*ret = NULL;
 		return 0;
 	}
-	r->verdict = parse_verdict(json_str(j, "verdict"));
-	list = json_array(j, "archives");
-	r->files = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*r->files));
-	cJSON_ArrayForEach(o, list) if (read_file(o, &r->files[r->n_files++], e) <
-					0) return err_wrap(e, PLAN_INSPECTION_NAME);
+	if (read_record(j, r, e) < 0)
+		return err_wrap(e, PLAN_INSPECTION_NAME);
 	*ret = take_ptr(r);
 	return 0;
 }
