@@ -279,15 +279,15 @@ def test_reports_that_cannot_be_put_there_are_an_error(scan):
     assert done.returncode == UNDECIDED and "file" in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["0<&-", "0<&- 2>&-", "0<&- 1>&- 2>&-"])
-def test_closed_descriptors_change_no_verdict_and_end_in_no_file(closed, scan):
-    """What is opened next would take their numbers: an archive would be standard input, a report standard error."""
+@pytest.mark.parametrize("closed, code", [("0<&-", BLOCKED), ("0<&- 2>&-", BLOCKED), ("0<&- 1>&- 2>&-", UNDECIDED)])
+def test_closed_descriptors_end_in_no_file(closed, code, scan):
+    """Without standard output there is nobody to tell a verdict. What is opened next would take their numbers: an archive would be standard input, a report standard error."""
     reports = scan.root / "reports"
     image = scan.image("classic", "app.tar")
     before = image.read_bytes()
     done = scan("--report-dir", reports, image, wrap=["sh", "-c", f'exec "$@" {closed}', "sh"])
-    assert done.returncode == BLOCKED
-    assert json.loads((reports / "app.json").read_text())["Results"]
+    assert done.returncode == code
+    assert code != BLOCKED or json.loads((reports / "app.json").read_text())["Results"]
     assert image.read_bytes() == before
     done = scan(scan.root / "none.tar", wrap=["sh", "-c", f'exec "$@" {closed}', "sh"])
     assert done.returncode == USAGE
