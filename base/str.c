@@ -202,6 +202,8 @@ str_add_safe(struct buf *out, const char *s, size_t max)
 		if (columns == max) {
 			if (max > 0) { /* the last one makes room */
 				out->len = last_start;
+				if (out->data)
+					out->data[last_start] = '\0';
 				buf_add_str(out, "…");
 			}
 			return;

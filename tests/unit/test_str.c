@@ -109,6 +109,18 @@ long_text_is_cut_to_its_columns_with_an_ellipsis(void **state)
 	assert_string_equal(none, "");
 }
 
+static void
+an_ellipsis_that_finds_no_room_leaves_a_text_that_ends(void **state)
+{
+	AUTO_BUF struct buf b = BUF_INIT(4);
+
+	(void)state;
+	str_add_safe(&b, "abcdef", 4);
+	assert_true(b.is_full);
+	assert_string_equal(buf_str(&b), "abc");
+	assert_int_equal(b.len, 3);
+}
+
 static const char *
 value(const char *name, void *arg)
 {
@@ -156,6 +168,7 @@ main(void)
 		cmocka_unit_test(utf8_is_taken_by_the_table_of_the_standard),
 		cmocka_unit_test(text_of_strangers_loses_controls_and_what_turns_it_around),
 		cmocka_unit_test(long_text_is_cut_to_its_columns_with_an_ellipsis),
+		cmocka_unit_test(an_ellipsis_that_finds_no_room_leaves_a_text_that_ends),
 		cmocka_unit_test(templates_know_their_placeholders_and_name_an_unknown_one),
 		cmocka_unit_test(what_a_template_becomes_is_bounded),
 	};
