@@ -236,8 +236,8 @@ proc_wait(struct proc *p, bool kill_group, int64_t deadline, struct proc_result 
 	int64_t started = clock_mono_ms();
 	int n;
 
-	if (p->pidfd < 0)
-		p->pidfd = pfd.fd = proc_pidfd(p->pid);
+	if (p->pidfd < 0 && (p->pidfd = pfd.fd = proc_pidfd(p->pid)) < 0)
+		return err_errno(e, "pidfd");
 	do
 		n = poll(&pfd, 1, clock_poll_timeout(deadline));
 	while ((n < 0 && errno == EINTR) || (n == 0 && clock_left_ms(deadline) > 0));

@@ -8,10 +8,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -462,6 +464,39 @@ closed_standard_descriptors_are_held_and_their_use_still_fails(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* Exit code of a child in a mount namespace of its own: 0 when what is mounted in the tree was left alone. */
+static int
+remove_around_a_mount(const struct place *p)
+{
+	AUTO_FREE char *at = mem_printf("%s/tree/mounted", p->dir);
+	AUTO_FREE char *kept = mem_printf("%s/kept", at);
+	struct err e = ERR_INIT;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", at, "tmpfs", 0, "size=64k") < 0 || mkdir(kept, 0700) < 0)
+		return 9;
+	if (fs_remove_tree(p->fd, "tree", &e) == 0)
+		return 1;
+	return access(kept, F_OK) == 0 && strstr(e.text, "mounted") ? 0 : 2;
+}
+
+static void
+what_is_mounted_in_a_tree_is_not_entered(void **state)
+{
+	const struct place *p = *state;
+	int status = -1;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(fs_mkdirs(p->fd, "tree/mounted", 0700, NULL), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(remove_around_a_mount(p));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int
 main(void)
 {
@@ -483,6 +518,7 @@ main(void)
 		WITH_PLACE(a_file_that_cannot_be_removed_is_named_with_the_reason),
 		WITH_PLACE(a_directory_is_opened_whatever_mode_is_named),
 		WITH_PLACE(a_write_that_fails_midway_leaves_the_old_file_alone),
+		WITH_PLACE(what_is_mounted_in_a_tree_is_not_entered),
 		cmocka_unit_test(closed_standard_descriptors_are_held_and_their_use_still_fails),
 	};
 
