@@ -9,12 +9,13 @@
 
 /* Made by the build from share/runner-rules.json. */
 extern const char runner_rules_text[];
-extern const size_t runner_rules_len;
 
 int
 rules_load(cJSON **ret, struct err *e)
 {
-	if (json_parse(runner_rules_text, runner_rules_len, runner_rules_len, JSON_UNIQUE, ret, e) < 0)
+	size_t len = strlen(runner_rules_text);
+
+	if (json_parse(runner_rules_text, len, len, JSON_UNIQUE, ret, e) < 0)
 		return err_wrap(e, "runner-rules.json");
 	return 0;
 }
