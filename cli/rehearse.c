@@ -16,6 +16,7 @@
 #include "cli/rehearse_play.h"
 #include "cli/rehearse_runner.h"
 #include "cli/rehearse_tree.h"
+#include "executor/plan.h"
 #include "executor/settings.h"
 
 #define TOKEN "glcbt-rehearsal" /* refused everywhere */
@@ -291,6 +292,9 @@ play(const struct rehearsal *r, struct rehearse_outcome *ret, struct err *e)
 	p.config_path = config;
 	rehearse_log_init(&log, stdout, isatty(STDOUT_FILENO) && str_is_empty(getenv("NO_COLOR")));
 	strv_add(&log.secrets, TOKEN);
+	/* What the programs say of their settings is for the file that the admin can change. */
+	log.stand_in = config;
+	log.original = r->settings->path;
 	rc = rehearse_play(&p, ret, e);
 	rehearse_log_free(&log);
 	mem_close_at(&p.content.project_fd);
@@ -341,12 +345,14 @@ rehearse_run(struct cli *cli, int argc, char **argv, struct err *e)
 	AUTO_JSON cJSON *rules = NULL;
 	AUTO_JSON cJSON *job = NULL;
 	AUTO_FREE char *programs = NULL;
+	AUTO(plan) struct plan *first = NULL;
 	const char *match;
 
+	/* Users that are missing are no fault of the job: said once, and not in three attempts as the runner would. */
 	if (rehearse_options_parse(argc, argv, &o, e) < 0 ||
 	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
 	    settings_apply_project(s, o.project_path, &match, e) < 0 || rules_load(&rules, e) < 0 ||
-	    make_job(cli, &o, s, &job, e) < 0)
+	    make_job(cli, &o, s, &job, e) < 0 || plan_of_slot(s, 0, &first, e) < 0)
 		return -1;
 	programs = find_programs(&o, e);
 	if (!programs)

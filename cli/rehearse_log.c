@@ -58,6 +58,12 @@ secret_len(const struct rehearse_log *l, const char *s)
 	return 0;
 }
 
+static size_t
+stand_in_len(const struct rehearse_log *l, const char *s)
+{
+	return l->stand_in && str_has_prefix(s, l->stand_in) ? strlen(l->stand_in) : 0;
+}
+
 static void
 flush_line(struct rehearse_log *l, const char *end)
 {
@@ -69,6 +75,9 @@ flush_line(struct rehearse_log *l, const char *end)
 	while (*s) {
 		if ((n = secret_len(l, s)) > 0) {
 			fputs(MASK, l->to);
+			has_text = true;
+		} else if ((n = stand_in_len(l, s)) > 0) {
+			fputs(l->original, l->to);
 			has_text = true;
 		} else if ((n = section_len(s)) > 0) {
 			had_marker = true;

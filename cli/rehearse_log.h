@@ -17,6 +17,8 @@ struct rehearse_log {
 	bool has_colour;
 	struct buf line;
 	struct strv secrets;
+	/* A file of the rehearsal's own, and the admin's that it stands for: the first is shown as the second. NULL: none. */
+	const char *stand_in, *original;
 };
 
 void rehearse_log_init(struct rehearse_log *l, FILE *to, bool has_colour);

@@ -12,7 +12,7 @@ import time
 import pytest
 from runner import Job
 from runner_job import RULES, Built, Dirs
-from slot_host import host  # noqa: F401
+from slot_host import host, needs_root  # noqa: F401
 
 CI_FILE = """
 stages: [build]
@@ -110,6 +110,20 @@ def test_broken_environment_is_a_system_failure_after_three_attempts(stage):
     assert done.returncode == 3 and "system failure" in done.stdout
     assert done.stdout.count('Preparing the "custom" executor') == RULES["attempts_max"]
     assert stage.left() == [] and stage.host.records() == []
+
+
+def test_broken_environment_is_told_with_the_admins_own_settings_file(stage):
+    done = stage.ready({"job": {"path": "/nonexistent"}}).run("--script", "true")
+    assert str(stage.host.settings) in done.stdout and "tidewaiter.yml" not in done.stdout, done.stdout
+
+
+@needs_root
+def test_missing_users_are_told_once_with_the_admins_settings_file_and_the_way_out(stage):
+    settings = stage.host.configure(1)
+    done = stage.run("--script", "true")
+    assert done.returncode == 2 and done.stdout == "", done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1 and str(settings) in done.stderr and "tidewaiter setup" in done.stderr
+    assert stage.left() == []
 
 
 def test_image_lies_in_tar_images_and_is_the_jobs(stage):
