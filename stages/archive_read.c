@@ -12,14 +12,23 @@
 #include "stages/docker_manifest.h"
 #include "stages/image_names.h"
 
-void
-archive_image_free(struct archive_image *m)
+static void
+image_free(struct archive_image *m)
 {
 	mem_free_at(&m->layout_name);
 	strv_free(&m->tags);
+	mem_free_at(&m->platform);
 	image_config_free(m->config);
 	mem_free_at(&m->layer_sizes);
-	*m = (struct archive_image){ 0 };
+}
+
+void
+archive_images_free(struct archive_images *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		image_free(&l->v[i]);
+	mem_free_at(&l->v);
+	*l = (struct archive_images){ 0 };
 }
 
 static int
@@ -121,9 +130,10 @@ read_manifest(const struct entries *t, size_t max_layers, struct docker_manifest
 
 static int
 unpack_entries(const struct archive_input *in, const struct entries *t, const struct keep *keep,
-	       struct archive_image *ret, bool *ret_is_image, struct err *e)
+	       struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
 	AUTO(docker_manifest) struct docker_manifest *m = NULL;
+	AUTO_FREE char *name = NULL;
 
 	if (!(t->marks & HAS_MANIFEST_JSON))
 		return other_kind(t, ret_is_image, e);
@@ -139,13 +149,16 @@ unpack_entries(const struct archive_input *in, const struct entries *t, const st
 		return err_set(e, ERR_UNSUPPORTED,
 			       "not supported yet: several images in one archive (manifest.json names %zu)",
 			       m->n_images);
-	return docker_archive_unpack(in, t, m, keep ? keep_dirfd(keep) : -1, in->stem, ret, e);
+	name = mem_printf("%s-1", in->stem);
+	ret->v = mem_array(1, sizeof(*ret->v));
+	ret->n = 1;
+	return docker_archive_unpack(in, t, m, keep ? keep_dirfd(keep) : -1, name, &ret->v[0], e);
 }
 
 /* --- plain and compressed --- */
 
 static int
-read_plain(const struct archive_input *in, struct entries *t, struct archive_image *ret, bool *ret_is_image,
+read_plain(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
 	   struct err *e)
 {
 	AUTO(source) struct source *src = source_new_file(in->fd, 0, in->size);
@@ -178,7 +191,7 @@ has_tar_inside(const struct archive_input *in)
 }
 
 static int
-read_gzip(const struct archive_input *in, struct entries *t, struct archive_image *ret, bool *ret_is_image,
+read_gzip(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
 	  struct err *e)
 {
 	AUTO(source) struct source *src = NULL;
@@ -195,7 +208,7 @@ read_gzip(const struct archive_input *in, struct entries *t, struct archive_imag
 }
 
 static int
-read_any(const struct archive_input *in, struct entries *t, struct archive_image *ret, bool *ret_is_image,
+read_any(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
 	 struct err *e)
 {
 	AUTO(source) struct source *src = source_new_file(in->fd, 0, in->size);
@@ -203,10 +216,13 @@ read_any(const struct archive_input *in, struct entries *t, struct archive_image
 	enum archive_kind kind;
 	size_t got = 0;
 
-	if (in->size > (uint64_t)in->limits->max_size)
+	if (in->size > (uint64_t)in->limits->max_size) {
+		AUTO_FREE char *size = str_human_size(in->size), *max = str_format_size(in->limits->max_size);
+
 		return err_set(e, ERR_REFUSED,
-			       "size: the archive has %llu bytes, more than the %lld that are allowed",
-			       (unsigned long long)in->size, (long long)in->limits->max_size);
+			       "size: the archive has %s, more than the %s that are allowed (images.max_size)",
+			       size, max);
+	}
 	if (source_read(src, head, sizeof(head), &got, e) < 0)
 		return -1;
 	kind = archive_kind_of(head, got);
@@ -228,24 +244,28 @@ read_any(const struct archive_input *in, struct entries *t, struct archive_image
 }
 
 int
-archive_read(const struct archive_input *in, struct archive_image *ret, bool *ret_is_image, struct err *e)
+archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
-	struct archive_image image = { 0 };
+	struct archive_images images = { 0 };
 	struct err ignored = ERR_INIT, own = ERR_INIT;
 	struct entries t;
 	int rc;
 
 	*ret_is_image = true;
 	entries_init(&t, (size_t)in->limits->max_entries);
-	rc = read_any(in, &t, &image, ret_is_image, &own);
+	rc = read_any(in, &t, &images, ret_is_image, &own);
 	entries_free(&t);
 	if (rc == 0) {
-		*ret = image;
+		*ret = images;
 		return 0;
 	}
-	archive_image_free(&image);
-	/* The layout may be half made. What cannot be removed goes with the work directory. */
-	(void)!fs_remove_tree(in->work_fd, in->stem, &ignored);
+	/* Layouts may be half made. What cannot be removed goes with the work directory. */
+	for (size_t i = 0; i < images.n; i++) {
+		AUTO_FREE char *name = mem_printf("%s-%zu", in->stem, i + 1);
+
+		(void)!fs_remove_tree(in->work_fd, name, &ignored);
+	}
+	archive_images_free(&images);
 	if (e)
 		*e = own;
 	return -1;

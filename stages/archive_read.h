@@ -22,24 +22,32 @@ struct archive_input {
 	int fd;		  /* regular file, readable; pread only */
 	uint64_t size;	  /* bytes */
 	int work_fd;	  /* where layouts and kept contents are made */
-	const char *stem; /* of the names that are made there: "archive-3" gives archive-3 and archive-3-kept */
+	const char *stem; /* of the names that are made there: "archive-3" gives archive-3-1, …, archive-3-kept */
 	const struct options_images *limits;
 };
 
 /* One image, verified, in its layout. */
 struct archive_image {
 	char *layout_name; /* below work_fd */
-	struct strv tags;
+	struct strv tags;  /* all names of it, as the archive has them */
+	char *platform;	   /* "linux/arm64/v8", "" when the config does not say */
+	char manifest_digest[HASH_DIGEST_MAX]; /* of its OCI manifest, "" where there is none */
 	char config_digest[HASH_DIGEST_MAX];
 	struct image_config *config;
 	uint64_t *layer_sizes; /* bytes, plain, in the order of config->diff_ids */
 };
 
-void archive_image_free(struct archive_image *m); /* what it owns */
+/* All images of one archive, in its order: a config digest once, under all its names. */
+struct archive_images {
+	struct archive_image *v;
+	size_t n;
+};
+
+void archive_images_free(struct archive_images *l); /* what it owns */
 
 /*
  * -1 with a fault whose text does not name the archive: ERR_REFUSED, "<rule>: …"; ERR_UNSUPPORTED, "not supported
  * yet: …"; ERR_NO_SPACE; ERR_FAILED. *ret_is_image is false when it was "no image: …", which outside tar_images/ is
  * no fault. Nothing stays in work_fd then.
  */
-int archive_read(const struct archive_input *in, struct archive_image *ret, bool *ret_is_image, struct err *e);
+int archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image, struct err *e);

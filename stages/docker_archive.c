@@ -142,17 +142,21 @@ check_room(const struct making *k, struct err *e)
 	for (size_t i = 0; i < k->n_jobs; i++)
 		if (!k->jobs[i].from->place.work_name)
 			announced += k->jobs[i].from->size;
-	if (announced > (uint64_t)k->in->limits->max_size)
+	AUTO_FREE char *size = str_human_size(announced), *left = NULL;
+
+	if (announced > (uint64_t)k->in->limits->max_size) {
+		AUTO_FREE char *max = str_format_size(k->in->limits->max_size);
+
 		return err_set(e, ERR_REFUSED,
-			       "size: the layers have %llu bytes, more than the %lld that are allowed",
-			       (unsigned long long)announced, (long long)k->in->limits->max_size);
+			       "size: the layers have %s, more than the %s that are allowed (images.max_size)",
+			       size, max);
+	}
 	if (fs_space_left(k->in->work_fd, &space, e) < 0)
 		return -1;
-	if (announced > space)
-		return err_set(e, ERR_NO_SPACE,
-			       "no space to unpack: the layers have %llu bytes, %llu are left",
-			       (unsigned long long)announced, (unsigned long long)space);
-	return 0;
+	if (announced <= space)
+		return 0;
+	left = str_human_size(space);
+	return err_set(e, ERR_NO_SPACE, "no space to unpack: the layers have %s, %s are left", size, left);
 }
 
 static int
@@ -182,6 +186,7 @@ make(struct making *k, int keep_fd, const char *name, struct archive_image *ret,
 	    write_layout(k, keep_fd, name, e) < 0)
 		return -1;
 	ret->layout_name = mem_strdup(name);
+	ret->platform = image_config_platform(k->config);
 	strv_copy(&ret->tags, &k->m->tags);
 	memcpy(ret->config_digest, k->config_digest, sizeof(ret->config_digest));
 	ret->layer_sizes = mem_array(k->m->layers.n + 1, sizeof(*ret->layer_sizes));

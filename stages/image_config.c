@@ -20,6 +20,7 @@ image_config_free(struct image_config *c)
 	strv_free(&c->diff_ids);
 	mem_free_at(&c->os);
 	mem_free_at(&c->architecture);
+	mem_free_at(&c->variant);
 	mem_free_at(&c);
 }
 
@@ -158,6 +159,14 @@ use_history(struct image_config *c, const cJSON *root, struct err *e)
 	return 0;
 }
 
+char *
+image_config_platform(const struct image_config *c)
+{
+	if (!c->os[0] || !c->architecture[0])
+		return mem_strdup("");
+	return mem_printf("%s/%s%s%s", c->os, c->architecture, c->variant[0] ? "/" : "", c->variant);
+}
+
 int
 image_config_parse(const char *text, size_t len, size_t max_layers, struct image_config **ret, struct err *e)
 {
@@ -166,7 +175,7 @@ image_config_parse(const char *text, size_t len, size_t max_layers, struct image
 	AUTO(image_config) struct image_config *c = mem_alloc(sizeof(*c));
 	AUTO_JSON cJSON *root = NULL;
 	const cJSON *rootfs;
-	const char *os, *architecture;
+	const char *os, *architecture, *variant;
 
 	if (json_parse(text, len, IMAGE_CONFIG_MAX, JSON_UNIQUE, &root, e) < 0) {
 		if (e)
@@ -182,8 +191,10 @@ image_config_parse(const char *text, size_t len, size_t max_layers, struct image
 		return err_set(e, ERR_REFUSED, "it has no rootfs, so it is no image's config");
 	os = json_str(root, "os");
 	architecture = json_str(root, "architecture");
+	variant = json_str(root, "variant");
 	c->os = mem_strdup(os ? os : "");
 	c->architecture = mem_strdup(architecture ? architecture : "");
+	c->variant = mem_strdup(variant ? variant : "");
 	if (read_diff_ids(c, rootfs, max_layers, e) < 0 || use_history(c, root, e) < 0)
 		return -1;
 	*ret = take_ptr(c);

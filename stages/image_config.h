@@ -14,7 +14,7 @@
 #include "base/str.h"
 
 struct image_config {
-	char *os, *architecture; /* "" when absent */
+	char *os, *architecture, *variant; /* "" when absent */
 	struct strv diff_ids;	 /* none for an image without layers */
 	char **created_by;	 /* one per layer, NULL where the history does not say */
 	/*
@@ -30,5 +30,7 @@ struct image_config {
 /* At most max_layers diff_ids. */
 int image_config_parse(const char *text, size_t len, size_t max_layers, struct image_config **ret,
 		       struct err *e);
+/* "linux/arm64/v8", "" where os or architecture is not said; owned by the caller. */
+char *image_config_platform(const struct image_config *c);
 void image_config_free(struct image_config *c);
 MEM_AUTO_DECLARE(image_config)

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 
+#define NAME_SHOWN_MAX 100 /* code points */
+
 const char *const verdict_words[] = { "pass", "warn", "undecided", "block", NULL };
 
 enum verdict
@@ -26,6 +28,7 @@ image_free(struct image *m)
 	strv_free(&m->tags);
 	free(m->os);
 	free(m->architecture);
+	free(m->platform);
 	for (size_t i = 0; i < m->n_layers; i++)
 		free(m->layers[i].created_by);
 	free(m->layers);
@@ -66,4 +69,27 @@ inspection_add_image(struct inspection *i)
 	i->images = mem_resize(i->images, i->n_images + 1, sizeof(*i->images));
 	i->images[i->n_images] = (struct image){ 0 };
 	return &i->images[i->n_images++];
+}
+
+/* Two images of one name are told apart by their archives. */
+static bool
+is_name_shared(const struct inspection *i, const struct image *m)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		if (&i->images[k] != m && str_eq(i->images[k].label, m->label))
+			return true;
+	}
+	return false;
+}
+
+char *
+inspection_image_name(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *label = str_safe(m->label, NAME_SHOWN_MAX);
+	AUTO_FREE char *archive = NULL;
+
+	if (!is_name_shared(i, m) || m->archive >= i->n_archives)
+		return take_ptr(label);
+	archive = str_safe(i->archives[m->archive].name, NAME_SHOWN_MAX);
+	return mem_printf("%s (%s)", label, archive);
 }

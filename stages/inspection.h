@@ -47,7 +47,9 @@ struct image {
 	size_t archive;	  /* index in inspection.archives */
 	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];
+	char manifest_digest[HASH_DIGEST_MAX]; /* of its OCI manifest, "" where there is none */
 	char *os, *architecture; /* of the config, "" when absent */
+	char *platform; /* "linux/arm64/v8", "" when the config does not say */
 	struct layer *layers;
 	size_t n_layers;
 	size_t base_layers; /* how many of the first layers come with the base image, best guess by the history; 0 unknown */
@@ -96,6 +98,8 @@ struct inspection {
 	int64_t db_updated_s; /* seconds since the epoch, 0 unknown */
 };
 
+/* What people call an image: its label, with its archive where another has the same. Owned by the caller; safe to print. */
+char *inspection_image_name(const struct inspection *i, const struct image *m);
 void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
 struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
 struct image *inspection_add_image(struct inspection *i);

@@ -66,7 +66,7 @@ make_layers(const struct archive_image *from)
 }
 
 static void
-add_image(struct inspection *i, size_t at, struct archive_image *from)
+add_image(struct inspection *i, size_t at, const struct archive_image *from)
 {
 	AUTO_FREE char *stem = image_stem(i->archives[at].name);
 	AUTO_FREE char *report_name = unique_name(i, stem);
@@ -78,6 +78,8 @@ add_image(struct inspection *i, size_t at, struct archive_image *from)
 	memcpy(m->config_digest, from->config_digest, sizeof(m->config_digest));
 	m->os = mem_strdup(from->config->os);
 	m->architecture = mem_strdup(from->config->architecture);
+	m->platform = mem_strdup(from->platform);
+	memcpy(m->manifest_digest, from->manifest_digest, sizeof(m->manifest_digest));
 	m->layers = make_layers(from);
 	m->n_layers = from->config->diff_ids.n;
 	m->base_layers = from->config->base_layers;
@@ -98,7 +100,7 @@ n_image_archives_before(const struct inspection *i, size_t at)
 }
 
 static int
-read_archive(struct inspection *i, size_t at, struct archive_image *ret, bool *ret_is_image, struct err *e)
+read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
 	const struct archive *a = &i->archives[at];
 	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
@@ -120,12 +122,13 @@ void
 unpack_archive(struct inspection *i, size_t at)
 {
 	struct archive *a = &i->archives[at];
-	struct archive_image image = { 0 };
+	struct archive_images images = { 0 };
 	struct err e = ERR_INIT;
 	bool is_image = true;
 
-	if (read_archive(i, at, &image, &is_image, &e) == 0) {
-		add_image(i, at, &image);
+	if (read_archive(i, at, &images, &is_image, &e) == 0) {
+		for (size_t k = 0; k < images.n; k++)
+			add_image(i, at, &images.v[k]);
 	} else if (!is_image && !unpack_must_be_image(i, a)) {
 		AUTO_FREE char *safe = str_safe(a->name, 200);
 
@@ -134,7 +137,7 @@ unpack_archive(struct inspection *i, size_t at)
 	} else {
 		a->fault = e;
 	}
-	archive_image_free(&image);
+	archive_images_free(&images);
 }
 
 static int

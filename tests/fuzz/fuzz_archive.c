@@ -40,7 +40,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.threads = 1,
 	};
 	char work[] = "/tmp/tidewaiter-fuzz-XXXXXX";
-	struct archive_image image = { 0 };
+	struct archive_images images = { 0 };
 	struct err e = ERR_INIT;
 	bool is_image = false;
 	AUTO_FD int fd = memfd_create("archive", MFD_CLOEXEC);
@@ -56,13 +56,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.fd = fd, .size = size, .work_fd = work_fd, .stem = "a", .limits = &limits
 	};
 
-	rc = archive_read(&in, &image, &is_image, &e);
+	rc = archive_read(&in, &images, &is_image, &e);
 	if (rc < 0 && count_names(work_fd) != 0)
 		abort();
 	if (rc == 0) {
-		if (!is_image || count_names(work_fd) != 1)
+		if (!is_image || images.n == 0 || count_names(work_fd) != images.n)
 			abort();
-		archive_image_free(&image);
+		archive_images_free(&images);
 	}
 	if (fs_remove_tree(AT_FDCWD, work, &e) < 0)
 		abort();
