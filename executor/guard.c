@@ -260,7 +260,8 @@ before_storing(struct guard *g, bool *ret_skip, struct phase_result *ret, struct
 	}
 	if (is_failing) {
 		log_line(&g->c->log, LOG_ERROR,
-			 "%s is not run: images changed after they were inspected, and would be stored",
+			 "%s is not run: images changed after they were inspected, and would be stored; make and change them "
+			 "in script:, not in after_script:",
 			 g->stage);
 		fail_blocked(ret);
 		*ret_skip = true;

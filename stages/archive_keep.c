@@ -104,9 +104,11 @@ open_place(struct keep *s, struct entry *n, int *ret_own, struct err *e)
 		return err_set(e, ERR_REFUSED, "size: the entries hold more bytes than are allowed");
 	if (fs_space_left(s->dir_fd, &space, e) < 0)
 		return -1;
-	if (n->size > space)
-		return err_set(e, ERR_NO_SPACE, "no space for an entry of %llu bytes, %llu are left",
-			       (unsigned long long)n->size, (unsigned long long)space);
+	if (n->size > space) {
+		AUTO_FREE char *size = str_human_size(n->size), *left = str_human_size(space);
+
+		return err_set(e, ERR_NO_SPACE, "no space for an entry of %s, %s are left", size, left);
+	}
 	s->left -= n->size;
 	if (n->place.kind != ARCHIVE_TAR || n->size < OWN_FILE_MIN) {
 		n->place.fd = s->shared_fd;

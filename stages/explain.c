@@ -275,28 +275,57 @@ group_by_step(const struct image *m, const size_t *order, size_t n, struct expla
 
 /* --- what would fix the most ------------------------------------------------------------------------------------- */
 
-struct advice {
-	size_t n;
-	char *text;
+/* A change that somebody can make. */
+struct change {
+	size_t step;		       /* index in the explanation's steps, NO_STEP: a package is raised */
+	const struct finding *package; /* one finding of it */
 };
 
-static void
-consider(struct advice *best, size_t n, char *text)
-{
-	/* Who comes first wins a tie: the changes that are more exact are tried first. */
-	if (n > best->n) {
-		mem_free_at(&best->text);
-		best->text = text;
-		best->n = n;
-	} else {
-		mem_free_at(&text);
-	}
-}
+#define NO_STEP SIZE_MAX
 
 static bool
 is_same_package(const struct finding *a, const struct finding *b)
 {
 	return str_eq(a->package, b->package) && str_eq(a->type, b->type);
+}
+
+static bool
+is_of_system(const struct finding *f)
+{
+	return str_eq(f->class, "os-pkgs");
+}
+
+/* A new base image may fix all that came with it; a step that runs again takes the system's new packages. */
+static bool
+is_fixed_by_step(const struct explain_step *s, const struct finding *f)
+{
+	return *f->fixed && (s->is_base || is_of_system(f));
+}
+
+/* Findings that are not fixed yet (is_left) and would be. Those that are, are marked when `marks`. */
+static size_t
+apply_change(const struct image *m, const struct explanation *x, const struct change *c, bool *is_left,
+	     bool marks)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < x->n_steps; k++) {
+		const struct explain_step *s = &x->steps[k];
+
+		if (c->step != NO_STEP && c->step != k)
+			continue;
+		for (size_t j = 0; j < s->n_findings; j++) {
+			const struct finding *f = &m->report->findings[s->findings[j]];
+			bool is_fixed = c->step == NO_STEP ? *f->fixed && is_same_package(f, c->package)
+							   : is_fixed_by_step(s, f);
+
+			if (!is_fixed || !is_left[s->findings[j]])
+				continue;
+			n++;
+			is_left[s->findings[j]] = !marks;
+		}
+	}
+	return n;
 }
 
 static int
@@ -309,72 +338,108 @@ compare_packages(const void *pa, const void *pb, void *arg)
 	return diff ? diff : strcmp(a->type, b->type);
 }
 
-static void
-consider_packages(const struct image *m, const size_t *order, size_t n, struct advice *best)
+/* The package that has most of what is left; NULL when none has. Packages of the system come together, with a step. */
+static const struct finding *
+worst_package(const struct image *m, const size_t *order, size_t n, const bool *is_left, size_t *ret_n)
 {
 	AUTO_FREE size_t *by_package = mem_array(n + 1, sizeof(*by_package));
 	const struct finding *all = m->report->findings;
+	const struct finding *worst = NULL;
 	size_t n_fixable = 0;
 
-	/* Packages of the system come together, with a base image or a step: consider_steps(). */
+	*ret_n = 0;
 	for (size_t k = 0; k < n; k++) {
-		if (*all[order[k]].fixed && !str_eq(all[order[k]].class, "os-pkgs"))
+		if (is_left[order[k]] && *all[order[k]].fixed && !is_of_system(&all[order[k]]))
 			by_package[n_fixable++] = order[k];
 	}
 	qsort_r(by_package, n_fixable, sizeof(*by_package), compare_packages, (void *)m->report);
 	for (size_t start = 0, end; start < n_fixable; start = end) {
 		const struct finding *first = &all[by_package[start]];
-		AUTO_FREE char *version = nearest_fix(first);
-		AUTO_FREE char *name = str_safe(first->package, PACKAGE_SHOWN_MAX);
 
-		for (end = start + 1; end < n_fixable && is_same_package(first, &all[by_package[end]]); end++) {
-			char *other = nearest_fix(&all[by_package[end]]);
-
-			if (explain_compare_versions(other, version) > 0) {
-				char *lower = version;
-
-				version = other;
-				other = lower;
-			}
-			mem_free_at(&other);
+		for (end = start + 1; end < n_fixable && is_same_package(first, &all[by_package[end]]);)
+			end++;
+		if (end - start > *ret_n) {
+			*ret_n = end - start;
+			worst = first;
 		}
-		AUTO_FREE char *shown = str_safe(version, VERSION_SHOWN_MAX);
-		consider(best, end - start, mem_printf("raise %s to %s", name, shown));
 	}
+	return worst;
 }
 
-static size_t
-count_fixable(const struct image *m, const struct explain_step *s, bool only_os)
+/* The highest of the versions that its findings need. */
+static char *
+name_raise(const struct image *m, const size_t *order, size_t n, const struct finding *package)
 {
-	size_t n = 0;
+	AUTO_FREE char *version = NULL;
+	AUTO_FREE char *name = str_safe(package->package, PACKAGE_SHOWN_MAX);
+	AUTO_FREE char *shown = NULL;
 
-	for (size_t k = 0; k < s->n_findings; k++) {
-		const struct finding *f = &m->report->findings[s->findings[k]];
+	for (size_t k = 0; k < n; k++) {
+		const struct finding *f = &m->report->findings[order[k]];
+		AUTO_FREE char *other = NULL;
 
-		n += *f->fixed && (!only_os || str_eq(f->class, "os-pkgs"));
+		if (!*f->fixed || !is_same_package(f, package))
+			continue;
+		other = nearest_fix(f);
+		if (!version || explain_compare_versions(other, version) > 0) {
+			mem_free_at(&version);
+			version = take_ptr(other);
+		}
 	}
-	return n;
+	shown = str_safe(version ? version : "", VERSION_SHOWN_MAX);
+	return mem_printf("raise %s to %s", name, shown);
+}
+
+static char *
+name_step(const struct explain_step *s)
+{
+	if (s->is_base)
+		return mem_strdup("build on a newer base image");
+	if (s->is_known)
+		return mem_printf("run `%s` again, without the build cache", s->name);
+	return mem_strdup("upgrade the packages of the system");
+}
+
+/* The change that fixes most of what is left; who is more exact wins a tie: a package, a step, the base image. */
+static size_t
+best_change(const struct image *m, const struct explanation *x, const size_t *order, size_t n, bool *is_left,
+	    struct change *ret)
+{
+	size_t n_best;
+
+	*ret = (struct change){ .step = NO_STEP };
+	ret->package = worst_package(m, order, n, is_left, &n_best);
+	for (int base = 0; base < 2; base++) {
+		for (size_t k = 0; k < x->n_steps; k++) {
+			struct change c = { .step = k };
+			size_t n_fixed;
+
+			if (x->steps[k].is_base != (base == 1))
+				continue;
+			n_fixed = apply_change(m, x, &c, is_left, false);
+			if (n_fixed > n_best) {
+				n_best = n_fixed;
+				*ret = c;
+			}
+		}
+	}
+	return n_best;
 }
 
 static void
-consider_steps(const struct image *m, const struct explanation *x, struct advice *best)
+add_changes(const struct image *m, const size_t *order, size_t n, struct explanation *x)
 {
-	for (size_t k = 0; k < x->n_steps; k++) {
-		const struct explain_step *s = &x->steps[k];
+	AUTO_FREE bool *is_left = mem_array(m->report->n_findings + 1, sizeof(*is_left));
+	struct change c;
 
-		/* A step that installs packages of the system takes the fixed ones when it really runs again. */
-		if (!s->is_base && s->is_known)
-			consider(best, count_fixable(m, s, true),
-				 mem_printf("run `%s` again, without the build cache", s->name));
-		else if (!s->is_base)
-			consider(best, count_fixable(m, s, true),
-				 mem_strdup("upgrade the packages of the system"));
-	}
-	for (size_t k = 0; k < x->n_steps; k++) {
-		const struct explain_step *s = &x->steps[k];
+	for (size_t k = 0; k < n; k++)
+		is_left[order[k]] = true;
+	while (x->n_changes < EXPLAIN_CHANGES_MAX && best_change(m, x, order, n, is_left, &c) > 0) {
+		struct explain_change *to = &x->changes[x->n_changes++];
 
-		if (s->is_base)
-			consider(best, count_fixable(m, s, false), mem_strdup("build on a newer base image"));
+		to->n_fixed = apply_change(m, x, &c, is_left, true);
+		to->text =
+			c.step == NO_STEP ? name_raise(m, order, n, c.package) : name_step(&x->steps[c.step]);
 	}
 }
 
@@ -383,7 +448,6 @@ explain_image(const struct image *m, struct explanation *ret)
 {
 	AUTO_FREE size_t *order = NULL;
 	struct explanation x = { 0 };
-	struct advice best = { 0 };
 	size_t n;
 
 	order = explain_sorted(m, true, &n);
@@ -391,10 +455,7 @@ explain_image(const struct image *m, struct explanation *ret)
 	x.n_blocking = n;
 	for (size_t k = 0; k < n; k++)
 		x.n_fixable += *m->report->findings[order[k]].fixed != '\0';
-	consider_packages(m, order, n, &best);
-	consider_steps(m, &x, &best);
-	x.advice = best.text;
-	x.n_advised = best.n;
+	add_changes(m, order, n, &x);
 	*ret = x;
 }
 
@@ -406,6 +467,7 @@ explain_free(struct explanation *x)
 		mem_free_at(&x->steps[k].findings);
 	}
 	mem_free_at(&x->steps);
-	mem_free_at(&x->advice);
+	for (size_t k = 0; k < x->n_changes; k++)
+		mem_free_at(&x->changes[k].text);
 	*x = (struct explanation){ 0 };
 }

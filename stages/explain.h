@@ -1,5 +1,5 @@
 /*
- * Where the blocking findings of an image come from, and which one change would fix the most of them. Trivy names the
+ * Where the blocking findings of an image come from, and which changes would fix the most of them. Trivy names the
  * layer, the image's history the build step of each layer. Pure; for people, never for the verdict.
  */
 #pragma once
@@ -17,12 +17,20 @@ struct explain_step {
 	size_t n_findings;
 };
 
+/* What somebody can do about some of them: "raise lodash to 4.17.21"; safe to print. */
+struct explain_change {
+	char *text;
+	size_t n_fixed; /* blocking findings that it would fix and those before it would not */
+};
+
+#define EXPLAIN_CHANGES_MAX 5
+
 struct explanation {
 	struct explain_step *steps; /* with findings only, in the image's order; an unknown layer comes last */
 	size_t n_steps;
 	size_t n_blocking, n_fixable;
-	char *advice;	  /* "raise lodash to 4.17.21", NULL when nothing has a fix; safe to print */
-	size_t n_advised; /* blocking findings that it would fix */
+	struct explain_change changes[EXPLAIN_CHANGES_MAX]; /* what fixes the most first; none when nothing has a fix */
+	size_t n_changes;
 };
 
 /* Of an image that has a report and was judged. */

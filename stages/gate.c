@@ -179,10 +179,10 @@ add_reasons_of(struct inspection *i, enum verdict v)
 	}
 	for (size_t k = 0; k < i->n_images; k++) {
 		const struct image *m = &i->images[k];
-		AUTO_FREE char *label = str_safe(m->label, NAME_SHOWN_MAX);
+		AUTO_FREE char *name = inspection_image_name(i, m);
 
 		for (size_t r = 0; m->verdict == v && r < m->reasons.n; r++)
-			strv_addf(&i->reasons, "%s: %s", label, m->reasons.v[r]);
+			strv_addf(&i->reasons, "%s: %s", name, m->reasons.v[r]);
 	}
 }
 

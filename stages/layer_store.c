@@ -93,10 +93,13 @@ copy_plain(struct store *s, struct source *src, int to, struct hash *hash, uint6
 		if (fs_write_all(to, chunk, got, e) < 0)
 			return -1;
 		size += got;
-		if (atomic_fetch_add(&s->total, got) + got > s->limits->size_max)
+		if (atomic_fetch_add(&s->total, got) + got > s->limits->size_max) {
+			AUTO_FREE char *max = str_format_size((int64_t)s->limits->size_max);
+
 			return err_set(e, ERR_REFUSED,
-				       "size: the layers have more than the %llu bytes that are allowed",
-				       (unsigned long long)s->limits->size_max);
+				       "size: the layers have more than the %s that are allowed (images.max_size)",
+				       max);
+		}
 	} while (got == CHUNK);
 	*ret_size = size;
 	return 0;

@@ -161,6 +161,23 @@ add_facts(const struct inspection *i, const struct image *m, struct buf *out)
 }
 
 static void
+add_changes(const struct explanation *x, struct buf *out)
+{
+	size_t n_unfixed = x->n_blocking - x->n_fixable;
+
+	buf_add_str(out, "<h2 class=\"advice\">What to do</h2>\n<ul>\n");
+	for (size_t k = 0; k < x->n_changes; k++) {
+		buf_add_str(out, "<li>");
+		render_html_add(out, x->changes[k].text, NAME_MAX_);
+		buf_printf(out, ": fixes %zu of %zu</li>\n", x->changes[k].n_fixed, x->n_blocking);
+	}
+	if (n_unfixed > 0)
+		buf_printf(out, "<li>%zu of %zu %s no fix yet: use another base image or package</li>\n",
+			   n_unfixed, x->n_blocking, n_unfixed == 1 ? "has" : "have");
+	buf_add_str(out, "</ul>\n");
+}
+
+static void
 add_origin(const struct image *m, struct buf *out)
 {
 	AUTO_EXPLANATION struct explanation x = { 0 };
@@ -181,16 +198,9 @@ add_origin(const struct image *m, struct buf *out)
 			   s->is_base || !s->is_known ? "" : "</code>", s->n_findings, x.n_blocking,
 			   x.n_blocking, s->n_findings);
 	}
-	buf_add_str(out, "</ul>\n<p class=\"advice\">");
-	if (x.advice) {
-		buf_printf(out, "<strong>What fixes the most, %zu of %zu:</strong> ", x.n_advised,
-			   x.n_blocking);
-		render_html_add(out, x.advice, NAME_MAX_);
-		buf_add_char(out, '.');
-	} else {
-		buf_add_str(out, "None of them has a fix yet.");
-	}
-	buf_add_str(out, "</p>\n</div>\n");
+	buf_add_str(out, "</ul>\n");
+	add_changes(&x, out);
+	buf_add_str(out, "</div>\n");
 }
 
 static void

@@ -152,13 +152,13 @@ add_advice(const struct image *m, cJSON *o)
 	cJSON *advice;
 
 	explain_image(m, &x);
-	if (!x.advice) {
+	if (x.n_changes == 0) {
 		json_add_str(o, "advice", NULL);
 		return;
 	}
 	advice = json_add_object(o, "advice");
-	json_add_str(advice, "text", x.advice);
-	json_add_int(advice, "fixes", (int64_t)x.n_advised);
+	json_add_str(advice, "text", x.changes[0].text);
+	json_add_int(advice, "fixes", (int64_t)x.changes[0].n_fixed);
 }
 
 static void

@@ -16,8 +16,10 @@
 #define REASON_MAX 400
 #define REASONS_SHOWN 8
 
-#define ADVICE_SHOWN 3
-#define OS_MAX 30 /* columns */
+#define ADVISED_MAX 8 /* images */
+#define OS_MAX 30     /* columns */
+#define DIGEST_SHOWN 12
+#define DIGEST_MIN 40 /* hex digits that are taken for a digest */
 
 struct look {
 	const char *mark, *word;
@@ -51,6 +53,13 @@ has_tables(const struct inspection *i)
 	return is_by_hand(i) || i->opt->gate.mode != GATE_AUDIT;
 }
 
+/* The verdict below names each reason; only an audit's one sentence has no room for more than one. */
+static bool
+has_reasons(const struct inspection *i)
+{
+	return !has_tables(i) && i->reasons.n > 1;
+}
+
 /* How many columns a safe text takes: its code points. */
 static size_t
 columns(const char *s)
@@ -62,6 +71,25 @@ columns(const char *s)
 	return n;
 }
 
+/* Of a digest its first digits are enough for people, and fit on a phone; the reports have the whole. Owned by the caller. */
+static char *
+shorten_digests(const char *text)
+{
+	AUTO_BUF struct buf out = BUF_INIT(RENDER_LOG_MAX);
+
+	while (*text) {
+		size_t len = strspn(text, "0123456789abcdef");
+
+		buf_add(&out, text, len >= DIGEST_MIN ? DIGEST_SHOWN : len);
+		if (len >= DIGEST_MIN)
+			buf_add_str(&out, "…");
+		text += len;
+		if (*text)
+			buf_add_char(&out, *text++);
+	}
+	return mem_strdup(buf_str(&out));
+}
+
 static void
 add_coloured(const struct inspection *i, struct buf *out, const char *sgr, const char *text)
 {
@@ -70,13 +98,13 @@ add_coloured(const struct inspection *i, struct buf *out, const char *sgr, const
 	buf_printf(out, "%s%s%s", start, text, *start ? LOG_RESET : "");
 }
 
-/* Words in lines of COLUMNS, each indented; the text ends with its own newline. */
+/* Words in lines of COLUMNS, each indented, what follows "- " by two more; the text ends with its own newline. */
 static void
 add_wrapped(struct buf *out, size_t indent, const char *text)
 {
-	size_t at = 0;
+	size_t hang = str_has_prefix(text, "- ") ? 2 : 0, at = 0;
 
-	while (*text) {
+	for (bool is_first = true; *text;) {
 		size_t len = strcspn(text, " \n");
 		AUTO_FREE char *word = mem_strndup(text, len);
 		size_t width = columns(word);
@@ -86,8 +114,9 @@ add_wrapped(struct buf *out, size_t indent, const char *text)
 			at = 0;
 		}
 		if (at == 0) {
-			buf_printf(out, "%*s", (int)indent, "");
-			at = indent;
+			at = indent + (is_first ? 0 : hang);
+			buf_printf(out, "%*s", (int)at, "");
+			is_first = false;
 		} else {
 			buf_add_char(out, ' ');
 			at++;
@@ -251,23 +280,6 @@ add_step(const struct inspection *i, struct buf *out, const struct image *m, con
 	*rows_left -= n;
 }
 
-static void
-add_advice(struct buf *out, const struct explanation *x)
-{
-	buf_add_char(out, '\n');
-	if (!x->advice)
-		add_wrapped(out, 2, "None of them has a fix yet.");
-	else if (x->n_advised == x->n_blocking)
-		add_wrappedf(out, 2, "One change fixes %s: %s.", x->n_blocking == 1 ? "it" : "all of them",
-			     x->advice);
-	else
-		add_wrappedf(out, 2, "What fixes the most, %zu of %zu: %s.", x->n_advised, x->n_blocking,
-			     x->advice);
-	if (x->advice && x->n_fixable < x->n_blocking)
-		add_wrappedf(out, 2, "%zu of %zu %s no fix yet.", x->n_blocking - x->n_fixable, x->n_blocking,
-			     x->n_blocking - x->n_fixable == 1 ? "has" : "have");
-}
-
 /* --- images and archives --------------------------------------------------------------------------------------- */
 
 static void
@@ -275,38 +287,21 @@ add_reasons(struct buf *out, size_t indent, const struct strv *reasons)
 {
 	for (size_t k = 0; k < reasons->n && k < REASONS_SHOWN; k++) {
 		AUTO_FREE char *text = str_safe(reasons->v[k], REASON_MAX);
+		AUTO_FREE char *shown = shorten_digests(text);
 
-		add_wrapped(out, indent, text);
+		add_wrapped(out, indent, shown);
 	}
 	if (reasons->n > REASONS_SHOWN)
 		buf_printf(out, "%*s… and %zu more\n", (int)indent, "", reasons->n - REASONS_SHOWN);
-}
-
-/* Two images of one name are told apart by their archives. */
-static bool
-is_name_shared(const struct inspection *i, const struct image *m)
-{
-	for (size_t k = 0; k < i->n_images; k++) {
-		if (&i->images[k] != m && str_eq(i->images[k].label, m->label))
-			return true;
-	}
-	return false;
 }
 
 static void
 add_image_head(const struct inspection *i, struct buf *out, const struct image *m)
 {
 	const struct look *look = &looks[m->verdict];
-	AUTO_FREE char *label = str_safe(m->label, LABEL_MAX);
-	AUTO_FREE char *head = NULL;
+	AUTO_FREE char *name = inspection_image_name(i, m);
+	AUTO_FREE char *head = mem_printf("%s %s: %s", look->mark, name, verdict_said(i, m->verdict));
 
-	if (is_name_shared(i, m) && m->archive < i->n_archives) {
-		AUTO_FREE char *archive = str_safe(i->archives[m->archive].name, LABEL_MAX);
-
-		head = mem_printf("%s %s (%s): %s", look->mark, label, archive, verdict_said(i, m->verdict));
-	} else {
-		head = mem_printf("%s %s: %s", look->mark, label, verdict_said(i, m->verdict));
-	}
 	add_coloured(i, out, look->sgr, head);
 	buf_add_char(out, '\n');
 }
@@ -341,13 +336,13 @@ add_image(const struct inspection *i, struct buf *out, const struct image *m, si
 	add_image_head(i, out, m);
 	if (m->report)
 		add_image_figures(out, m);
-	add_reasons(out, 2, &m->reasons);
+	if (has_reasons(i))
+		add_reasons(out, 2, &m->reasons);
 	if (!m->report || m->n_blocking == 0 || !has_tables(i))
 		return;
 	explain_image(m, &x);
 	for (size_t k = 0; k < x.n_steps; k++)
 		add_step(i, out, m, &x, &x.steps[k], rows_left);
-	add_advice(out, &x);
 }
 
 static void
@@ -359,9 +354,12 @@ add_archive(const struct inspection *i, struct buf *out, const struct archive *a
 	AUTO_FREE char *head =
 		mem_printf("%s %s: %s", looks[v].mark, name, v == VERDICT_BLOCK ? "refused" : looks[v].word);
 
+	AUTO_FREE char *shown = shorten_digests(why);
+
 	add_coloured(i, out, looks[v].sgr, head);
 	buf_add_char(out, '\n');
-	add_wrapped(out, 2, why);
+	if (has_reasons(i))
+		add_wrapped(out, 2, shown);
 }
 
 static void
@@ -389,7 +387,7 @@ render_log_details(const struct inspection *i, struct buf *out)
 			buf_add_char(out, '\n');
 		add_image(i, out, &i->images[k], &rows_left);
 	}
-	if (i->n_images > 0 && has_tables(i))
+	if (i->n_images > 0 && has_tables(i) && i->trivy_version)
 		buf_add_char(out, '\n');
 	add_tools(i, out);
 }
@@ -417,65 +415,170 @@ has_other_faults(const struct inspection *i)
 	       0;
 }
 
-static size_t
-count_blocking(const struct inspection *i)
+static bool
+has_archives(const struct inspection *i)
 {
-	size_t n = 0;
+	for (size_t k = 0; k < i->n_archives; k++) {
+		if (!i->archives[k].is_ignored)
+			return true;
+	}
+	return false;
+}
 
-	for (size_t k = 0; k < i->n_images; k++)
-		n += i->images[k].n_blocking;
-	return n;
+/* "What to do:", which the eye looks for. */
+static void
+add_what(const struct inspection *i, struct buf *out, const char *image)
+{
+	AUTO_FREE char *head = image ? mem_printf("What to do for %s:", image) : mem_strdup("What to do:");
+
+	buf_add_str(out, "  ");
+	add_coloured(i, out, LOG_BOLD, head);
+	buf_add_char(out, '\n');
 }
 
 void
 render_log_title(const struct inspection *i, struct buf *out)
 {
-	buf_printf(out, "Tidewaiter: %zu image%s inspected, %s", i->n_images, i->n_images == 1 ? "" : "s",
-		   verdict_said(i, i->verdict));
+	size_t n_unread = 0;
+
+	for (size_t k = 0; k < i->n_archives; k++)
+		n_unread += !i->archives[k].is_ignored && i->archives[k].fault.kind != ERR_NONE;
+	buf_add_str(out, "Tidewaiter: ");
+	if (n_unread > 0)
+		buf_printf(out, "%zu of %zu images inspected", i->n_images, i->n_images + n_unread);
+	else if (i->n_images > 0)
+		buf_printf(out, "%zu image%s inspected", i->n_images, i->n_images == 1 ? "" : "s");
+	else
+		buf_add_str(out, "no image to inspect");
+	buf_printf(out, ", %s", verdict_said(i, i->verdict));
 }
 
-static void
-add_advice_of_images(const struct inspection *i, struct buf *out)
+static size_t
+count_advised(const struct inspection *i)
 {
 	size_t n = 0;
 
-	for (size_t k = 0; k < i->n_images && n < ADVICE_SHOWN; k++) {
+	for (size_t k = 0; k < i->n_images; k++)
+		n += i->images[k].report && i->images[k].n_blocking > 0;
+	return n;
+}
+
+/* One line per change; who has several images to mend gets the best of each. */
+static void
+add_changes(struct buf *out, const struct explanation *x, size_t max)
+{
+	size_t n_unfixed = x->n_blocking - x->n_fixable, n_left = x->n_fixable;
+
+	for (size_t k = 0; k < x->n_changes && k < max; k++) {
+		const struct explain_change *c = &x->changes[k];
+
+		if (k == 0 && c->n_fixed == x->n_blocking)
+			add_wrappedf(out, 4, "- %s: fixes %s", c->text,
+				     x->n_blocking == 1 ? "it" : "all of them");
+		else
+			add_wrappedf(out, 4, "- %s: fixes %zu of %zu", c->text, c->n_fixed, x->n_blocking);
+		n_left -= c->n_fixed;
+	}
+	if (n_left > 0)
+		add_wrappedf(out, 4, "- %zu more can be fixed, too: the report names the version%s", n_left,
+			     n_left == 1 ? "" : "s");
+	if (n_unfixed > 0)
+		add_wrappedf(out, 4, "- %zu of %zu %s no fix yet: use another base image or package",
+			     n_unfixed, x->n_blocking, n_unfixed == 1 ? "has" : "have");
+}
+
+/* Of several images each gets a head of its own; the changes of a single one stand with the other points. */
+static void
+add_advice_of_images(const struct inspection *i, struct buf *out, struct buf *points)
+{
+	size_t n_advised = count_advised(i), n = 0;
+
+	for (size_t k = 0; k < i->n_images && n < ADVISED_MAX; k++) {
 		const struct image *m = &i->images[k];
 		AUTO_EXPLANATION struct explanation x = { 0 };
-		AUTO_FREE char *label = str_safe(m->label, LABEL_MAX);
+		AUTO_FREE char *name = NULL;
 
 		if (!m->report || m->n_blocking == 0)
 			continue;
 		n++;
 		explain_image(m, &x);
-		if (x.advice)
-			add_wrappedf(out, 2, "What to do: %s, for %zu of the %zu in %s.", x.advice,
-				     x.n_advised, x.n_blocking, label);
-		else
-			add_wrappedf(out, 2,
-				     "What to do: nothing in %s has a fix yet; use another base image or package.",
-				     label);
+		if (n_advised == 1) {
+			add_changes(points, &x, EXPLAIN_CHANGES_MAX);
+			return;
+		}
+		name = inspection_image_name(i, m);
+		add_what(i, out, name);
+		add_changes(out, &x, 1);
 	}
+	if (n < n_advised)
+		buf_printf(out, "  … and %zu more images\n", n_advised - n);
+}
+
+static bool
+has_findings(const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		if (i->images[k].report && i->images[k].report->n_findings > 0)
+			return true;
+	}
+	return false;
+}
+
+/* Where the reader finds more than stands here. */
+static bool
+has_files(const struct inspection *i)
+{
+	return has_findings(i) && !is_by_hand(i) && i->opt->report.artifact;
+}
+
+static bool
+has_old_system(const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		const struct image *m = &i->images[k];
+
+		if (m->report && m->report->is_os_eol && i->opt->gate.on_eol_os != REACT_PASS)
+			return true;
+	}
+	return false;
+}
+
+static void
+add_points(const struct inspection *i, struct buf *out)
+{
+	if (has_old_system(i))
+		add_wrapped(out, 4,
+			    "- build on a newer release of the system: nobody looks for flaws in one that is past its end "
+			    "of life");
+	if (count_archives_with(i, ERR_REFUSED) > 0)
+		add_wrapped(out, 4,
+			    "- a refused archive is damaged or not what it says it is: build and save the image again; if "
+			    "that does not help, ask the people who run this runner");
+	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
+		add_wrapped(out, 4,
+			    "- an archive of a kind that is not supported: save the image with `docker save`, one image "
+			    "per file");
+	if (has_other_faults(i))
+		add_wrapped(out, 4,
+			    "- what could not be decided is no fault of your change: try the job again; if it comes back, "
+			    "tell the people who run this runner what stands above");
+	if (i->n_images == 0 && !has_archives(i) && i->verdict != VERDICT_PASS)
+		add_wrapped(out, 4,
+			    "- save what the job builds where it is looked for: `docker save -o tar_images/NAME.tar IMAGE`");
 }
 
 static void
 add_what_to_do(const struct inspection *i, struct buf *out)
 {
-	if (count_blocking(i) > 0)
-		add_advice_of_images(i, out);
-	if (count_archives_with(i, ERR_REFUSED) > 0)
-		add_wrapped(out, 2,
-			    "A refused archive is damaged or not what it says it is: build and save the image again. If "
-			    "that does not help, ask the people who run this runner.");
-	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
-		add_wrapped(out, 2,
-			    "An archive of a kind that is not supported: save the image with `docker save`, one image per "
-			    "file.");
-	if (has_other_faults(i))
-		add_wrapped(out, 2,
-			    "What could not be decided is no fault of your change. Try the job again; if it comes back, "
-			    "tell the people who run this runner what stands above.");
-	if (i->n_images > 0 && !is_by_hand(i) && i->opt->report.artifact)
+	AUTO_BUF struct buf points = BUF_INIT(RENDER_LOG_MAX);
+
+	add_advice_of_images(i, out, &points);
+	add_points(i, &points);
+	if (points.len > 0) {
+		add_what(i, out, NULL);
+		buf_add_str(out, buf_str(&points));
+	}
+	if (has_files(i))
 		add_wrappedf(out, 2,
 			     "All findings: %s/ in this job's artifacts, .html to read, .json for programs.",
 			     i->opt->report.dir);
@@ -486,15 +589,21 @@ static void
 add_audit(const struct inspection *i, struct buf *out)
 {
 	enum gate_end end = gate_end(i->verdict, GATE_ENFORCE, i->opt->gate.on_error);
-	AUTO_FREE char *why = i->reasons.n > 0 ? str_safe(i->reasons.v[0], REASON_MAX) : NULL;
+	AUTO_FREE char *safe = i->reasons.n > 0 ? str_safe(i->reasons.v[0], REASON_MAX) : NULL;
+	AUTO_FREE char *why = safe ? shorten_digests(safe) : NULL;
 	AUTO_FREE char *more = i->reasons.n > 1 ? mem_printf(" (and %zu more)", i->reasons.n - 1) : NULL;
 
+	AUTO_FREE char *where =
+		has_files(i) && i->verdict != VERDICT_PASS
+			? mem_printf(" The findings are in %s/ of this job's artifacts.", i->opt->report.dir)
+			: NULL;
+
 	add_wrappedf(out, 0,
-		     "Tidewaiter audits and stops nothing; in mode enforce this job would have %s%s%s%s.",
+		     "Tidewaiter audits and stops nothing; in mode enforce this job would have %s%s%s%s.%s",
 		     end == GATE_GO_ON	   ? "passed"
 		     : end == GATE_BLOCKED ? "been blocked"
 					   : "failed as undecided",
-		     why ? ": " : "", why ? why : "", more ? more : "");
+		     why ? ": " : "", why ? why : "", more ? more : "", where ? where : "");
 }
 
 static void

@@ -282,9 +282,11 @@ judge_end(const struct trivy *t, const char *layout, const struct proc_result *r
 		how = proc_describe(r);
 		return err_set(e, ERR_FAILED, "Trivy %s: %s", how, why);
 	}
-	if (out->is_full)
-		return err_set(e, ERR_NO_SPACE, "Trivy's report is larger than %jd bytes (trivy.report_max)",
-			       (intmax_t)t->opt->report_max);
+	if (out->is_full) {
+		AUTO_FREE char *max = str_format_size(t->opt->report_max);
+
+		return err_set(e, ERR_NO_SPACE, "Trivy's report is larger than %s (trivy.report_max)", max);
+	}
 	return 0;
 }
 

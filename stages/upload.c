@@ -305,7 +305,9 @@ static void
 say_waiting(const struct inspection *i, const struct parcels *own, const char *why)
 {
 	for (size_t k = 0; k < own->n; k++)
-		log_line(i->log, LOG_WARN, "DefectDojo: %s waits in the spool: %s", own->v[k].name, why);
+		log_line(i->log, LOG_WARN,
+			 "DefectDojo: %s waits in the spool, which changes nothing for this job: %s",
+			 own->v[k].name, why);
 }
 
 static void

@@ -155,10 +155,10 @@ assert_advice(const char *const *findings, const char *advice, size_t n_advised)
 	judge(&s);
 	explain_image(&s.i.images[0], &x);
 	if (advice)
-		assert_string_equal(x.advice, advice);
+		assert_string_equal(x.changes[0].text, advice);
 	else
-		assert_null(x.advice);
-	assert_int_equal(x.n_advised, n_advised);
+		assert_int_equal(x.n_changes, 0);
+	assert_int_equal(x.changes[0].n_fixed, n_advised);
 	sample_free(&s);
 }
 
@@ -181,6 +181,24 @@ the_change_that_fixes_the_most_is_advised(void **state)
 }
 
 static void
+changes_are_listed_until_nothing_is_left_that_has_a_fix(void **state)
+{
+	struct sample s;
+	AUTO_EXPLANATION struct explanation x = { 0 };
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	judge(&s);
+	explain_image(&s.i.images[0], &x);
+	assert_int_equal(x.n_changes, 2);
+	assert_string_equal(x.changes[0].text, "raise lodash to 4.17.9");
+	assert_string_equal(x.changes[1].text, "build on a newer base image");
+	assert_int_equal(x.changes[0].n_fixed + x.changes[1].n_fixed, x.n_fixable);
+	sample_free(&s);
+}
+
+static void
 without_a_fix_there_is_no_advice(void **state)
 {
 	(void)state;
@@ -197,6 +215,7 @@ main(void)
 		cmocka_unit_test(findings_are_grouped_by_the_step_that_brought_them),
 		cmocka_unit_test(the_worst_and_those_with_a_fix_come_first),
 		cmocka_unit_test(the_change_that_fixes_the_most_is_advised),
+		cmocka_unit_test(changes_are_listed_until_nothing_is_left_that_has_a_fix),
 		cmocka_unit_test(without_a_fix_there_is_no_advice),
 	};
 

@@ -98,13 +98,175 @@ a_blocked_image_shows_its_table_by_build_step(void **state)
 	assert_has(text, "PACKAGE  INSTALLED  FIXED IN    SEVERITY");
 	assert_has(text, "openssl  3.0.1      3.0.3       CRITICAL\n      CVE-1 first\n");
 	assert_has(text, "curl     7.88       no fix yet  CRITICAL\n      CVE-2 second\n");
-	assert_has(text, "1 of 3 has no fix yet.");
 	/* What does not block is for the reports. */
 	assert_has_not(text, "CVE-3");
 	assert_has_not(text, "CVE-5");
 	/* Build arguments may be secrets. */
 	assert_has_not(text, "TOKEN");
 	assert_narrow(text);
+	sample_free(&s);
+}
+
+static void
+the_verdict_lists_what_to_do_and_what_cannot_be_done(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_string_equal(end,
+			    "Tidewaiter: blocked\n"
+			    "  registry.example.org/group/app:1.0: 3 findings are CRITICAL\n"
+			    "  What to do:\n"
+			    "    - raise lodash to 4.17.9: fixes 1 of 3\n"
+			    "    - build on a newer base image: fixes 1 of 3\n"
+			    "    - 1 of 3 has no fix yet: use another base image or package\n"
+			    "  All findings: scan_result/ in this job's artifacts, .html to read, .json for\n"
+			    "  programs.\n");
+	sample_free(&s);
+}
+
+static void
+of_several_blocked_images_each_is_named_with_its_archive_and_its_best_change(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	sample_add_image(&s, sample_report);
+	free(s.i.archives[1].name);
+	s.i.archives[1].name = mem_strdup("tar_images/web.tar");
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_has(end,
+		   "  registry.example.org/group/app:1.0 (tar_images/web.tar): 3 findings are\n  CRITICAL\n");
+	assert_has(end, "  What to do for registry.example.org/group/app:1.0 (tar_images/web.tar):\n"
+			"    - raise lodash to 4.17.9: fixes 1 of 3\n"
+			"    - 1 more can be fixed, too: the report names the version\n"
+			"    - 1 of 3 has no fix yet: use another base image or package\n");
+	sample_free(&s);
+}
+
+static void
+each_reason_is_given_once(void **state)
+{
+	static const int modes[] = { GATE_AUDIT, GATE_WARN, GATE_ENFORCE };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(modes); k++) {
+		struct sample s;
+		struct archive *a;
+
+		sample_init(&s);
+		s.opt.gate.mode = modes[k];
+		a = inspection_add_archive(&s.i);
+		a->name = mem_strdup("tar_images/app.tar");
+		a->fd = -1;
+		err_set(&a->fault, ERR_REFUSED, "the reason stands here");
+		judge(&s);
+		AUTO_FREE char *text = details(&s);
+		AUTO_FREE char *end = verdict(&s);
+		assert_has_not(text, "the reason");
+		assert_has(end, "the reason stands here");
+		sample_free(&s);
+	}
+}
+
+static void
+an_audit_with_several_reasons_names_them_in_the_details(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	s.opt.gate.mode = GATE_AUDIT;
+	sample_add_image(&s, sample_report);
+	sample_add_image(&s, NULL);
+	judge(&s);
+	AUTO_FREE char *text = details(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_has(text, "  3 findings are CRITICAL\n");
+	assert_has(text, "  it was not scanned\n");
+	assert_has(end, "(and 1 more)");
+	sample_free(&s);
+}
+
+static void
+digests_are_cut_to_what_people_compare(void **state)
+{
+	struct sample s;
+	struct archive *a;
+
+	(void)state;
+	sample_init(&s);
+	a = inspection_add_archive(&s.i);
+	a->name = mem_strdup("tar_images/app.tar");
+	a->fd = -1;
+	err_set(&a->fault, ERR_REFUSED,
+		"forged layer: layer 1 of 3 is sha256:f83cdc83a304f4db7a2cb3e14d91eb7e4a4362170f798a1a61dd5825f5f6ffce of deadbeef");
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_has(end, "layer 1 of 3 is sha256:f83cdc83a304… of\n  deadbeef\n");
+	sample_free(&s);
+}
+
+static void
+the_title_counts_the_images_that_could_be_read(void **state)
+{
+	struct sample s;
+	struct archive *a;
+	struct buf none = BUF_INIT(RENDER_LOG_MAX), some = BUF_INIT(RENDER_LOG_MAX);
+
+	(void)state;
+	sample_init(&s);
+	render_log_title(&s.i, &none);
+	AUTO_FREE char *title = buf_take(&none);
+	assert_has(title, "Tidewaiter: no image to inspect, ");
+	sample_add_image(&s, sample_report);
+	a = inspection_add_archive(&s.i);
+	a->name = mem_strdup("tar_images/forged.tar");
+	a->fd = -1;
+	err_set(&a->fault, ERR_REFUSED, "forged");
+	judge(&s);
+	render_log_title(&s.i, &some);
+	AUTO_FREE char *other = buf_take(&some);
+	assert_string_equal(other, "Tidewaiter: 1 of 2 images inspected, blocked");
+	sample_free(&s);
+}
+
+static void
+a_job_without_images_is_told_how_to_leave_one(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	AUTO_FREE char *said = flat(end);
+	assert_has(said, "the job left no image archive");
+	assert_has(said, "docker save -o tar_images/NAME.tar IMAGE");
+	assert_has_not(said, "All findings");
+	sample_free(&s);
+}
+
+static void
+a_system_past_its_end_of_life_is_to_be_replaced(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s,
+			 "{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"9.13\",\"EOSL\":true}},\"Results\":[{\"Packages\":[{}]}]}");
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_has(end, "    - build on a newer release of the system");
+	assert_narrow(end);
 	sample_free(&s);
 }
 
@@ -144,7 +306,7 @@ an_audit_says_in_one_sentence_what_enforce_would_do_and_shows_no_table(void **st
 	assert_has(text, "would be blocked");
 	AUTO_FREE char *said = flat(end);
 	assert_has(said,
-		   "in mode enforce this job would have been blocked: registry.example.org/group/app:1.0: 3 findings are CRITICAL.");
+		   "in mode enforce this job would have been blocked: registry.example.org/group/app:1.0: 3 findings are CRITICAL. The findings are in scan_result/ of this job's artifacts.");
 	assert_has_not(end, "What to do");
 	sample_free(&s);
 }
@@ -180,7 +342,7 @@ warn_shows_the_whole_table_and_says_that_nothing_is_stopped(void **state)
 	AUTO_FREE char *end = verdict(&s);
 	assert_has(text, "CVE-1");
 	assert_has(end, "Mode warn stops nothing");
-	assert_has(end, "What to do: ");
+	assert_has(end, "What to do:\n");
 	sample_free(&s);
 }
 
@@ -233,7 +395,6 @@ each_kind_of_fault_says_what_to_do(void **state)
 		AUTO_FREE char *text = details(&s);
 		AUTO_FREE char *end = verdict(&s);
 		assert_has(text, table[k].head);
-		assert_has(text, "the reason stands here");
 		AUTO_FREE char *said = flat(end);
 		assert_has(said, "the reason stands here");
 		assert_has(said, table[k].advice);
@@ -321,6 +482,14 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_blocked_image_shows_its_table_by_build_step),
+		cmocka_unit_test(the_verdict_lists_what_to_do_and_what_cannot_be_done),
+		cmocka_unit_test(of_several_blocked_images_each_is_named_with_its_archive_and_its_best_change),
+		cmocka_unit_test(each_reason_is_given_once),
+		cmocka_unit_test(an_audit_with_several_reasons_names_them_in_the_details),
+		cmocka_unit_test(digests_are_cut_to_what_people_compare),
+		cmocka_unit_test(the_title_counts_the_images_that_could_be_read),
+		cmocka_unit_test(a_job_without_images_is_told_how_to_leave_one),
+		cmocka_unit_test(a_system_past_its_end_of_life_is_to_be_replaced),
 		cmocka_unit_test(rows_are_capped_over_all_steps),
 		cmocka_unit_test(an_audit_says_in_one_sentence_what_enforce_would_do_and_shows_no_table),
 		cmocka_unit_test(an_audit_of_a_clean_job_says_that_enforce_would_let_it_pass),

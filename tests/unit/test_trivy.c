@@ -246,7 +246,7 @@ a_report_over_its_limit_is_a_failure(void **state)
 
 	p->opt.report_max = 1000;
 	write_program(p, "i=0; while [ $i -lt 200 ]; do echo 0123456789; i=$((i + 1)); done");
-	assert_fails(p, ERR_NO_SPACE, "larger than 1000 bytes (trivy.report_max)");
+	assert_fails(p, ERR_NO_SPACE, "larger than 1000B (trivy.report_max)");
 }
 
 static void
