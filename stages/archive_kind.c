@@ -34,6 +34,12 @@ archive_kind_of(const void *p, size_t n)
 	return ARCHIVE_OTHER;
 }
 
+bool
+archive_kind_is_compressed(enum archive_kind kind)
+{
+	return kind != ARCHIVE_OTHER && kind != ARCHIVE_TAR;
+}
+
 const char *
 archive_kind_word(enum archive_kind kind)
 {

@@ -21,6 +21,7 @@ enum archive_kind {
 #define ARCHIVE_KIND_BYTES 512 /* as many as can be told from */
 
 enum archive_kind archive_kind_of(const void *p, size_t n);
+bool archive_kind_is_compressed(enum archive_kind kind);
 /* "tar", "gzip", …; "unknown data" */
 const char *archive_kind_word(enum archive_kind kind);
 /* .tar, .tgz, .tar.gz and so on, .oci: a name that promises an archive. */

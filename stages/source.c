@@ -3,23 +3,11 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-#include <zlib.h>
+
+#include "stages/source_private.h"
 
 #define FILE_BUFFER 8192
-#define GZIP_BUFFER (256 * 1024)
 #define SKIP_BUFFER (64 * 1024)
-#define RATIO_FREE (16 * 1024 * 1024)
-
-struct source_ops {
-	int (*read)(struct source *s, void *p, size_t n, size_t *ret_n, struct err *e);
-	int (*skip)(struct source *s, uint64_t n, uint64_t *ret_n, struct err *e);
-	void (*free)(struct source *s);
-};
-
-struct source {
-	const struct source_ops *ops;
-	uint64_t offset;
-};
 
 /* --- a window of a file --- */
 
@@ -106,12 +94,12 @@ file_skip(struct source *s, uint64_t n, uint64_t *ret_n, struct err *e)
 }
 
 static void
-file_free(struct source *s)
+plain_free(struct source *s)
 {
 	mem_free_at(&s);
 }
 
-static const struct source_ops file_ops = { file_read, file_skip, file_free };
+static const struct source_ops file_ops = { file_read, file_skip, plain_free };
 
 struct source *
 source_new_file(int fd, uint64_t offset, uint64_t size)
@@ -123,174 +111,49 @@ source_new_file(int fd, uint64_t offset, uint64_t size)
 	return &f->base;
 }
 
-/* --- gzip --- */
+/* --- a pipe or socket --- */
 
-struct gzip_source {
+struct stream_source {
 	struct source base;
-	struct window w;
-	struct source_limits limits;
-	struct hash *tap;
-	z_stream z;
-	uint64_t n_in, n_out;
-	bool has_member; /* in the midst of one */
+	int fd;
+	uint64_t left; /* bytes that may still come */
 	bool is_done;
-	unsigned char buffer[GZIP_BUFFER];
 };
 
 static int
-gzip_fill(struct gzip_source *g, struct err *e)
+stream_read(struct source *s, void *p, size_t n, size_t *ret_n, struct err *e)
 {
-	size_t got = 0;
-
-	if (g->z.avail_in)
-		return 0;
-	if (window_pread(&g->w, g->buffer, sizeof(g->buffer), &got, e) < 0)
-		return -1;
-	if (g->tap)
-		hash_update(g->tap, g->buffer, got);
-	g->z.next_in = g->buffer;
-	g->z.avail_in = (uInt)got;
-	g->n_in += got;
-	return 0;
-}
-
-static int
-gzip_start_member(struct gzip_source *g, struct err *e)
-{
-	if (gzip_fill(g, e) < 0)
-		return -1;
-	if (!g->z.avail_in) {
-		if (!g->n_in)
-			return err_set(e, ERR_REFUSED, "cut: an empty gzip stream");
-		g->is_done = true;
-		return 0;
-	}
-	if (g->z.next_in[0] != 0x1f)
-		return err_set(e, ERR_REFUSED, "behind the end: %s",
-			       g->n_out ? "there are bytes behind the last gzip member" : "no gzip stream");
-	if (inflateReset(&g->z) != Z_OK)
-		return err_set(e, ERR_FAILED, "zlib: inflateReset failed");
-	g->has_member = true;
-	return 0;
-}
-
-static int
-gzip_fault(const struct gzip_source *g, int rc, struct err *e)
-{
-	const char *why = g->z.msg ? g->z.msg : "unknown";
-
-	if (rc == Z_MEM_ERROR)
-		return err_set(e, ERR_FAILED, "zlib: out of memory");
-	if (!strcmp(why, "incorrect data check") || !strcmp(why, "incorrect length check"))
-		return err_set(e, ERR_REFUSED, "checksum: the gzip stream's checksum is wrong (%s)", why);
-	return err_set(e, ERR_REFUSED, "gzip: damaged stream (%s)", why);
-}
-
-static int
-gzip_read(struct source *s, void *p, size_t n, size_t *ret_n, struct err *e)
-{
-	struct gzip_source *g = (struct gzip_source *)s;
+	struct stream_source *f = (struct stream_source *)s;
 	size_t done = 0;
 
-	while (done < n && !g->is_done) {
-		size_t room = n - done < UINT32_MAX ? n - done : UINT32_MAX;
-		int rc;
+	while (done < n && !f->is_done) {
+		ssize_t got = read(f->fd, (char *)p + done, n - done);
 
-		if (!g->has_member) {
-			if (gzip_start_member(g, e) < 0)
-				return -1;
+		if (got < 0 && errno == EINTR)
 			continue;
-		}
-		if (gzip_fill(g, e) < 0)
-			return -1;
-		if (!g->z.avail_in)
-			return err_set(e, ERR_REFUSED,
-				       "cut: the gzip stream ends after %llu bytes, within a member",
-				       (unsigned long long)g->n_in);
-		g->z.next_out = (Bytef *)p + done;
-		g->z.avail_out = (uInt)room;
-		rc = inflate(&g->z, Z_NO_FLUSH);
-		room -= g->z.avail_out;
-		done += room;
-		g->n_out += room;
-		if (rc == Z_STREAM_END)
-			g->has_member = false;
-		else if (rc != Z_OK && rc != Z_BUF_ERROR)
-			return gzip_fault(g, rc, e);
-		if (g->n_out > g->limits.out_max)
-			return err_set(e, ERR_REFUSED, "size: more than %llu bytes when inflated",
-				       (unsigned long long)g->limits.out_max);
-		if (g->n_out > RATIO_FREE && g->n_out / g->limits.ratio_max > g->n_in - g->z.avail_in)
-			return err_set(e, ERR_REFUSED,
-				       "ratio: gzip holds more than %llu times its size (%llu bytes from %llu)",
-				       (unsigned long long)g->limits.ratio_max, (unsigned long long)g->n_out,
-				       (unsigned long long)(g->n_in - g->z.avail_in));
+		if (got < 0)
+			return err_errno(e, "read");
+		if ((uint64_t)got > f->left)
+			return err_set(e, ERR_REFUSED, "size: more bytes came than are allowed");
+		f->is_done = got == 0;
+		f->left -= (uint64_t)got;
+		done += (size_t)got;
 	}
 	*ret_n = done;
 	return 0;
 }
 
-static int
-gzip_skip(struct source *s, uint64_t n, uint64_t *ret_n, struct err *e)
-{
-	AUTO_FREE unsigned char *scratch = mem_alloc(SKIP_BUFFER);
-	uint64_t done = 0;
-
-	while (done < n) {
-		size_t want = n - done < SKIP_BUFFER ? (size_t)(n - done) : SKIP_BUFFER, got = 0;
-
-		if (gzip_read(s, scratch, want, &got, e) < 0)
-			return -1;
-		done += got;
-		if (got < want)
-			break;
-	}
-	*ret_n = done;
-	return 0;
-}
-
-static void
-gzip_free(struct source *s)
-{
-	struct gzip_source *g = (struct gzip_source *)s;
-
-	inflateEnd(&g->z);
-	mem_free_at(&g);
-}
-
-static const struct source_ops gzip_ops = { gzip_read, gzip_skip, gzip_free };
-
-static voidpf
-zlib_alloc(voidpf opaque, uInt n, uInt size)
-{
-	(void)opaque;
-	return mem_array(n, size);
-}
-
-static void
-zlib_free(voidpf opaque, voidpf p)
-{
-	(void)opaque;
-	mem_free_at(&p);
-}
+static const struct source_ops stream_ops = { stream_read, NULL, plain_free };
 
 struct source *
-source_new_gzip(int fd, uint64_t offset, uint64_t size, const struct source_limits *limits, struct hash *tap)
+source_new_stream(int fd, uint64_t size_max)
 {
-	struct gzip_source *g = mem_alloc(sizeof(*g));
+	struct stream_source *f = mem_alloc(sizeof(*f));
 
-	g->base.ops = &gzip_ops;
-	g->w = (struct window){ .fd = fd, .at = offset, .end = offset + size };
-	g->limits = *limits;
-	if (!g->limits.ratio_max)
-		g->limits.ratio_max = 1;
-	g->tap = tap;
-	g->z.zalloc = zlib_alloc;
-	g->z.zfree = zlib_free;
-	/* 16: a gzip header and trailer, which zlib checks. It can fail for want of memory only, and that aborts. */
-	if (inflateInit2(&g->z, 15 + 16) != Z_OK)
-		g->is_done = true;
-	return &g->base;
+	f->base.ops = &stream_ops;
+	f->fd = fd;
+	f->left = size_max;
+	return &f->base;
 }
 
 /* --- all kinds --- */
@@ -311,10 +174,29 @@ source_read(struct source *s, void *p, size_t n, size_t *ret_n, struct err *e)
 	return 0;
 }
 
+static int
+skip_by_reading(struct source *s, uint64_t n, uint64_t *ret_n, struct err *e)
+{
+	AUTO_FREE unsigned char *scratch = mem_alloc(SKIP_BUFFER);
+	uint64_t done = 0;
+
+	while (done < n) {
+		size_t want = n - done < SKIP_BUFFER ? (size_t)(n - done) : SKIP_BUFFER, got = 0;
+
+		if (s->ops->read(s, scratch, want, &got, e) < 0)
+			return -1;
+		done += got;
+		if (got < want)
+			break;
+	}
+	*ret_n = done;
+	return 0;
+}
+
 int
 source_skip(struct source *s, uint64_t n, uint64_t *ret_n, struct err *e)
 {
-	if (s->ops->skip(s, n, ret_n, e) < 0)
+	if ((s->ops->skip ? s->ops->skip : skip_by_reading)(s, n, ret_n, e) < 0)
 		return -1;
 	s->offset += *ret_n;
 	return 0;

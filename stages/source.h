@@ -1,13 +1,14 @@
 /*
- * A forward reader over an archive's bytes: a window of a file, or what a
- * gzip stream in such a window holds. Further kinds (other compressions, a
- * stream from an engine) are one more table of functions each.
+ * A forward reader over an archive's bytes: a window of a file, what comes
+ * through a descriptor that cannot be read twice (an engine's answer), or what a
+ * compressed stream of either holds.
  *
- * Bytes are hostile. A gzip source is bounded in what it gives and in the
- * ratio of what it gives to what it read; many members one after the other are
- * honest (RFC 1952, 2.2), checksums are checked, anything behind the last
- * member is refused. Refusals are ERR_REFUSED and begin with the rule: "cut",
- * "ratio", "size", "checksum", "gzip", "behind the end".
+ * Bytes are hostile. A compressed source is bounded in what it gives and in the
+ * ratio of what it gives to what it read, and in the window or dictionary it asks for; many
+ * gzip members, zstd frames (skippable ones too), xz or bzip2 streams one after the other are honest (RFC 1952, 2.2; RFC
+ * 8878, 3.1), checksums are checked, anything behind the last one is refused. Refusals are ERR_REFUSED and
+ * begin with the rule: "cut", "ratio", "size", "window", "checksum", "gzip", "zstd", "xz", "bzip2" (damaged),
+ * "behind the end", "changed".
  */
 #pragma once
 
@@ -18,12 +19,17 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "stages/archive_kind.h"
+
+#define SOURCE_WINDOW_DEFAULT \
+	(UINT64_C(128) << 20) /* bytes; as much as zstd -19 --ultra -22 and xz -9 ask for */
 
 struct source;
 
 struct source_limits {
-	uint64_t out_max;   /* bytes */
-	uint64_t ratio_max; /* bytes given per byte read; the first 16 MiB are free */
+	uint64_t out_max;    /* bytes */
+	uint64_t ratio_max;  /* bytes given per byte read; the first 16 MiB are free */
+	uint64_t window_max; /* bytes of zstd's window, xz's dictionary; 0: SOURCE_WINDOW_DEFAULT */
 };
 
 /*
@@ -31,7 +37,15 @@ struct source_limits {
  * the caller's. A file that turns out shorter than the window is ERR_REFUSED ("changed").
  */
 struct source *source_new_file(int fd, uint64_t offset, uint64_t size);
-/* The same, inflated. `tap`, when not NULL, is fed all compressed bytes; the caller owns it. */
+/* A pipe or socket, which stays the caller's, to its end; more than size_max bytes are ERR_REFUSED ("size"). */
+struct source *source_new_stream(int fd, uint64_t size_max);
+/*
+ * What `raw` holds, plain; it takes raw over. `kind`: one that archive_kind_is_compressed(), else NULL is given, and raw
+ * is freed. `tap`, when not NULL, is fed all compressed bytes; the caller owns it.
+ */
+struct source *source_new_compressed(enum archive_kind kind, struct source *raw,
+				     const struct source_limits *limits, struct hash *tap);
+/* source_new_compressed(ARCHIVE_GZIP, source_new_file(…), …) */
 struct source *source_new_gzip(int fd, uint64_t offset, uint64_t size, const struct source_limits *limits,
 			       struct hash *tap);
 void source_free(struct source *s);
