@@ -19,7 +19,7 @@
 struct shelf {
 	const char *path; /* <base>/<slot> */
 	bool is_kept;
-	bool is_by_ref; /* a tree of projects, apart for protected refs */
+	bool has_projects; /* builds: a tree of projects, each with the runner's own directory beside it */
 };
 
 char *
@@ -116,11 +116,11 @@ keep_first(int rc, struct err *first, const struct err *e)
 	return rc;
 }
 
-/* A protected job's tree is not to come from one that anybody who may push can write to. */
+/* What a protected job finds, tree or cache, is not to come from one that anybody who may push can write to. */
 static char *
-kept_name(const struct shelf *s, int64_t project, bool is_protected, const struct plan *p)
+kept_name(int64_t project, bool is_protected, const struct plan *p)
 {
-	return mem_printf("%lld%s-%lld", (long long)project, s->is_by_ref && is_protected ? PROTECTED : "",
+	return mem_printf("%lld%s-%lld", (long long)project, is_protected ? PROTECTED : "",
 			  (long long)p->slot);
 }
 
@@ -136,7 +136,7 @@ drop_runner_tmp(int base, const struct shelf *s, const struct plan *p, struct er
 	AUTO_FD int dir = -1;
 	char *at = path, *slash;
 
-	if (!s->is_by_ref || !p->facts.project_path)
+	if (!s->has_projects || !p->facts.project_path)
 		return 0;
 	for (; (slash = strchr(at, '/')); at = slash + 1) {
 		int next;
@@ -162,7 +162,7 @@ open_kept(int base, struct err *e)
 static int
 shelf_take(int base, const struct shelf *s, const struct plan *p, struct err *e)
 {
-	AUTO_FREE char *kept = kept_name(s, p->facts.project_id, p->facts.is_protected, p);
+	AUTO_FREE char *kept = kept_name(p->facts.project_id, p->facts.is_protected, p);
 	AUTO_FD int dir = -1;
 	struct stat st;
 
@@ -220,7 +220,7 @@ static int
 shelf_park(int base, const struct shelf *s, const struct plan *p, int64_t project, bool is_protected,
 	   struct err *e)
 {
-	AUTO_FREE char *kept = kept_name(s, project, is_protected, p);
+	AUTO_FREE char *kept = kept_name(project, is_protected, p);
 	AUTO_FD int dir = open_kept(base, e);
 
 	if (dir < 0 || drop_runner_tmp(base, s, p, e) < 0 || fs_remove_tree(dir, kept, e) < 0)
@@ -250,7 +250,7 @@ shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, bool i
 static void
 shelves_of(const struct plan *p, struct shelf ret[2])
 {
-	ret[0] = (struct shelf){ .path = p->builds_dir, .is_kept = p->job.keep_builds, .is_by_ref = true };
+	ret[0] = (struct shelf){ .path = p->builds_dir, .is_kept = p->job.keep_builds, .has_projects = true };
 	ret[1] = (struct shelf){ .path = p->job_cache_dir, .is_kept = true };
 }
 

@@ -10,9 +10,9 @@
  *   <cache_dir>/<slot>    the job user's, 0700
  *
  * A cache, and with keep_builds a project's tree, outlives the job below a root-only directory, one per project and slot:
- * <builds_dir>/.kept/<project>-<slot>, for the trees of protected refs <project>-protected-<slot>. The file variables that
- * an aborted job left beside its tree are not kept. It is put in place by rename(2) for a job of that project alone, so that no project
- * meets what another one left.
+ * <base>/.kept/<project>-<slot>, for protected refs <project>-protected-<slot>. The file variables that
+ * an aborted job left beside its tree are not kept. It is put in place by rename(2) for a job of that project and kind of ref alone, so
+ * that no project meets what another one left, and no protected ref what anybody may have put there who may push.
  */
 #pragma once
 

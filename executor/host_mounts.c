@@ -72,6 +72,26 @@ is_own_dir(const char *path)
 	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* mkdir -p below a directory that the job can write to; links are not followed. Descriptor of the last, or -1. */
+static int
+make_beneath(int top, const char *below, struct err *e)
+{
+	AUTO_FREE char *copy = mem_strdup(below);
+	AUTO_FD int at = fs_open_dir(top, ".", e);
+	char *save = NULL, *part;
+
+	for (part = strtok_r(copy, "/", &save); at >= 0 && part; part = strtok_r(NULL, "/", &save)) {
+		int next;
+
+		if (mkdirat(at, part, 0755) < 0 && errno != EEXIST)
+			return err_errno(e, "mkdir %s", part);
+		next = fs_open_dir(at, part, e);
+		close(at);
+		at = next;
+	}
+	return take_fd(at);
+}
+
 /* The place was made by us or by the job: nothing of it is followed. */
 static int
 put_back(const struct kept_tree *k, struct err *e)
@@ -85,11 +105,9 @@ put_back(const struct kept_tree *k, struct err *e)
 		return err_set(e, ERR_FAILED, "%s lies in none of the job's own directories", k->path);
 	below = k->path + strlen(top) + 1;
 	dir = fs_open_dir(AT_FDCWD, top, e);
-	if (dir < 0 || fs_mkdirs(dir, below, 0755, e) < 0)
-		return err_wrap(e, "%s in the job's own %s", k->path, top);
-	at = fs_open_beneath(dir, below, O_PATH | O_DIRECTORY, 0, e);
+	at = dir < 0 ? -1 : make_beneath(dir, below, e);
 	if (at < 0)
-		return -1;
+		return err_wrap(e, "%s in the job's own %s", k->path, top);
 	if (move_mount(k->fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return err_errno(e, "mount on %s", k->path);
 	return 0;

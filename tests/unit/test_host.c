@@ -21,137 +21,20 @@
 #include "executor/host.h"
 #include "executor/host_dirs.h"
 #include "executor/host_kill.h"
+#include "tests/unit/host_place.h"
 
-#define WAIT_MS 30000 /* for what must happen */
-
-/* Jobs that are not separated, whoever runs the test. Separated ones need users: tests/e2e. */
-struct place {
-	char dir[64];
-	struct plan plan;
-};
-
-static int
-setup(void **state)
-{
-	struct place *p = mem_alloc(sizeof(*p));
-	struct plan *plan = &p->plan;
-
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-host-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	plan->slot = 3;
-	plan->uid = (int64_t)geteuid();
-	plan->gid = (int64_t)getegid();
-	plan->user = mem_strdup("");
-	plan->settings_path = mem_strdup("/etc/tidewaiter/tidewaiter.yml");
-	plan->slot_dir = mem_printf("%s/state/slots/3", p->dir);
-	plan->builds_dir = mem_printf("%s/builds/3", p->dir);
-	plan->job_cache_dir = mem_printf("%s/cache/3", p->dir);
-	plan->cgroup = mem_strdup("");
-	plan->facts.project_id = 42;
-	plan->job.path = mem_strdup("/usr/local/bin:/usr/bin:/bin");
-	plan->job.runner_path = mem_strdup("/bin/true");
-	plan->job.lang = mem_strdup("C.UTF-8");
-	*state = p;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct place *p = *state;
-	struct plan *plan = &p->plan;
-
-	assert_int_equal(env_host.destroy(plan, NULL), 0);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-	mem_free_at(&plan->user);
-	mem_free_at(&plan->settings_path);
-	mem_free_at(&plan->facts.project_path);
-	mem_free_at(&plan->slot_dir);
-	mem_free_at(&plan->builds_dir);
-	mem_free_at(&plan->job_cache_dir);
-	mem_free_at(&plan->cgroup);
-	mem_free_at(&plan->job.path);
-	mem_free_at(&plan->job.runner_path);
-	mem_free_at(&plan->job.lang);
-	strv_free(&plan->job.env_set);
-	strv_free(&plan->job.env_pass);
-	free(p);
-	return 0;
-}
-
-static void
-prepare(const struct plan *p)
-{
-	struct err e = ERR_INIT;
-
-	if (env_host.prepare(p, &e) < 0)
-		fail_msg("prepare: %s", e.text);
-}
-
-static int
-script_of(const char *text, size_t len)
-{
-	int fd = fs_memfd("script", text, len, NULL);
-
-	assert_true(fd >= 0);
-	return fd;
-}
-
-/* Exit code of a script. */
-static int
-run(const struct plan *p, const char *text)
-{
-	AUTO_FD int script = script_of(text, strlen(text));
-	struct env_stage stage = { .name = "build_script", .script_fd = script, .serve_fd = -1 };
-	struct env_result result = { 0 };
-	struct err e = ERR_INIT;
-
-	if (env_host.run(p, &stage, &result, &e) < 0)
-		fail_msg("run: %s", e.text);
-	return result.code;
-}
-
-static bool
-exists(const char *dir, const char *name)
-{
-	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
-
-	return access(path, F_OK) == 0;
-}
-
-static void
-wait_for(const char *dir, const char *name)
-{
-	int64_t deadline = clock_deadline(WAIT_MS);
-
-	while (!exists(dir, name)) {
-		if (clock_left_ms(deadline) == 0)
-			fail_msg("%s/%s did not appear", dir, name);
-		usleep(1000);
-	}
-}
-
-static char *
-read_below(const char *dir, const char *name)
-{
-	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
-	char *text = NULL;
-	size_t len;
-
-	assert_int_equal(fs_read_max(AT_FDCWD, path, 65536, &text, &len, NULL), 0);
-	return text;
-}
+/* Jobs that are not separated, whoever runs the test. Separated ones: test_host_separated.c, tests/e2e. */
 
 static void
 a_script_gives_its_exit_code_or_128_and_its_signal(void **state)
 {
 	struct place *p = *state;
 
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "true"), 0);
-	assert_int_equal(run(&p->plan, "exit 3"), 3);
-	assert_int_equal(run(&p->plan, "kill -KILL $$"), 128 + SIGKILL);
-	assert_int_equal(run(&p->plan, "kill -SEGV $$"), 128 + SIGSEGV);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "true"), 0);
+	assert_int_equal(place_run(&p->plan, "exit 3"), 3);
+	assert_int_equal(place_run(&p->plan, "kill -KILL $$"), 128 + SIGKILL);
+	assert_int_equal(place_run(&p->plan, "kill -SEGV $$"), 128 + SIGSEGV);
 }
 
 static void
@@ -160,10 +43,10 @@ a_script_starts_in_the_builds_directory_with_a_home_of_its_own(void **state)
 	struct place *p = *state;
 	AUTO_FREE char *script = NULL;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	script = mem_printf("[ \"$PWD\" = %s ] && [ \"$HOME\" = %s/home ] && [ -w \"$HOME\" ] && [ -w . ]",
 			    p->plan.builds_dir, p->plan.slot_dir);
-	assert_int_equal(run(&p->plan, script), 0);
+	assert_int_equal(place_run(&p->plan, script), 0);
 }
 
 static void
@@ -178,9 +61,9 @@ nothing_of_our_environment_reaches_a_script_but_what_is_named(void **state)
 	strv_add(&p->plan.job.env_pass, "https_proxy");
 	strv_add(&p->plan.job.env_pass, "CUSTOM_ENV_CI_JOB_TOKEN");
 	strv_add(&p->plan.job.env_set, "SITE=here");
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "env > env.txt"), 0);
-	env = read_below(p->plan.builds_dir, "env.txt");
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "env > env.txt"), 0);
+	env = place_read(p->plan.builds_dir, "env.txt");
 	assert_null(strstr(env, "secret"));
 	assert_non_null(strstr(env, "https_proxy=http://proxy\n"));
 	assert_non_null(strstr(env, "SITE=here\n"));
@@ -195,7 +78,7 @@ a_script_larger_than_a_pipe_and_a_variable_of_120_kib_work(void **state)
 	AUTO_BUF struct buf script = BUF_INIT(4 * 1024 * 1024);
 	size_t i;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	buf_add_str(&script, "export BIG='");
 	for (i = 0; i < 120 * 1024; i++)
 		buf_add_char(&script, 'x');
@@ -203,7 +86,7 @@ a_script_larger_than_a_pipe_and_a_variable_of_120_kib_work(void **state)
 	for (i = 0; i < 40000; i++)
 		buf_add_str(&script, ": a line that does nothing\n");
 	buf_add_str(&script, "/bin/sh -c '[ ${#BIG} = 122880 ]' && exit 7\n");
-	assert_int_equal(run(&p->plan, buf_str(&script)), 7);
+	assert_int_equal(place_run(&p->plan, buf_str(&script)), 7);
 }
 
 static void
@@ -213,13 +96,14 @@ daemons_of_a_stage_end_with_it(void **state)
 	AUTO_FREE char *pid = NULL;
 	int64_t n;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	/* In a session of its own, deaf to SIGTERM, holding our standard output. */
-	assert_int_equal(run(&p->plan, "setsid bash -c 'trap \"\" TERM HUP; echo $$ > pid.tmp; mv pid.tmp pid; "
-				       "while :; do sleep 1000; done' < /dev/null &\n"
-				       "until [ -e pid ]; do sleep 0.01; done"),
+	assert_int_equal(place_run(&p->plan,
+				   "setsid bash -c 'trap \"\" TERM HUP; echo $$ > pid.tmp; mv pid.tmp pid; "
+				   "while :; do sleep 1000; done' < /dev/null &\n"
+				   "until [ -e pid ]; do sleep 0.01; done"),
 			 0);
-	pid = read_below(p->plan.builds_dir, "pid");
+	pid = place_read(p->plan.builds_dir, "pid");
 	pid[strcspn(pid, "\n")] = '\0';
 	assert_int_equal(str_parse_int(pid, 2, INT32_MAX, &n, NULL), 0);
 	assert_int_equal(kill((pid_t)n, 0), -1);
@@ -232,12 +116,12 @@ what_is_asked_to_end_may_do_so_within_kill_wait(void **state)
 	struct place *p = *state;
 
 	p->plan.job.kill_wait = 20000;
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "setsid bash -c 'trap \"touch said; exit\" TERM; touch up; "
-				       "while :; do sleep 0.01; done' < /dev/null &\n"
-				       "until [ -e up ]; do sleep 0.01; done"),
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "setsid bash -c 'trap \"touch said; exit\" TERM; touch up; "
+					     "while :; do sleep 0.01; done' < /dev/null &\n"
+					     "until [ -e up ]; do sleep 0.01; done"),
 			 0);
-	assert_true(exists(p->plan.builds_dir, "said"));
+	assert_true(place_has(p->plan.builds_dir, "said"));
 }
 
 static void
@@ -247,26 +131,26 @@ a_signal_from_the_runner_reaches_the_script(void **state)
 	pid_t pid;
 	int status;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	pid = fork();
 	if (pid == 0) {
 		const char text[] =
 			"trap 'touch trapped; exit 1' TERM; touch up; while :; do sleep 0.01; done";
 		struct env_stage stage = { .name = "build_script",
 					   .serve_fd = -1,
-					   .script_fd = script_of(text, sizeof(text) - 1) };
+					   .script_fd = place_script(text, sizeof(text) - 1) };
 		struct env_result result = { 0 };
 
 		if (env_host.run(&p->plan, &stage, &result, NULL) < 0)
 			_exit(99);
 		_exit(result.was_signalled ? 100 + result.code : result.code);
 	}
-	wait_for(p->plan.builds_dir, "up");
+	place_wait_for(p->plan.builds_dir, "up");
 	assert_int_equal(kill(pid, SIGTERM), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 101);
-	assert_true(exists(p->plan.builds_dir, "trapped"));
+	assert_true(place_has(p->plan.builds_dir, "trapped"));
 }
 
 static void
@@ -277,7 +161,7 @@ what_a_killed_driver_left_running_is_found_again(void **state)
 	int64_t n;
 	pid_t pid;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	pid = fork();
 	if (pid == 0) {
 		const char text[] =
@@ -285,16 +169,16 @@ what_a_killed_driver_left_running_is_found_again(void **state)
 			"/dev/null 2>&1 &\nsleep 1000";
 		struct env_stage stage = { .name = "build_script",
 					   .serve_fd = -1,
-					   .script_fd = script_of(text, sizeof(text) - 1) };
+					   .script_fd = place_script(text, sizeof(text) - 1) };
 		struct env_result result = { 0 };
 
 		(void)env_host.run(&p->plan, &stage, &result, NULL);
 		_exit(0);
 	}
-	wait_for(p->plan.builds_dir, "pid");
+	place_wait_for(p->plan.builds_dir, "pid");
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	pid_text = read_below(p->plan.builds_dir, "pid");
+	pid_text = place_read(p->plan.builds_dir, "pid");
 	pid_text[strcspn(pid_text, "\n")] = '\0';
 	assert_int_equal(str_parse_int(pid_text, 2, INT32_MAX, &n, NULL), 0);
 	assert_int_equal(kill((pid_t)n, 0), 0);
@@ -340,13 +224,13 @@ whoever_asks_while_a_script_runs_is_served(void **state)
 	AUTO_FREE char *fifo = mem_printf("%s/fifo", p->dir);
 	AUTO_FREE char *answer = mem_printf("%s/answer", p->plan.builds_dir);
 	const char text[] = "printf x > \"$FIFO\"; until [ -e answer ]; do sleep 0.01; done";
-	AUTO_FD int script = script_of(text, sizeof(text) - 1);
+	AUTO_FD int script = place_script(text, sizeof(text) - 1);
 	AUTO_FD int fd = -1;
 	struct asker asker = { .answer = answer };
 	struct env_stage stage = { .name = "build_script", .script_fd = script, .env_extra = &env };
 	struct env_result result = { 0 };
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(mkfifo(fifo, 0600), 0);
 	fd = open(fifo, O_RDWR | O_CLOEXEC);
 	strv_addf(&env, "FIFO=%s", fifo);
@@ -369,10 +253,10 @@ a_tool_runs_where_it_is_told_to_and_not_past_its_time(void **state)
 	struct env_tool tool = { .argv = argv, .envp = envp, .cwd = p->plan.builds_dir, .is_shielded = true };
 	struct env_result result = { 0 };
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(env_host.run_tool(&p->plan, &tool, CLOCK_DEADLINE_NEVER, &result, NULL), 0);
 	assert_int_equal(result.code, 5);
-	assert_true(exists(p->plan.builds_dir, "out"));
+	assert_true(place_has(p->plan.builds_dir, "out"));
 	tool.argv = slow;
 	assert_int_equal(env_host.run_tool(&p->plan, &tool, clock_deadline(50), &result, NULL), 0);
 	assert_int_equal(result.code, 128 + SIGKILL);
@@ -402,11 +286,11 @@ nothing_is_left_after_destroy_and_a_second_one_is_fine(void **state)
 {
 	struct place *p = *state;
 
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "mkdir -p a/b ~/x; chmod 0 a ~/x; ln -s / link; mkfifo pipe"), 0);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "mkdir -p a/b ~/x; chmod 0 a ~/x; ln -s / link; mkfifo pipe"), 0);
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
-	assert_false(exists(p->plan.slot_dir, ""));
-	assert_false(exists(p->plan.builds_dir, ""));
+	assert_false(place_has(p->plan.slot_dir, ""));
+	assert_false(place_has(p->plan.builds_dir, ""));
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 }
 
@@ -415,21 +299,21 @@ a_cache_comes_back_for_its_own_project_only(void **state)
 {
 	struct place *p = *state;
 
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "touch ../../cache/3/mine here"), 0);
-	assert_true(exists(p->plan.job_cache_dir, "mine"));
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "touch ../../cache/3/mine here"), 0);
+	assert_true(place_has(p->plan.job_cache_dir, "mine"));
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
-	assert_false(exists(p->plan.job_cache_dir, ""));
+	assert_false(place_has(p->plan.job_cache_dir, ""));
 
 	p->plan.facts.project_id = 43;
-	prepare(&p->plan);
-	assert_false(exists(p->plan.job_cache_dir, "mine"));
+	place_prepare(&p->plan);
+	assert_false(place_has(p->plan.job_cache_dir, "mine"));
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 
 	p->plan.facts.project_id = 42;
-	prepare(&p->plan);
-	assert_true(exists(p->plan.job_cache_dir, "mine"));
-	assert_false(exists(p->plan.builds_dir, "here"));
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.job_cache_dir, "mine"));
+	assert_false(place_has(p->plan.builds_dir, "here"));
 }
 
 static void
@@ -438,13 +322,13 @@ a_tree_is_kept_where_the_settings_say_so_even_with_a_plan_that_knows_no_project(
 	struct place *p = *state;
 
 	p->plan.job.keep_builds = true;
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "touch here"), 0);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "touch here"), 0);
 	p->plan.facts.project_id = 0;
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 	p->plan.facts.project_id = 42;
-	prepare(&p->plan);
-	assert_true(exists(p->plan.builds_dir, "here"));
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.builds_dir, "here"));
 }
 
 static void
@@ -453,18 +337,41 @@ a_kept_tree_is_not_shared_between_protected_and_other_refs(void **state)
 	struct place *p = *state;
 
 	p->plan.job.keep_builds = true;
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, "touch here"), 0);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "touch here"), 0);
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 	p->plan.facts.is_protected = true;
-	prepare(&p->plan);
-	assert_false(exists(p->plan.builds_dir, "here"));
-	assert_int_equal(run(&p->plan, "touch there"), 0);
+	place_prepare(&p->plan);
+	assert_false(place_has(p->plan.builds_dir, "here"));
+	assert_int_equal(place_run(&p->plan, "touch there"), 0);
 	p->plan.facts.is_protected = false; /* as a plan says that knows no project */
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
-	prepare(&p->plan);
-	assert_true(exists(p->plan.builds_dir, "here"));
-	assert_false(exists(p->plan.builds_dir, "there"));
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.builds_dir, "here"));
+	assert_false(place_has(p->plan.builds_dir, "there"));
+}
+
+static void
+a_cache_is_not_shared_between_protected_and_other_refs(void **state)
+{
+	struct place *p = *state;
+
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, "touch ../../cache/3/poisoned"), 0);
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	p->plan.facts.is_protected = true;
+	place_prepare(&p->plan);
+	assert_false(place_has(p->plan.job_cache_dir, "poisoned"));
+	assert_int_equal(place_run(&p->plan, "touch ../../cache/3/trusted"), 0);
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.job_cache_dir, "trusted"));
+	assert_false(place_has(p->plan.job_cache_dir, "poisoned"));
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	p->plan.facts.is_protected = false;
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.job_cache_dir, "poisoned"));
+	assert_false(place_has(p->plan.job_cache_dir, "trusted"));
 }
 
 static void
@@ -475,14 +382,14 @@ file_variables_of_an_aborted_job_are_not_kept_with_its_tree(void **state)
 	p->plan.job.keep_builds = true;
 	mem_free_at(&p->plan.facts.project_path);
 	p->plan.facts.project_path = mem_strdup("group/app");
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan,
-			     "mkdir -p group/app group/app.tmp && touch group/app/here group/app.tmp/KEY"),
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan,
+				   "mkdir -p group/app group/app.tmp && touch group/app/here group/app.tmp/KEY"),
 			 0);
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
-	prepare(&p->plan);
-	assert_true(exists(p->plan.builds_dir, "group/app/here"));
-	assert_false(exists(p->plan.builds_dir, "group/app.tmp"));
+	place_prepare(&p->plan);
+	assert_true(place_has(p->plan.builds_dir, "group/app/here"));
+	assert_false(place_has(p->plan.builds_dir, "group/app.tmp"));
 }
 
 static void
@@ -508,7 +415,7 @@ only_a_slot_users_uid_may_be_killed_as_a_whole(void **state)
 	assert_int_equal(host_kill_check_uid(&p, NULL), 0);
 }
 
-#define WITH_PLACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_PLACE(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
 
 int
 main(void)
@@ -529,6 +436,7 @@ main(void)
 		WITH_PLACE(a_cache_comes_back_for_its_own_project_only),
 		WITH_PLACE(a_tree_is_kept_where_the_settings_say_so_even_with_a_plan_that_knows_no_project),
 		WITH_PLACE(a_kept_tree_is_not_shared_between_protected_and_other_refs),
+		WITH_PLACE(a_cache_is_not_shared_between_protected_and_other_refs),
 		WITH_PLACE(file_variables_of_an_aborted_job_are_not_kept_with_its_tree),
 		cmocka_unit_test(only_a_slot_users_uid_may_be_killed_as_a_whole),
 	};

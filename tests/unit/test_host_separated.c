@@ -25,144 +25,18 @@
 #include "executor/cgroup.h"
 #include "executor/host.h"
 #include "executor/host_sweep.h"
+#include "tests/unit/host_place.h"
 
 /*
  * Jobs with a user of their own, which only root can try. The user needs a number and no account. All directories lie
  * below /tmp: what must stay reachable there although jobs have a /tmp of their own does.
  */
-#define UID_BASE 2000000000 /* nobody's; the test's pid is added: several can run at once */
-#define WAIT_MS 30000	    /* for what must happen */
-
-struct place {
-	char dir[64];
-	struct plan plan;
-};
-
-static uid_t
-job_uid(void)
-{
-	return UID_BASE + (uid_t)getpid();
-}
-
-static int
-setup(void **state)
-{
-	struct place *p = mem_alloc(sizeof(*p));
-	struct plan *plan = &p->plan;
-
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-separated-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	assert_int_equal(chmod(p->dir, 0711), 0);
-	plan->is_separated = true;
-	plan->slot = 0;
-	plan->uid = job_uid();
-	plan->gid = job_uid();
-	strv_addf(&plan->group_ids, "%u", job_uid() + 1);
-	plan->user = mem_printf("tidewaiter-unit-%d", (int)getpid());
-	plan->settings_path = mem_strdup("/etc/tidewaiter/tidewaiter.yml");
-	plan->slot_dir = mem_printf("%s/state/slots/0", p->dir);
-	plan->builds_dir = mem_printf("%s/builds/0", p->dir);
-	plan->job_cache_dir = mem_printf("%s/cache/0", p->dir);
-	plan->facts.project_id = 42;
-	plan->job.path = mem_strdup("/usr/local/bin:/usr/bin:/bin");
-	plan->job.runner_path = mem_strdup("/bin/true");
-	plan->job.lang = mem_strdup("");
-	plan->job.private_tmp = true;
-	if (geteuid() != 0 || cgroup_path(p->dir, 0, &plan->cgroup, NULL) < 0)
-		plan->cgroup = mem_strdup("");
-	*state = p;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct place *p = *state;
-	struct plan *plan = &p->plan;
-
-	if (geteuid() == 0)
-		assert_int_equal(env_host.destroy(plan, NULL), 0);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-	strv_free(&plan->group_ids);
-	mem_free_at(&plan->user);
-	mem_free_at(&plan->settings_path);
-	mem_free_at(&plan->slot_dir);
-	mem_free_at(&plan->builds_dir);
-	mem_free_at(&plan->job_cache_dir);
-	mem_free_at(&plan->cgroup);
-	mem_free_at(&plan->job.path);
-	mem_free_at(&plan->job.runner_path);
-	mem_free_at(&plan->job.lang);
-	free(p);
-	return 0;
-}
-
-/* A host that lets root make mount namespaces is one where these tests say something. */
-static void
-prepare(const struct plan *p)
-{
-	struct err e = ERR_INIT;
-
-	if (geteuid() != 0)
-		skip();
-	if (env_host.prepare(p, &e) < 0)
-		fail_msg("prepare: %s", e.text);
-}
-
-static int
-run(const struct plan *p, const char *text)
-{
-	AUTO_FD int script = fs_memfd("script", text, strlen(text), NULL);
-	struct env_stage stage = { .name = "build_script", .script_fd = script, .serve_fd = -1 };
-	struct env_result result = { 0 };
-	struct err e = ERR_INIT;
-
-	assert_true(script >= 0);
-	if (env_host.run(p, &stage, &result, &e) < 0)
-		fail_msg("run: %s", e.text);
-	return result.code;
-}
-
-static bool
-exists(const char *dir, const char *name)
-{
-	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
-
-	return access(path, F_OK) == 0;
-}
-
-static void
-wait_for(const char *dir, const char *name)
-{
-	int64_t deadline = clock_deadline(WAIT_MS);
-
-	while (!exists(dir, name)) {
-		if (clock_left_ms(deadline) == 0)
-			fail_msg("%s/%s did not appear", dir, name);
-		usleep(1000);
-	}
-}
-
-static int64_t
-read_number(const char *dir, const char *name)
-{
-	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
-	AUTO_FREE char *text = NULL;
-	int64_t n;
-	size_t len;
-
-	assert_int_equal(fs_read_max(AT_FDCWD, path, 64, &text, &len, NULL), 0);
-	text[strcspn(text, "\n")] = '\0';
-	assert_int_equal(str_parse_int(text, 0, INT64_MAX, &n, NULL), 0);
-	return n;
-}
-
 /* Runs f as the job user in a child; its exit code. */
 static int
 as_job(int (*f)(const char *arg), const char *arg)
 {
 	int status;
-	uid_t uid = job_uid();
+	uid_t uid = place_job_uid();
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -179,11 +53,12 @@ static void
 a_job_is_its_user_with_the_groups_that_were_named(void **state)
 {
 	struct place *p = *state;
-	AUTO_FREE char *script = mem_printf("[ \"$(id -u) $(id -G) $USER\" = \"%u %u %u %s\" ]", job_uid(),
-					    job_uid(), job_uid() + 1, p->plan.user);
+	AUTO_FREE char *script =
+		mem_printf("[ \"$(id -u) $(id -G) $USER\" = \"%u %u %u %s\" ]", place_job_uid(),
+			   place_job_uid(), place_job_uid() + 1, p->plan.user);
 
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, script), 0);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, script), 0);
 }
 
 static void
@@ -193,15 +68,15 @@ a_job_has_places_of_its_own_for_temporary_files(void **state)
 	AUTO_FREE char *mark = mem_printf("job-mark-%d", (int)getpid());
 	AUTO_FREE char *script = NULL;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	script = mem_printf("touch /tmp/%s /var/tmp/%s /dev/shm/%s", mark, mark, mark);
-	assert_int_equal(run(&p->plan, script), 0);
-	assert_false(exists("/tmp", mark));
-	assert_false(exists("/var/tmp", mark));
-	assert_false(exists("/dev/shm", mark));
+	assert_int_equal(place_run(&p->plan, script), 0);
+	assert_false(place_has("/tmp", mark));
+	assert_false(place_has("/var/tmp", mark));
+	assert_false(place_has("/dev/shm", mark));
 	free(take_ptr(script));
 	script = mem_printf("[ -e /tmp/%s ] && [ -e /var/tmp/%s ]", mark, mark);
-	assert_int_equal(run(&p->plan, script), 0);
+	assert_int_equal(place_run(&p->plan, script), 0);
 }
 
 static void
@@ -211,12 +86,12 @@ builds_and_home_below_tmp_stay_and_the_rest_of_it_is_not_there(void **state)
 	AUTO_FREE char *outside = mem_printf("%s/outside", p->dir);
 	AUTO_FREE char *script = NULL;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(mkdir(outside, 0755), 0);
 	script = mem_printf("touch here ~/here && [ \"$(pwd)\" = %s ] && [ ! -e %s ] && ! ls %s/mnt",
 			    p->plan.builds_dir, outside, p->plan.slot_dir);
-	assert_int_equal(run(&p->plan, script), 0);
-	assert_true(exists(p->plan.builds_dir, "here"));
+	assert_int_equal(place_run(&p->plan, script), 0);
+	assert_true(place_has(p->plan.builds_dir, "here"));
 }
 
 static void
@@ -230,7 +105,7 @@ a_link_planted_where_builds_are_put_back_is_not_followed(void **state)
 	struct env_result result = { 0 };
 	struct err e = ERR_INIT;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(mkdir(target, 0777), 0);
 	/* The check in prepare put the builds back once already. */
 	assert_int_equal(fs_remove_tree(AT_FDCWD, link, NULL), 0);
@@ -241,14 +116,37 @@ a_link_planted_where_builds_are_put_back_is_not_followed(void **state)
 	assert_int_equal(unlink(link), 0);
 }
 
+/* To where the job's namespace shows the host's files, which root may write to. */
+static void
+a_link_planted_where_builds_are_put_back_has_nothing_made_behind_it(void **state)
+{
+	struct place *p = *state;
+	char target[] = "/srv/test-host-XXXXXX";
+	AUTO_FREE char *link = mem_printf("%s/mnt/tmp/%s", p->plan.slot_dir, strrchr(p->dir, '/') + 1);
+	AUTO_FD int script = place_script("true", 4);
+	struct env_stage stage = { .name = "build_script", .script_fd = script, .serve_fd = -1 };
+	struct env_result result = { 0 };
+	int rc;
+
+	place_prepare(&p->plan);
+	assert_non_null(mkdtemp(target));
+	assert_int_equal(fs_remove_tree(AT_FDCWD, link, NULL), 0);
+	assert_int_equal(symlink(target, link), 0);
+	rc = env_host.run(&p->plan, &stage, &result, NULL);
+	/* Empty, or it stays to be looked at. */
+	assert_int_equal(rmdir(target), 0);
+	assert_int_equal(rc, -1);
+	assert_int_equal(unlink(link), 0);
+}
+
 static void
 a_job_sees_no_processes_of_others(void **state)
 {
 	struct place *p = *state;
 	AUTO_FREE char *script = mem_printf("[ ! -e /proc/%d ] && [ -e /proc/$$ ]", (int)getpid());
 
-	prepare(&p->plan);
-	assert_int_equal(run(&p->plan, script), 0);
+	place_prepare(&p->plan);
+	assert_int_equal(place_run(&p->plan, script), 0);
 }
 
 static void
@@ -258,11 +156,11 @@ a_job_can_open_its_output_by_name(void **state)
 	int pipe_fds[2], saved, code;
 	char said[16] = "";
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
 	saved = dup(STDOUT_FILENO);
 	assert_int_equal(dup2(pipe_fds[1], STDOUT_FILENO), STDOUT_FILENO);
-	code = run(&p->plan, "echo hello > /dev/stdout");
+	code = place_run(&p->plan, "echo hello > /dev/stdout");
 	assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
 	close(saved);
 	assert_int_equal(code, 0);
@@ -275,13 +173,13 @@ a_job_can_open_its_output_by_name(void **state)
 static void
 assert_daemons_die(struct plan *p)
 {
-	prepare(p);
-	assert_int_equal(run(p,
-			     "for i in $(seq 50); do setsid bash -c 'trap \"\" TERM HUP INT; sleep 1000; sleep 1000' &\n done\n"
-			     "setsid bash -c 'echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 100; done' &\n"
-			     "until [ -e pid ]; do sleep 0.01; done"),
+	place_prepare(p);
+	assert_int_equal(place_run(p,
+				   "for i in $(seq 50); do setsid bash -c 'trap \"\" TERM HUP INT; sleep 1000; sleep 1000' &\n done\n"
+				   "setsid bash -c 'echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 100; done' &\n"
+				   "until [ -e pid ]; do sleep 0.01; done"),
 			 0);
-	assert_int_equal(kill((pid_t)read_number(p->builds_dir, "pid"), 0), -1);
+	assert_int_equal(kill((pid_t)place_read_number(p->builds_dir, "pid"), 0), -1);
 	assert_int_equal(errno, ESRCH);
 }
 
@@ -310,12 +208,12 @@ static void
 kill_all_reaches_what_the_user_has_outside_of_the_cgroup(void **state)
 {
 	struct place *p = *state;
-	uid_t uid = job_uid();
+	uid_t uid = place_job_uid();
 	int ready[2], status;
 	char byte;
 	pid_t pid;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {
@@ -361,10 +259,10 @@ queues_shared_memory_and_files_in_shared_places_go(void **state)
 	AUTO_FREE char *name = mem_printf("/tidewaiter-unit-%d", (int)getpid());
 	int shm, queue, fd;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	/* shmget() is left out of some containers' allowed calls. */
-	assert_int_equal(run(&p->plan, "ipcmk -M 4096 > ipc && tr -dc 0-9 < ipc > id"), 0);
-	shm = (int)read_number(p->plan.builds_dir, "id");
+	assert_int_equal(place_run(&p->plan, "ipcmk -M 4096 > ipc && tr -dc 0-9 < ipc > id"), 0);
+	shm = (int)place_read_number(p->plan.builds_dir, "id");
 	assert_int_equal(shmctl(shm, IPC_STAT, &(struct shmid_ds){ 0 }), 0);
 	queue = as_job(leave_queue, name);
 	assert_int_equal(as_job(leave_file, file), 0);
@@ -374,8 +272,8 @@ queues_shared_memory_and_files_in_shared_places_go(void **state)
 
 	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
 	assert_int_equal(shmctl(shm, IPC_STAT, &(struct shmid_ds){ 0 }), -1);
-	assert_false(exists("/tmp", strrchr(file, '/') + 1));
-	assert_true(exists("/tmp", strrchr(mine, '/') + 1));
+	assert_false(place_has("/tmp", strrchr(file, '/') + 1));
+	assert_true(place_has("/tmp", strrchr(mine, '/') + 1));
 	assert_int_equal(unlink(mine), 0);
 	if (queue == 0) {
 		assert_int_equal(mq_unlink(name), -1);
@@ -418,8 +316,8 @@ start_tool(const struct plan *p, bool is_shielded, pid_t *ret_driver)
 
 		_exit(env_host.run_tool(p, &tool, CLOCK_DEADLINE_NEVER, &result, NULL) < 0);
 	}
-	wait_for(p->builds_dir, "tool.pid");
-	return (int)read_number(p->builds_dir, "tool.pid");
+	place_wait_for(p->builds_dir, "tool.pid");
+	return (int)place_read_number(p->builds_dir, "tool.pid");
 }
 
 static int
@@ -437,7 +335,7 @@ a_shielded_tool_cannot_be_read_by_other_processes_of_its_user(void **state)
 	struct place *p = *state;
 	int i;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	for (i = 0; i < 2; i++) {
 		bool is_shielded = i == 1;
 		pid_t driver;
@@ -465,7 +363,7 @@ a_tool_is_not_led_through_a_link_to_where_the_job_cannot_go(void **state)
 	struct env_result result = { 0 };
 	struct err e = ERR_INIT;
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	assert_int_equal(mkdir(closed, 0700), 0);
 	assert_int_equal(mkdir(open_below, 0755), 0);
 	assert_int_equal(symlink(open_below, link), 0);
@@ -484,7 +382,7 @@ only_mounts_below_the_named_directories_are_undone(void **state)
 	AUTO_FREE char *script = NULL;
 	const char *dirs[] = { p->plan.builds_dir };
 
-	prepare(&p->plan);
+	place_prepare(&p->plan);
 	script = mem_printf("mkdir -p '%s/a b' %s-beside && mount -t tmpfs none '%s/a b' && mkdir '%s/a b/c' && "
 			    "mount -t tmpfs none '%s/a b/c' && mount -t tmpfs none %s-beside",
 			    p->plan.builds_dir, p->plan.builds_dir, p->plan.builds_dir, p->plan.builds_dir,
@@ -498,7 +396,7 @@ only_mounts_below_the_named_directories_are_undone(void **state)
 	assert_int_equal(system(script), 0);
 }
 
-#define WITH_PLACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_PLACE(f) cmocka_unit_test_setup_teardown(f, place_setup_separated, place_teardown)
 
 int
 main(void)
@@ -508,6 +406,7 @@ main(void)
 		WITH_PLACE(a_job_has_places_of_its_own_for_temporary_files),
 		WITH_PLACE(builds_and_home_below_tmp_stay_and_the_rest_of_it_is_not_there),
 		WITH_PLACE(a_link_planted_where_builds_are_put_back_is_not_followed),
+		WITH_PLACE(a_link_planted_where_builds_are_put_back_has_nothing_made_behind_it),
 		WITH_PLACE(a_job_sees_no_processes_of_others),
 		WITH_PLACE(a_job_can_open_its_output_by_name),
 		WITH_PLACE(daemons_die_by_the_cgroup),
