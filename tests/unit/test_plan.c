@@ -283,6 +283,31 @@ state_is_read_as_it_was_written(void **state)
 }
 
 static void
+what_one_stage_found_out_binds_the_later_ones(void **state)
+{
+	AUTO_PLACE struct place place;
+	const struct plan_state all = {
+		.job_failed = true,
+		.is_blocked = true,
+		.is_inspected = true,
+		.was_uploaded = true,
+		.is_withheld = true,
+		.is_tampered = true,
+		.has_own_upload = true,
+	};
+	struct plan_state back = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	make_place(&place);
+	assert_int_equal(plan_state_write(place.fd, &all, &e), 0);
+	assert_int_equal(plan_state_read(place.fd, &back, &e), 0);
+	assert_true(back.job_failed && back.is_blocked && back.is_inspected && back.was_uploaded);
+	assert_true(back.is_withheld && back.is_tampered && back.has_own_upload);
+	plan_state_free(&back);
+}
+
+static void
 half_a_state_is_an_error_and_not_a_clean_one(void **state)
 {
 	AUTO_PLACE struct place place;
@@ -351,6 +376,7 @@ main(void)
 		cmocka_unit_test(the_runners_word_settles_where_the_project_lies),
 		cmocka_unit_test(a_project_outside_the_slot_is_an_error),
 		cmocka_unit_test(state_is_read_as_it_was_written),
+		cmocka_unit_test(what_one_stage_found_out_binds_the_later_ones),
 		cmocka_unit_test(half_a_state_is_an_error_and_not_a_clean_one),
 		cmocka_unit_test(our_files_are_removed_and_only_those),
 		cmocka_unit_test(as_root_missing_users_name_setup),
