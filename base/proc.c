@@ -264,21 +264,22 @@ drain(int fd, struct buf *b, char *block)
 	return n > 0;
 }
 
-/* Reads both pipes until both end and the process is gone, or the deadline passes: then false. */
+/* Reads both pipes until both end and the process is gone; false when the deadline passes or it is to be stopped. */
 static bool
-collect(const struct proc *p, int fds[2], struct buf *bufs[2], int64_t deadline)
+collect(const struct proc *p, int fds[2], struct buf *bufs[2], int stop_fd, int64_t deadline)
 {
 	AUTO_FREE char *block = mem_alloc(BLOCK);
-	struct pollfd pfds[3] = {
+	struct pollfd pfds[4] = {
 		{ .fd = fds[0], .events = POLLIN },
 		{ .fd = fds[1], .events = POLLIN },
 		{ .fd = p->pidfd, .events = POLLIN },
+		{ .fd = stop_fd, .events = POLLIN },
 	};
 
 	while (pfds[0].fd >= 0 || pfds[1].fd >= 0 || pfds[2].fd >= 0) {
-		int n = poll(pfds, 3, clock_poll_timeout(deadline));
+		int n = poll(pfds, 4, clock_poll_timeout(deadline));
 
-		if (n == 0 && clock_left_ms(deadline) == 0)
+		if ((n == 0 && clock_left_ms(deadline) == 0) || (n > 0 && (pfds[3].revents & POLLIN)))
 			return false;
 		for (int i = 0; n > 0 && i < 2; i++)
 			if (pfds[i].revents && !drain(fds[i], bufs[i], block))
@@ -326,7 +327,7 @@ proc_run(const struct proc_spec *spec, int64_t deadline, struct buf *out, struct
 		close(take_fd(err_w));
 	fds[0] = out_r;
 	fds[1] = err_r;
-	was_late = !collect(&p, fds, bufs, deadline);
+	was_late = !collect(&p, fds, bufs, spec->stop_fd ? *spec->stop_fd : -1, deadline);
 	if (was_late)
 		kill_it(&p, true);
 	if (reap(&p, was_late, started, ret, e) < 0) {

@@ -35,6 +35,7 @@ struct proc_spec {
 	int (*in_child)(void *arg);
 	void *in_child_arg;
 	bool in_child_before_ids; /* in_child runs before ids are dropped instead */
+	const int *stop_fd;	  /* proc_run: it is killed, and has timed out, when this becomes readable; NULL: none */
 };
 /*
  * Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults, descriptors

@@ -79,6 +79,8 @@ struct inspection {
 	int work_fd; /* private directory of this inspection, empty at the start, removed by the caller */
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
+	const struct shared *shared; /* shared.h; what pipeline_run() opened, NULL outside of it */
+	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */

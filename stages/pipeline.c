@@ -22,7 +22,8 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "stages/delivery.h"
-#include "stages/trivy_slots.h"
+#include "stages/scan.h"
+#include "stages/shared.h"
 
 #define PROGRESS_MS 1000
 #define ARCHIVES_MAX 4096 /* discover takes no more */
@@ -171,6 +172,8 @@ child_main(const struct pipeline *p, enum stage_place place, int to, pid_t paren
 	/* neither has business in the project directory: the scanner got the archives' descriptors */
 	if (p->i->project_fd >= 0)
 		close(p->i->project_fd);
+	if (a->rc == 0 && place == STAGE_SCANNER && p->stages == all_stages)
+		scan_open(p->i);
 	if (a->rc == 0)
 		a->rc = run_stages(p, place, &a->e);
 	/* a verdict that nobody could read, or half an object of JSON, must not look like success */
@@ -315,22 +318,12 @@ give_deliveries(const struct pipeline *p, struct err *e)
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
 }
 
-/* The locks that all scans of the host share lie in cache_dir, where only root makes directories. */
-static int
-make_slots(const struct pipeline *p, struct err *e)
-{
-	if (!p->users->is_separated)
-		return 0;
-	return trivy_slots_make(p->i->cache_dir, p->users->scan_uid, p->users->scan_gid, e);
-}
-
 static int
 run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 {
 	const struct pipeline_users *u = p->users;
 
-	if (make_slots(p, e) < 0 || run_stages(p, STAGE_OPENER, e) < 0 ||
-	    give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
+	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
 	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
 		return -1;
 	take_answer(p->i, a);
@@ -388,8 +381,15 @@ pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pi
 	     struct err *e)
 {
 	struct pipeline p = { .stages = all_stages, .i = i, .users = users };
+	AUTO(shared)
+	struct shared *shared = shared_open(i->cache_dir, users->is_separated ? users->scan_uid : (uid_t)-1,
+					    users->scan_gid, i->log);
+	int rc;
 
-	return run_guarded(&p, result, e);
+	i->shared = shared;
+	rc = run_guarded(&p, result, e);
+	i->shared = NULL;
+	return rc;
 }
 
 int

@@ -1,10 +1,15 @@
 #include "stages/scan.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/shared.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
 #include "stages/trivy_slots.h"
@@ -13,17 +18,46 @@
 /* Somebody's scans are in the way; a runner with that many has a job timeout shorter than this. */
 #define SLOT_WAIT_MAX_MS (60 * 60 * 1000)
 
-/* One pass over the images by several threads. */
-struct work {
-	struct inspection *i;
-	const struct trivy *trivy;
-	int slots_fd;
+enum task_state { TASK_WAITS, TASK_RUNS, TASK_DONE };
+
+/* One image. It refers to nothing in the inspection, whose arrays move while archives are added. */
+struct task {
+	size_t archive;
+	char *layout;
+	char config_digest[HASH_DIGEST_MAX];
+	enum task_state state;
+	bool is_withdrawn;
+	int stop_fd;	       /* eventfd: readable, and its Trivy is killed */
+	struct report *report; /* when done, or fault */
+	struct err fault;
+};
+
+struct scan {
+	const struct options_trivy *opt;
+	const struct log *log;
+	const struct shared *shared; /* NULL: nothing is shared */
+	int work_fd;
+	const char *work_dir;
+
+	/* What all scans need, made by the first of them under `preparing`. */
+	pthread_mutex_t preparing;
+	bool is_prepared;
+	struct err prepare_fault;
+	struct trivy *trivy;
+	int64_t db_updated_s;
+
+	/* The rest under `lock`; `changed` tells of new tasks and of finished ones. */
 	pthread_mutex_t lock;
-	size_t next; /* image */
+	pthread_cond_t changed;
+	struct task **tasks;
+	size_t n_tasks;
+	pthread_t threads[WORKERS_MAX];
+	size_t n_threads, n_idle;
+	bool is_closing;
 };
 
 int
-scan_check_report(const struct report *r, const struct image *m, const char *trivy_path, struct err *e)
+scan_check_report(const struct report *r, const char *config_digest, const char *trivy_path, struct err *e)
 {
 	if (*r->trivy_version) {
 		if (trivy_check_version(r->trivy_version, e) < 0)
@@ -34,41 +68,277 @@ scan_check_report(const struct report *r, const struct image *m, const char *tri
 		if (trivy_ask_version(trivy_path, &version, e) < 0 || trivy_check_version(version, e) < 0)
 			return -1;
 	}
-	if (!str_eq(r->image_id, m->config_digest)) {
+	if (!str_eq(r->image_id, config_digest)) {
 		AUTO_FREE char *found = str_safe(*r->image_id ? r->image_id : "no image", 80);
 
-		return err_set(e, ERR_FAILED, "Trivy's report is about %s, expected %s", found,
-			       m->config_digest);
+		return err_set(e, ERR_FAILED, "Trivy's report is about %s, expected %s", found, config_digest);
 	}
+	return 0;
+}
+
+/* ---- what all scans need ---- */
+
+static int
+prepare(struct scan *s, struct err *e)
+{
+	const struct options_trivy *opt = s->opt;
+	struct trivy_db db = { 0 };
+	int rc;
+
+	rc = trivy_db_check(opt->db_dir, clock_wall_s(), opt->db_max_age, &db, e);
+	s->db_updated_s = db.updated_s;
+	if (rc < 0 || (!str_is_empty(opt->java_db_dir) && trivy_java_db_check(opt->java_db_dir, e) < 0))
+		return -1;
+	return trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e);
+}
+
+static int
+prepare_once(struct scan *s, struct err *e)
+{
+	int rc;
+
+	pthread_mutex_lock(&s->preparing);
+	if (!s->is_prepared)
+		prepare(s, &s->prepare_fault);
+	s->is_prepared = true;
+	rc = s->prepare_fault.kind == ERR_NONE ? 0 : -1;
+	if (rc < 0)
+		*e = s->prepare_fault;
+	pthread_mutex_unlock(&s->preparing);
+	return rc;
+}
+
+/* ---- one scan ---- */
+
+static int
+parse_report(const struct scan *s, const struct task *t, const struct buf *json, struct report **ret,
+	     struct err *e)
+{
+	AUTO(report) struct report *r = NULL;
+
+	if (report_parse(buf_str(json), json->len, json->max, &r, e) < 0)
+		return err_wrap(e, "Trivy's report");
+	if (scan_check_report(r, t->config_digest, s->opt->path, e) < 0)
+		return -1;
+	*ret = take_ptr(r);
 	return 0;
 }
 
 static int
-scan_image(const struct work *w, struct image *m, struct err *e)
+ask_trivy(const struct scan *s, const struct task *t, struct buf *ret_json, struct err *e)
 {
-	const struct options_trivy *opt = &w->i->opt->trivy;
-	AUTO_BUF struct buf json = BUF_INIT((size_t)opt->report_max);
-	AUTO(report) struct report *r = NULL;
 	AUTO_FD int slot = -1;
 
-	if (w->slots_fd >= 0) {
-		slot = trivy_slots_take(w->slots_fd, opt->parallel, clock_deadline(SLOT_WAIT_MAX_MS),
-					w->i->log, e);
+	if (s->shared && s->shared->slots_fd >= 0) {
+		slot = trivy_slots_take(s->shared->slots_fd, s->opt->parallel,
+					clock_deadline(SLOT_WAIT_MAX_MS), s->log, e);
 		if (slot < 0)
 			return -1;
 	}
-	if (trivy_scan(w->trivy, m->layout, &json, e) < 0)
-		return -1;
-	mem_close_at(&slot);
-	slot = -1;
-	if (report_parse(buf_str(&json), json.len, json.max, &r, e) < 0)
-		return err_wrap(e, "Trivy's report");
-	if (scan_check_report(r, m, opt->path, e) < 0)
-		return -1;
-	report_rename(r, m->label, &m->tags);
-	m->report = take_ptr(r);
-	return 0;
+	return trivy_scan(s->trivy, t->layout, &t->stop_fd, ret_json, e);
 }
+
+static int
+scan_image(struct scan *s, const struct task *t, struct report **ret, struct err *e)
+{
+	AUTO_BUF struct buf json = BUF_INIT((size_t)s->opt->report_max);
+
+	if (prepare_once(s, e) < 0 || ask_trivy(s, t, &json, e) < 0)
+		return -1;
+	return parse_report(s, t, &json, ret, e);
+}
+
+/* What goes wrong here is of the host's making: "refused" is for what a job left, and blocks. */
+static void
+as_fault_of_host(struct err *e)
+{
+	if (e->kind == ERR_REFUSED || e->kind == ERR_UNSUPPORTED)
+		e->kind = ERR_FAILED;
+}
+
+/* ---- tasks and workers; all of these under the lock ---- */
+
+static struct task *
+next_waiting(const struct scan *s)
+{
+	for (size_t k = 0; k < s->n_tasks; k++)
+		if (s->tasks[k]->state == TASK_WAITS)
+			return s->tasks[k];
+	return NULL;
+}
+
+static struct task *
+find_task(const struct scan *s, const struct image *m)
+{
+	for (size_t k = 0; k < s->n_tasks; k++) {
+		struct task *t = s->tasks[k];
+
+		if (!t->is_withdrawn && str_eq(t->layout, m->layout) &&
+		    str_eq(t->config_digest, m->config_digest))
+			return t;
+	}
+	return NULL;
+}
+
+static void
+withdraw(struct task *t)
+{
+	t->is_withdrawn = true;
+	if (t->state == TASK_WAITS)
+		t->state = TASK_DONE;
+	if (t->stop_fd >= 0 && eventfd_write(t->stop_fd, 1) < 0)
+		t->fault.no = errno; /* it cannot overflow; then the scan ends by its own time */
+}
+
+static void *
+work(void *arg)
+{
+	struct scan *s = arg;
+	struct task *t;
+
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		struct report *report = NULL;
+		struct err e = ERR_INIT;
+
+		s->n_idle++;
+		while (!(t = next_waiting(s)) && !s->is_closing)
+			pthread_cond_wait(&s->changed, &s->lock);
+		s->n_idle--;
+		if (!t)
+			break;
+		t->state = TASK_RUNS;
+		pthread_mutex_unlock(&s->lock);
+		if (scan_image(s, t, &report, &e) < 0)
+			as_fault_of_host(&e);
+		pthread_mutex_lock(&s->lock);
+		t->report = report;
+		t->fault = e;
+		t->state = TASK_DONE;
+		pthread_cond_broadcast(&s->changed);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+/* One worker more where all are busy and more are allowed. */
+static void
+add_worker(struct scan *s)
+{
+	size_t max = s->opt->parallel < WORKERS_MAX ? (size_t)s->opt->parallel : WORKERS_MAX;
+	size_t n_waiting = 0;
+
+	for (size_t k = 0; k < s->n_tasks; k++)
+		n_waiting += s->tasks[k]->state == TASK_WAITS;
+	if (n_waiting > s->n_idle && s->n_threads < max &&
+	    pthread_create(&s->threads[s->n_threads], NULL, work, s) == 0)
+		s->n_threads++;
+}
+
+static struct task *
+add_task(struct scan *s, size_t archive, const char *layout, const char *config_digest)
+{
+	struct task *t = mem_alloc(sizeof(*t));
+
+	t->archive = archive;
+	t->layout = mem_strdup(layout);
+	snprintf(t->config_digest, sizeof(t->config_digest), "%s", config_digest);
+	t->stop_fd = eventfd(0, EFD_CLOEXEC);
+	s->tasks = mem_resize(s->tasks, s->n_tasks + 1, sizeof(struct task *));
+	s->tasks[s->n_tasks++] = t;
+	add_worker(s);
+	pthread_cond_broadcast(&s->changed);
+	return t;
+}
+
+static void
+wait_for_done(struct scan *s, const struct task *t)
+{
+	while (t->state != TASK_DONE)
+		pthread_cond_wait(&s->changed, &s->lock);
+}
+
+/* ---- for the stages before ---- */
+
+void
+scan_open(struct inspection *i)
+{
+	struct scan *s = mem_alloc(sizeof(*s));
+
+	s->opt = &i->opt->trivy;
+	s->log = i->log;
+	s->shared = i->shared;
+	s->work_fd = i->work_fd;
+	s->work_dir = i->work_dir;
+	pthread_mutex_init(&s->preparing, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->changed, NULL);
+	i->scan = s;
+}
+
+static void
+task_free(struct task *t)
+{
+	free(t->layout);
+	mem_close_at(&t->stop_fd);
+	report_free(t->report);
+	free(t);
+}
+
+void
+scan_free(struct scan *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	for (size_t k = 0; k < s->n_tasks; k++)
+		if (s->tasks[k]->state != TASK_DONE)
+			withdraw(s->tasks[k]);
+	s->is_closing = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	for (size_t k = 0; k < s->n_threads; k++)
+		pthread_join(s->threads[k], NULL);
+	for (size_t k = 0; k < s->n_tasks; k++)
+		task_free(s->tasks[k]);
+	free(s->tasks);
+	trivy_free(s->trivy);
+	pthread_cond_destroy(&s->changed);
+	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->preparing);
+	free(s);
+}
+
+void
+scan_start(struct inspection *i, size_t archive, const char *layout, const char *config_digest)
+{
+	struct scan *s = i->scan;
+
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	add_task(s, archive, layout, config_digest);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void
+scan_withdraw(struct inspection *i, size_t archive)
+{
+	struct scan *s = i->scan;
+
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	for (size_t k = 0; k < s->n_tasks; k++)
+		if (s->tasks[k]->archive == archive)
+			withdraw(s->tasks[k]);
+	for (size_t k = 0; k < s->n_tasks; k++)
+		if (s->tasks[k]->archive == archive)
+			wait_for_done(s, s->tasks[k]);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- the stage ---- */
 
 static bool
 is_to_scan(const struct image *m)
@@ -76,103 +346,55 @@ is_to_scan(const struct image *m)
 	return m->fault.kind == ERR_NONE && !m->report;
 }
 
-/* What goes wrong here is of the host's making: "refused" is for what a job left, and blocks. */
+/* What was begun for an image is waited for, what nobody has begun is begun, the rest is of no use. */
 static void
-set_fault(struct image *m, const struct err *e)
+finish(struct inspection *i, struct scan *s)
 {
-	m->fault = *e;
-	if (m->fault.kind == ERR_REFUSED || m->fault.kind == ERR_UNSUPPORTED)
-		m->fault.kind = ERR_FAILED;
-}
+	struct task **of = mem_array(i->n_images + 1, sizeof(struct task *));
 
-static void *
-work_on_images(void *arg)
-{
-	struct work *w = arg;
-
-	for (;;) {
-		struct err e = ERR_INIT;
-		struct image *m;
-
-		pthread_mutex_lock(&w->lock);
-		while (w->next < w->i->n_images && !is_to_scan(&w->i->images[w->next]))
-			w->next++;
-		m = w->next < w->i->n_images ? &w->i->images[w->next++] : NULL;
-		pthread_mutex_unlock(&w->lock);
-		if (!m)
-			return NULL;
-		if (scan_image(w, m, &e) < 0)
-			set_fault(m, &e);
-	}
-}
-
-static void
-scan_images(struct inspection *i, const struct trivy *t, size_t n_to_scan)
-{
-	struct err e = ERR_INIT;
-	AUTO_FD int slots = trivy_slots_open(i->cache_dir, &e);
-	struct work w = { .i = i, .trivy = t, .slots_fd = slots, .lock = PTHREAD_MUTEX_INITIALIZER };
-	pthread_t threads[WORKERS_MAX] = { 0 };
-	size_t n_workers = n_to_scan, n_threads = 0;
-
-	/* The bound protects the host's memory, not the verdict: without the locks each job keeps to it by itself. */
-	if (slots < 0)
-		log_line(i->log, LOG_WARN, "trivy.parallel counts for this job alone: %s", e.text);
-	if (n_workers > (size_t)i->opt->trivy.parallel)
-		n_workers = (size_t)i->opt->trivy.parallel;
-	if (n_workers > WORKERS_MAX)
-		n_workers = WORKERS_MAX;
-	for (; n_threads + 1 < n_workers; n_threads++) {
-		if (pthread_create(&threads[n_threads], NULL, work_on_images, &w) != 0)
-			break;
-	}
-	work_on_images(&w);
-	for (size_t k = 0; k < n_threads; k++)
-		pthread_join(threads[k], NULL);
-	pthread_mutex_destroy(&w.lock);
-}
-
-/* What is wrong for all images alike: each of them is undecided. */
-static void
-fail_all(struct inspection *i, const struct err *e)
-{
+	pthread_mutex_lock(&s->lock);
 	for (size_t k = 0; k < i->n_images; k++) {
-		if (is_to_scan(&i->images[k]))
-			set_fault(&i->images[k], e);
+		const struct image *m = &i->images[k];
+
+		if (!is_to_scan(m))
+			continue;
+		of[k] = find_task(s, m);
+		if (!of[k])
+			of[k] = add_task(s, m->archive, m->layout, m->config_digest);
 	}
-}
+	/* no thread could be had: this one is a worker, too */
+	if (s->n_threads == 0) {
+		s->is_closing = true;
+		pthread_mutex_unlock(&s->lock);
+		work(s);
+		pthread_mutex_lock(&s->lock);
+	}
+	for (size_t k = 0; k < i->n_images; k++) {
+		struct image *m = &i->images[k];
 
-static int
-prepare(struct inspection *i, struct trivy **ret, struct err *e)
-{
-	const struct options_trivy *opt = &i->opt->trivy;
-	struct trivy_db db = { 0 };
-	int rc;
-
-	rc = trivy_db_check(opt->db_dir, clock_wall_s(), opt->db_max_age, &db, e);
-	i->db_updated_s = db.updated_s;
-	if (rc < 0 || (!str_is_empty(opt->java_db_dir) && trivy_java_db_check(opt->java_db_dir, e) < 0))
-		return -1;
-	return trivy_open(opt, i->work_fd, i->work_dir, ret, e);
+		if (!of[k])
+			continue;
+		wait_for_done(s, of[k]);
+		m->report = take_ptr(of[k]->report);
+		m->fault = of[k]->fault;
+		if (m->report)
+			report_rename(m->report, m->label, &m->tags);
+		else if (m->fault.kind == ERR_NONE)
+			err_set(&m->fault, ERR_FAILED, "its scan was stopped");
+	}
+	pthread_mutex_unlock(&s->lock);
+	free(of);
 }
 
 static int
 scan_run(struct inspection *i, struct err *e)
 {
-	AUTO(trivy) struct trivy *t = NULL;
-	struct err fault = ERR_INIT;
-	size_t n_to_scan = 0;
-
 	(void)e;
-	for (size_t k = 0; k < i->n_images; k++)
-		n_to_scan += is_to_scan(&i->images[k]);
-	if (n_to_scan == 0)
-		return 0;
-	if (prepare(i, &t, &fault) < 0) {
-		fail_all(i, &fault);
-		return 0;
-	}
-	scan_images(i, t, n_to_scan);
+	if (!i->scan)
+		scan_open(i);
+	finish(i, i->scan);
+	i->db_updated_s = i->scan->db_updated_s;
+	scan_free(take_ptr(i->scan));
 	for (size_t k = 0; k < i->n_images && !i->trivy_version; k++) {
 		const struct report *r = i->images[k].report;
 

@@ -291,7 +291,7 @@ judge_end(const struct trivy *t, const char *layout, const struct proc_result *r
 }
 
 int
-trivy_scan(const struct trivy *t, const char *layout, struct buf *ret_json, struct err *e)
+trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json, struct err *e)
 {
 	AUTO_STRV struct strv argv = { 0 };
 	AUTO_STRV struct strv env = { 0 };
@@ -318,6 +318,7 @@ trivy_scan(const struct trivy *t, const char *layout, struct buf *ret_json, stru
 	spec.dies_with_parent = true;
 	spec.in_child = limit_memory;
 	spec.in_child_arg = (void *)t->opt;
+	spec.stop_fd = stop_fd;
 	if (proc_run(&spec, clock_deadline(t->opt->timeout), ret_json, &err_out, &result, e) < 0)
 		return err_wrap(e, "Trivy: %s", t->opt->path);
 	return judge_end(t, layout, &result, ret_json, &err_out, e);

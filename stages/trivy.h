@@ -41,8 +41,11 @@ int trivy_open(const struct options_trivy *opt, int work_fd, const char *work_di
 void trivy_free(struct trivy *t); /* leaves the directories to the owner of work_dir */
 MEM_AUTO_DECLARE(trivy)
 
-/* Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. */
-int trivy_scan(const struct trivy *t, const char *layout, struct buf *ret_json, struct err *e);
+/*
+ * Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. Ended at once when
+ * *stop_fd becomes readable (NULL: never), which is an error like a timeout.
+ */
+int trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json, struct err *e);
 
 /* What `trivy version` says, "0.74.0". Costs a start of Trivy, about 60 ms; a report says it for nothing. */
 int trivy_ask_version(const char *path, char **ret, struct err *e);

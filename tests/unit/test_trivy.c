@@ -83,7 +83,7 @@ scan(const struct place *p, struct buf *out, struct err *e)
 
 	if (fs_remove_tree(p->fd, "trivy", e) < 0 || trivy_open(&p->opt, p->fd, p->dir, &t, e) < 0)
 		return -1;
-	return trivy_scan(t, "/the/layout", out, e);
+	return trivy_scan(t, "/the/layout", NULL, out, e);
 }
 
 static void
@@ -190,7 +190,7 @@ the_file_that_was_checked_is_what_runs(void **state)
 	assert_int_equal(trivy_open(&p->opt, p->fd, p->dir, &t, &e), 0);
 	/* Another file of its name, put there after the check. */
 	write_program(p, "echo second");
-	assert_int_equal(trivy_scan(t, "/the/layout", &out, &e), 0);
+	assert_int_equal(trivy_scan(t, "/the/layout", NULL, &out, &e), 0);
 	assert_string_equal(buf_str(&out), "first\n");
 	assert_fails(p, ERR_FAILED, "trivy.sha256 asks for");
 }
@@ -330,11 +330,9 @@ static int
 check_report(const struct place *p, const char *text, struct err *e)
 {
 	AUTO(report) struct report *r = NULL;
-	struct image m = { 0 };
 
-	snprintf(m.config_digest, sizeof(m.config_digest), "sha256:aa");
 	assert_int_equal(report_parse(text, strlen(text), 4096, &r, e), 0);
-	return scan_check_report(r, &m, p->opt.path, e);
+	return scan_check_report(r, "sha256:aa", p->opt.path, e);
 }
 
 static void
