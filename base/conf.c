@@ -1,11 +1,14 @@
 #include "base/conf.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/conf_private.h"
 #include "base/mem.h"
+
+#define SHOWN_MAX 80 /* columns of a value in a message */
 
 static void *
 at(const struct conf_section *section, const struct conf_field *f, void *whole)
@@ -67,6 +70,24 @@ value_copy(enum conf_type type, void *to, const void *from)
 	}
 }
 
+bool
+conf_is_plain_text(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			return false;
+	return true;
+}
+
+static bool
+is_text_of_one_line(const char *text)
+{
+	return *text && conf_is_plain_text(text);
+}
+
+const struct conf_rule conf_rule_text = { is_text_of_one_line, "a text of one line, not empty", NULL };
+const struct conf_rule conf_rule_glob = { is_text_of_one_line, "a glob, such as \"*\"", NULL };
+
 static char *
 choices_text(const struct conf_field *f)
 {
@@ -75,6 +96,36 @@ choices_text(const struct conf_field *f)
 	for (size_t i = 0; f->choices && f->choices[i]; i++)
 		buf_printf(&b, "%s%s", i ? ", " : "", f->choices[i]);
 	return buf_take(&b);
+}
+
+/* Where the default is "", "" is what switches a setting off: no rule is asked. */
+static bool
+is_off(const struct conf_field *f, const char *text)
+{
+	return *text == '\0' && *f->fallback == '\0';
+}
+
+static bool
+keeps_rule(const struct conf_field *f, const char *text)
+{
+	return !f->rule || f->rule->holds(text);
+}
+
+static char *
+allowed_text(const struct conf_field *f, const char *otherwise)
+{
+	return mem_printf("%s%s", f->rule ? f->rule->allowed : otherwise,
+			  *f->fallback == '\0' && (f->rule || f->type == CONF_PATH) ? ", or \"\" for none"
+										    : "");
+}
+
+char *
+conf_shown(const struct conf_field *f, const char *text)
+{
+	AUTO_FREE char *masked = f->rule && f->rule->shown ? f->rule->shown(text) : NULL;
+	AUTO_FREE char *safe = str_safe(masked ? masked : text, SHOWN_MAX);
+
+	return mem_printf("\"%s\"", safe);
 }
 
 char *
@@ -100,15 +151,17 @@ conf_allowed(const struct conf_field *f)
 		return is_bounded ? mem_printf("a duration from %s to %s, such as 90s, 15m or 48h", low, high)
 				  : mem_strdup("a duration such as 90s, 15m or 48h");
 	case CONF_STRING:
-		return mem_strdup("a text");
+		return allowed_text(f, "a text");
 	case CONF_PATH:
-		return mem_strdup(*f->fallback ? "an absolute path" : "an absolute path, or \"\" for none");
+		return allowed_text(f, "an absolute path");
 	case CONF_ENUM:
 		choices = choices_text(f);
 		return mem_printf("one of %s", choices);
 	case CONF_LIST:
 		choices = choices_text(f);
-		return f->choices ? mem_printf("a list of %s", choices) : mem_strdup("a list of texts");
+		return mem_printf("a list of %s", f->choices ? choices
+						  : f->rule  ? f->rule->allowed
+							     : "texts");
 	}
 	return NULL;
 }
@@ -168,10 +221,12 @@ conf_parse_scalar(const struct conf_field *f, const char *text, void *value)
 		*(int *)value = choice;
 		return 0;
 	case CONF_PATH:
-		if (*text ? *text != '/' : *f->fallback != '\0')
+		if (!is_off(f, text) && (*text != '/' || strlen(text) >= PATH_MAX || !conf_is_plain_text(text)))
 			return -1;
 		__attribute__((fallthrough));
 	case CONF_STRING:
+		if (!is_off(f, text) && !keeps_rule(f, text))
+			return -1;
 		conf_value_free(f->type, value);
 		*(char **)value = mem_strdup(text);
 		return 0;
@@ -186,7 +241,7 @@ conf_parse_item(const struct conf_field *f, const char *text, struct strv *value
 {
 	int choice;
 
-	if (f->choices && parse_enum(f, text, &choice) < 0)
+	if ((f->choices && parse_enum(f, text, &choice) < 0) || !keeps_rule(f, text))
 		return -1;
 	strv_add(value, text);
 	return 0;
@@ -256,6 +311,24 @@ conf_overrides_free(struct conf_overrides *o)
 	}
 	free(o->v);
 	*o = (struct conf_overrides){ 0 };
+}
+
+void
+conf_places_free(struct conf_places *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		free(p->v[i].path);
+	free(p->v);
+	*p = (struct conf_places){ 0 };
+}
+
+size_t
+conf_line_of(const struct conf_places *p, const char *path)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (str_eq(p->v[i].path, path))
+			return p->v[i].line;
+	return 0;
 }
 
 const struct conf_override *

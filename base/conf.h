@@ -29,6 +29,18 @@ enum conf_type {
 	CONF_LIST,     /* struct strv */
 };
 
+/* What a text must be beyond its type: of CONF_STRING, of CONF_PATH, of each text in a CONF_LIST. */
+struct conf_rule {
+	bool (*holds)(const char *text);
+	const char *allowed; /* "a user's name": completes "allowed is", for a list "allowed is a list of" */
+	/* How a text that was refused is shown where it may hold a secret, owned by the caller. NULL: as it is. */
+	char *(*shown)(const char *text);
+};
+
+/* Rules for any struct: a text that is not empty and holds no control characters, and a glob. */
+extern const struct conf_rule conf_rule_text, conf_rule_glob;
+bool conf_is_plain_text(const char *text); /* no control characters; "" is one */
+
 struct conf_field {
 	const char *key;
 	enum conf_type type;
@@ -38,6 +50,7 @@ struct conf_field {
 	int64_t min, max;	    /* INT, SIZE (bytes), DURATION (ms); both 0: any that is not negative */
 	const char *help;	    /* one line, unit and document included */
 	unsigned flags;
+	const struct conf_rule *rule; /* NULL: any. "" is never asked about where the default is "" */
 };
 
 enum conf_flags {
@@ -74,12 +87,28 @@ struct conf_overrides {
 };
 void conf_overrides_free(struct conf_overrides *o);
 
+/* The lines of what stands in a file, for faults that show only when all of it is read. */
+struct conf_place {
+	char *path; /* "state_dir", "job.slots", "projects[2].gate.mode" */
+	size_t line;
+};
+struct conf_places {
+	struct conf_place *v;
+	size_t n;
+};
+void conf_places_free(struct conf_places *p);			    /* what it owns */
+size_t conf_line_of(const struct conf_places *p, const char *path); /* 0: it does not stand in the file */
+
 void conf_set_defaults(const struct conf_schema *schema, void *whole);
 void conf_free(const struct conf_schema *schema, void *whole); /* what the fields own, not `whole` itself */
 
-/* `whole` holds defaults. `name` is for messages ("/etc/tidewaiter/tidewaiter.yml"). At most 1 MiB of text. */
+/*
+ * `whole` holds defaults. `name` is for messages ("/etc/tidewaiter/tidewaiter.yml"). At most 1 MiB of text. ret_places
+ * may be NULL.
+ */
 int conf_read_yaml(const struct conf_schema *schema, const char *name, const char *text, size_t len,
-		   void *whole, struct conf_overrides *ret_overrides, struct err *e);
+		   void *whole, struct conf_overrides *ret_overrides, struct conf_places *ret_places,
+		   struct err *e);
 /* First match wins. Returns the entry applied, or NULL. */
 const struct conf_override *conf_apply_overrides(const struct conf_schema *schema,
 						 const struct conf_overrides *o, const char *project,

@@ -10,10 +10,13 @@
 #include "base/conf.h"
 #include "base/conf_private.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/yaml_depth.h"
 
 #define DEPTH_MAX 16
 #define TEXT_MAX (1024 * 1024)
+#define KEY_SHOWN_MAX 80 /* columns of a key in a message */
+#define FAULT_MAX 1400	 /* columns of a message */
 
 struct reader {
 	const struct conf_schema *schema;
@@ -21,6 +24,7 @@ struct reader {
 	yaml_document_t *doc;
 	bool *is_seen; /* nodes that were visited: an alias would visit one twice */
 	size_t n_nodes;
+	struct conf_places places;
 };
 
 static int fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
@@ -35,7 +39,7 @@ fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char
 	va_start(ap, fmt);
 	text = mem_vprintf(fmt, ap);
 	va_end(ap);
-	safe = str_safe(text, 600);
+	safe = str_safe(text, FAULT_MAX);
 	return err_set(e, ERR_SETTINGS, "%s:%zu: %s", r->name, node->start_mark.line + 1, safe);
 }
 
@@ -113,6 +117,24 @@ is_null(const yaml_node_t *node)
 		strcasecmp(text_of(node), "null") == 0);
 }
 
+static void
+add_place(struct reader *r, const char *path, const yaml_node_t *node)
+{
+	struct conf_places *p = &r->places;
+
+	p->v = mem_resize(p->v, p->n + 1, sizeof(*p->v));
+	p->v[p->n++] = (struct conf_place){ .path = mem_strdup(path), .line = node->start_mark.line + 1 };
+}
+
+static int
+impossible(const struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
+	   struct err *e)
+{
+	AUTO_FREE char *allowed = conf_allowed(f), *found = conf_shown(f, text_of(node));
+
+	return fault(r, node, e, "%s: %s is not possible, allowed is %s", path, found, allowed);
+}
+
 static int
 read_list(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
 	  struct strv *value, struct err *e)
@@ -129,8 +151,7 @@ read_list(struct reader *r, const struct conf_field *f, const char *path, const 
 			return fault(r, item, e, "%s: %s in the list, allowed is %s", path,
 				     is_null(item) ? "nothing" : kind_of(item), allowed);
 		if (conf_parse_item(f, text_of(item), &list) < 0)
-			return fault(r, item, e, "%s: \"%s\" is not possible, allowed is %s", path,
-				     text_of(item), allowed);
+			return impossible(r, f, path, item, e);
 	}
 	strv_free(value);
 	*value = list;
@@ -144,6 +165,8 @@ read_value(struct reader *r, const struct conf_field *f, const char *path, const
 {
 	AUTO_FREE char *allowed = conf_allowed(f);
 
+	if (is_null(node))
+		return fault(r, node, e, "%s: no value, allowed is %s", path, allowed);
 	if (f->type == CONF_LIST) {
 		if (node->type != YAML_SEQUENCE_NODE)
 			return fault(r, node, e, "%s: %s, allowed is %s", path, kind_of(node), allowed);
@@ -151,47 +174,9 @@ read_value(struct reader *r, const struct conf_field *f, const char *path, const
 	}
 	if (!is_text(node))
 		return fault(r, node, e, "%s: %s, allowed is %s", path, kind_of(node), allowed);
-	if (is_null(node))
-		return fault(r, node, e, "%s: no value, allowed is %s", path, allowed);
 	if (conf_parse_scalar(f, text_of(node), value) < 0)
-		return fault(r, node, e, "%s: \"%s\" is not possible, allowed is %s", path, text_of(node),
-			     allowed);
+		return impossible(r, f, path, node, e);
 	return 0;
-}
-
-/* A key of a mapping: a text that did not stand in it before. */
-static const yaml_node_t *
-read_key(struct reader *r, const yaml_node_t *mapping, const yaml_node_pair_t *pair, struct err *e)
-{
-	const yaml_node_t *key = visit(r, pair->key, e);
-
-	if (!key)
-		return NULL;
-	if (!is_text(key)) {
-		fault(r, key, e, "a key that is no text");
-		return NULL;
-	}
-	for (const yaml_node_pair_t *p = mapping->data.mapping.pairs.start; p < pair; p++) {
-		const yaml_node_t *other = yaml_document_get_node(r->doc, p->key);
-
-		if (is_text(other) && strcmp(text_of(other), text_of(key)) == 0) {
-			fault(r, key, e, "%s stands here twice, first in line %zu", text_of(key),
-			      other->start_mark.line + 1);
-			return NULL;
-		}
-	}
-	return key;
-}
-
-static int
-unknown_field(const struct reader *r, const struct conf_section *s, const yaml_node_t *key, struct err *e)
-{
-	AUTO_BUF struct buf known = BUF_INIT(4096);
-
-	for (size_t k = 0; k < s->n_fields; k++)
-		buf_printf(&known, "%s%s", k ? ", " : "", s->fields[k].key);
-	return fault(r, key, e, "%s%s%s is no setting, allowed are %s", s->key ? s->key : "",
-		     s->key ? "." : "", text_of(key), buf_str(&known));
 }
 
 static const struct conf_field *
@@ -201,6 +186,79 @@ find_field(const struct conf_section *s, const char *key)
 		if (strcmp(s->fields[k].key, key) == 0)
 			return &s->fields[k];
 	return NULL;
+}
+
+/* "the group job", "the group projects[2].gate", "the file" */
+static char *
+group_text(const char *group)
+{
+	return *group ? mem_printf("the group %s", group) : mem_strdup("the file");
+}
+
+/* A key of a mapping: a text that did not stand in it before. `group` is the mapping's own path, "" for the file. */
+static const yaml_node_t *
+read_key(struct reader *r, const char *group, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
+	 struct err *e)
+{
+	const yaml_node_t *key = visit(r, pair->key, e);
+	AUTO_FREE char *where = group_text(group);
+	AUTO_FREE char *shown = NULL;
+
+	if (!key)
+		return NULL;
+	if (!is_text(key)) {
+		fault(r, key, e, "%s in the place of a key of %s, allowed is a name", kind_of(key), where);
+		return NULL;
+	}
+	shown = str_safe(text_of(key), KEY_SHOWN_MAX);
+	if (str_eq(text_of(key), "<<")) {
+		fault(r, key, e, "<< in %s: merge keys are not allowed, write the settings out", where);
+		return NULL;
+	}
+	for (const yaml_node_pair_t *p = mapping->data.mapping.pairs.start; p < pair; p++) {
+		const yaml_node_t *other = yaml_document_get_node(r->doc, p->key);
+
+		if (is_text(other) && strcmp(text_of(other), text_of(key)) == 0) {
+			fault(r, key, e,
+			      "%s%s%s stands twice in %s, first in line %zu: keep one of the two lines",
+			      group, *group ? "." : "", shown, where, other->start_mark.line + 1);
+			return NULL;
+		}
+	}
+	return key;
+}
+
+/* ", is mode meant?", ", it belongs below gate:", or nothing to say. */
+static char *
+hint(const struct conf_schema *schema, const struct nearest *n, const char *key, bool in_project)
+{
+	const char *near = nearest_best(n);
+
+	for (size_t i = 0; i < schema->n_sections; i++) {
+		const struct conf_section *s = &schema->sections[i];
+
+		if (find_field(s, key) && (!in_project || s->is_overridable))
+			return s->key ? mem_printf(" here, it belongs below %s:", s->key)
+				      : mem_strdup(" here, it belongs at the top of the file");
+	}
+	return near ? mem_printf(", is %s meant?", near) : mem_strdup("");
+}
+
+static int
+unknown_field(const struct reader *r, const struct conf_section *s, const char *group, bool in_project,
+	      const yaml_node_t *key, struct err *e)
+{
+	AUTO_BUF struct buf known = BUF_INIT(4096);
+	AUTO_FREE char *shown = str_safe(text_of(key), KEY_SHOWN_MAX);
+	AUTO_FREE char *what = NULL;
+	struct nearest near = NEAREST_INIT(text_of(key));
+
+	for (size_t k = 0; k < s->n_fields; k++) {
+		buf_printf(&known, "%s%s", k ? ", " : "", s->fields[k].key);
+		nearest_try(&near, s->fields[k].key);
+	}
+	what = hint(r->schema, &near, text_of(key), in_project);
+	return fault(r, key, e, "%s.%s is no setting%s; allowed are %s", group, shown, what, buf_str(&known));
 }
 
 static struct conf_patch_value *
@@ -217,14 +275,14 @@ read_section(struct reader *r, size_t index, const char *prefix, const yaml_node
 	     struct conf_patch *patch, struct err *e)
 {
 	const struct conf_section *s = &r->schema->sections[index];
+	AUTO_FREE char *group = mem_printf("%s%s", prefix, s->key);
 
 	if (is_null(node))
 		return 0;
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "%s%s: %s, allowed is a group of settings", prefix, s->key,
-			     kind_of(node));
+		return fault(r, node, e, "%s: %s, allowed is a group of settings", group, kind_of(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, node, p, e);
+		const yaml_node_t *key = read_key(r, group, node, p, e);
 		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
 		const struct conf_field *f;
 		AUTO_FREE char *path = NULL;
@@ -234,14 +292,17 @@ read_section(struct reader *r, size_t index, const char *prefix, const yaml_node
 			return -1;
 		f = find_field(s, text_of(key));
 		if (!f)
-			return unknown_field(r, s, key, e);
-		path = mem_printf("%s%s.%s", prefix, s->key, f->key);
+			return unknown_field(r, s, group, patch != NULL, key, e);
+		path = mem_printf("%s.%s", group, f->key);
 		if (patch && (f->flags & CONF_NO_OVERRIDE))
-			return fault(r, key, e, "%s cannot be different for a project", path);
+			return fault(r, key, e,
+				     "%s cannot be different for a project, allowed is %s.%s for all of them",
+				     path, s->key, f->key);
 		to = patch ? (void *)&patch_add(patch, index, f)->value
 			   : (char *)whole + s->offset + f->offset;
 		if (read_value(r, f, path, value, to, e) < 0)
 			return -1;
+		add_place(r, path, value);
 	}
 	return 0;
 }
@@ -265,43 +326,83 @@ unknown_section(const struct reader *r, const yaml_node_t *key, const char *pref
 		struct err *e)
 {
 	AUTO_BUF struct buf known = BUF_INIT(4096);
+	AUTO_FREE char *shown = str_safe(text_of(key), KEY_SHOWN_MAX);
+	AUTO_FREE char *what = NULL;
+	struct nearest near = NEAREST_INIT(text_of(key));
+	size_t section;
 
 	buf_add_str(&known, in_project ? "match" : "projects");
+	nearest_try(&near, buf_str(&known));
 	for (size_t i = 0; i < r->schema->n_sections; i++) {
 		const struct conf_section *s = &r->schema->sections[i];
 
-		for (size_t k = 0; !s->key && !in_project && k < s->n_fields; k++)
+		for (size_t k = 0; !s->key && !in_project && k < s->n_fields; k++) {
 			buf_printf(&known, ", %s", s->fields[k].key);
-		if (s->key && (!in_project || s->is_overridable))
+			nearest_try(&near, s->fields[k].key);
+		}
+		if (s->key && (!in_project || s->is_overridable)) {
 			buf_printf(&known, ", %s", s->key);
+			nearest_try(&near, s->key);
+		}
 	}
-	return fault(r, key, e, "%s%s is no setting%s, allowed are %s", prefix, text_of(key),
-		     in_project ? " of a project" : "", buf_str(&known));
+	if (in_project && find_section(r->schema, text_of(key), false, &section) == 0)
+		return fault(r, key, e, "%s%s cannot be different for a project; allowed are %s", prefix,
+			     shown, buf_str(&known));
+	what = hint(r->schema, &near, text_of(key), in_project);
+	return fault(r, key, e, "%s%s is no setting%s%s; allowed are %s", prefix, shown,
+		     in_project ? " of a project" : "", what, buf_str(&known));
+}
+
+/* A glob that ends or begins with / matches no path: better said than wondered at. */
+static bool
+is_project_glob(const yaml_node_t *node)
+{
+	const char *s = is_text(node) && !is_null(node) ? text_of(node) : "";
+
+	return *s && conf_is_plain_text(s) && s[0] != '/' && !str_has_suffix(s, "/");
+}
+
+static int
+read_match(struct reader *r, const char *group, const yaml_node_t *node, char **match, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s.match", group);
+	AUTO_FREE char *safe = is_text(node) && !is_null(node) ? str_safe(text_of(node), KEY_SHOWN_MAX) : NULL;
+
+	if (!is_project_glob(node))
+		return fault(r, node, e,
+			     "%s: %s%s%s is not possible, allowed is a glob on the project's path such as \"group/**\"",
+			     path, safe ? "\"" : "",
+			     safe	     ? safe
+			     : is_null(node) ? "no value"
+					     : kind_of(node),
+			     safe ? "\"" : "");
+	free(*match);
+	*match = mem_strdup(text_of(node));
+	add_place(r, path, node);
+	return 0;
 }
 
 static int
 read_project(struct reader *r, const yaml_node_t *node, size_t number, struct conf_override *ret,
 	     struct err *e)
 {
-	AUTO_FREE char *prefix = mem_printf("projects[%zu].", number);
+	AUTO_FREE char *group = mem_printf("projects[%zu]", number);
+	AUTO_FREE char *prefix = mem_printf("%s.", group);
 
 	ret->patch = mem_alloc(sizeof(*ret->patch));
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "projects[%zu]: %s, allowed is a group with match and sections",
-			     number, kind_of(node));
+		return fault(r, node, e, "%s: %s, allowed is a group with match and sections", group,
+			     kind_of(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, node, p, e);
+		const yaml_node_t *key = read_key(r, group, node, p, e);
 		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
 		size_t section;
 
 		if (!value)
 			return -1;
 		if (strcmp(text_of(key), "match") == 0) {
-			if (!is_text(value) || is_null(value))
-				return fault(r, value, e, "%smatch: allowed is a glob such as \"group/**\"",
-					     prefix);
-			free(ret->match);
-			ret->match = mem_strdup(text_of(value));
+			if (read_match(r, group, value, &ret->match, e) < 0)
+				return -1;
 			continue;
 		}
 		if (find_section(r->schema, text_of(key), true, &section) < 0)
@@ -310,8 +411,9 @@ read_project(struct reader *r, const yaml_node_t *node, size_t number, struct co
 			return -1;
 	}
 	if (!ret->match)
-		return fault(r, node, e, "projects[%zu]: match is missing, a glob on the project's path",
-			     number);
+		return fault(r, node, e,
+			     "%s: match is missing, allowed is a glob on the project's path such as \"group/**\"",
+			     group);
 	return 0;
 }
 
@@ -359,7 +461,7 @@ read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_ove
 	if (root->type != YAML_MAPPING_NODE)
 		return fault(r, root, e, "%s, allowed is a group of settings", kind_of(root));
 	for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, root, p, e);
+		const yaml_node_t *key = read_key(r, "", root, p, e);
 		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
 		const struct conf_section *top;
 		const struct conf_field *f;
@@ -369,14 +471,16 @@ read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_ove
 		if (!value)
 			return -1;
 		top = find_top_field(r->schema, text_of(key), &f);
-		if (top)
+		if (top) {
 			rc = read_value(r, f, f->key, value, (char *)whole + top->offset + f->offset, e);
-		else if (strcmp(text_of(key), "projects") == 0)
+			add_place(r, f->key, value);
+		} else if (strcmp(text_of(key), "projects") == 0) {
 			rc = read_projects(r, value, o, e);
-		else if (find_section(r->schema, text_of(key), false, &section) == 0)
+		} else if (find_section(r->schema, text_of(key), false, &section) == 0) {
 			rc = read_section(r, section, "", value, whole, NULL, e);
-		else
+		} else {
 			rc = unknown_section(r, key, "", false, e);
+		}
 		if (rc < 0)
 			return -1;
 	}
@@ -408,12 +512,36 @@ line_of_problem(const yaml_parser_t *parser, const char *text, size_t len)
 	return line;
 }
 
+/* libyaml's words for what people do most: a tab, bytes of another encoding. NULL: its own words will do. */
+static const char *
+plain_words(const yaml_parser_t *parser)
+{
+	if (parser->error == YAML_SCANNER_ERROR && parser->buffer.pointer < parser->buffer.last &&
+	    *parser->buffer.pointer == '\t')
+		return "a tab stands here, allowed is indentation with blanks";
+	if (parser->error == YAML_READER_ERROR && parser->problem && strstr(parser->problem, "UTF-8"))
+		return "a byte that is no UTF-8 stands here, allowed is a file saved as UTF-8";
+	if (parser->error == YAML_READER_ERROR && parser->problem && strstr(parser->problem, "control char"))
+		return "control characters are not allowed, one stands here; write it as \"\\x01\" in double quotes";
+	return NULL;
+}
+
 static int
 parser_fault(const yaml_parser_t *parser, const char *name, const char *text, size_t len, struct err *e)
 {
-	return err_set(e, ERR_SETTINGS, "%s:%zu: %s%s%s", name, line_of_problem(parser, text, len),
+	const char *words = plain_words(parser);
+	size_t line = line_of_problem(parser, text, len);
+	AUTO_FREE char *since = NULL;
+
+	if (words)
+		return err_set(e, ERR_SETTINGS, "%s:%zu: %s", name, line, words);
+	/* "…, while parsing a block mapping": where that began is often where the fault is. */
+	since = parser->context && parser->context_mark.line + 1 != line
+			? mem_printf(" that began in line %zu", parser->context_mark.line + 1)
+			: mem_strdup("");
+	return err_set(e, ERR_SETTINGS, "%s:%zu: no YAML: %s%s%s%s", name, line,
 		       parser->problem ? parser->problem : "not understood", parser->context ? ", " : "",
-		       parser->context ? parser->context : "");
+		       parser->context ? parser->context : "", parser->context ? since : "");
 }
 
 /* A second document in the file would be settings that nobody reads. */
@@ -434,7 +562,7 @@ check_end(yaml_parser_t *parser, const char *name, const char *text, size_t len,
 
 int
 conf_read_yaml(const struct conf_schema *schema, const char *name, const char *text, size_t len, void *whole,
-	       struct conf_overrides *ret_overrides, struct err *e)
+	       struct conf_overrides *ret_overrides, struct conf_places *ret_places, struct err *e)
 {
 	struct reader r = { .schema = schema, .name = name };
 	struct conf_overrides overrides = { 0 };
@@ -462,7 +590,14 @@ conf_read_yaml(const struct conf_schema *schema, const char *name, const char *t
 	free(r.is_seen);
 	if (rc < 0) {
 		conf_overrides_free(&overrides);
+		conf_places_free(&r.places);
 		return -1;
+	}
+	if (ret_places) {
+		conf_places_free(ret_places);
+		*ret_places = r.places;
+	} else {
+		conf_places_free(&r.places);
 	}
 	conf_overrides_free(ret_overrides);
 	*ret_overrides = overrides;

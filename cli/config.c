@@ -24,11 +24,16 @@ static int
 check(const struct cli *cli, struct err *e)
 {
 	AUTO(settings) struct settings *s = NULL;
+	AUTO_STRV struct strv warnings = { 0 };
 
-	if (settings_load(path_of(cli), &s, e) < 0 || settings_check_projects(path_of(cli), e) < 0)
+	if (settings_load(path_of(cli), &s, e) < 0)
 		return -1;
-	printf("%s: ok (%lld slots, mode %s, %zu entries in projects)\n", s->path, (long long)s->job.slots,
-	       gate_mode_words[s->opt.gate.mode], s->projects.n);
+	settings_warnings(s, &warnings);
+	for (size_t i = 0; i < warnings.n; i++)
+		log_line(&cli->log, LOG_WARN, "%s", warnings.v[i]);
+	printf("%s: ok (%lld slots, mode %s, %zu %s in projects%s)\n", s->path, (long long)s->job.slots,
+	       gate_mode_words[s->opt.gate.mode], s->projects.n, s->projects.n == 1 ? "entry" : "entries",
+	       warnings.n > 0 ? ", with warnings" : "");
 	return CLI_OK;
 }
 
@@ -80,13 +85,12 @@ show_effective(const struct cli *cli, const char *project, struct err *e)
 	AUTO(settings) struct settings *defaults = NULL;
 	AUTO(settings) struct settings *file = NULL;
 	AUTO(settings) struct settings *s = NULL;
-	const char *match = NULL;
+	const char *match;
 
 	if (settings_parse("defaults", "{}\n", 3, &defaults, e) < 0 ||
 	    settings_load(path_of(cli), &file, e) < 0 || settings_load(path_of(cli), &s, e) < 0)
 		return -1;
-	if (project && settings_apply_project(s, project, &match, e) < 0)
-		return -1;
+	match = project ? settings_apply_project(s, project) : NULL;
 	if (project)
 		printf("# project %s: %s%s\n", project,
 		       match ? "projects: match " : "no entry of projects matches", match ? match : "");
@@ -159,7 +163,8 @@ const struct command command_config = {
 		"       tidewaiter config show --defaults | --example\n"
 		"\n"
 		"check  reads the settings and every entry of projects; says ok, or file, line, key,\n"
-		"       what was found and what is allowed.\n"
+		"       what was found and what is allowed. Warns of what is possible and hardly meant:\n"
+		"       files that are not there, a server without TLS. tidewaiter doctor looks further.\n"
 		"show   prints every setting with its value and where it comes from. A value in the\n"
 		"       file that equals the default counts as default. No secret is read.\n"
 		"\n"

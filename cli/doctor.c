@@ -156,11 +156,11 @@ check_settings(struct checkup *c, const struct cli *cli, const char *project, st
 {
 	const char *path = cli->has_config_path ? cli->config_path : NULL;
 	AUTO(settings) struct settings *s = NULL;
-	const char *match = NULL;
+	const char *match;
 
-	if (settings_load(path, &s, e) < 0 || settings_check_projects(path, e) < 0 ||
-	    (project && settings_apply_project(s, project, &match, e) < 0))
+	if (settings_load(path, &s, e) < 0)
 		return -1;
+	match = project ? settings_apply_project(s, project) : NULL;
 	checkup_ok(c, "settings", "%s: mode %s, severity %s, %zu entries in projects%s%s", s->path,
 		   gate_mode_words[s->opt.gate.mode], severity_words[s->opt.gate.severity], s->projects.n,
 		   match ? ", applied: " : "", match ? match : "");

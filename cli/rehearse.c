@@ -346,13 +346,14 @@ rehearse_run(struct cli *cli, int argc, char **argv, struct err *e)
 	AUTO_JSON cJSON *job = NULL;
 	AUTO_FREE char *programs = NULL;
 	AUTO(plan) struct plan *first = NULL;
-	const char *match;
 
 	/* Users that are missing are no fault of the job: said once, and not in three attempts as the runner would. */
 	if (rehearse_options_parse(argc, argv, &o, e) < 0 ||
-	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
-	    settings_apply_project(s, o.project_path, &match, e) < 0 || rules_load(&rules, e) < 0 ||
-	    make_job(cli, &o, s, &job, e) < 0 || plan_of_slot(s, 0, &first, e) < 0)
+	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0)
+		return -1;
+	(void)settings_apply_project(s, o.project_path);
+	if (rules_load(&rules, e) < 0 || make_job(cli, &o, s, &job, e) < 0 ||
+	    plan_of_slot(s, 0, &first, e) < 0)
 		return -1;
 	programs = find_programs(&o, e);
 	if (!programs)

@@ -100,7 +100,7 @@ apply(const struct scan *s, struct settings *settings, struct err *e)
 	struct options_gate *g = &settings->opt.gate;
 
 	if (s->project)
-		conf_apply_overrides(&settings_schema, &settings->projects, s->project, settings);
+		(void)settings_apply_project(settings, s->project);
 	if (s->severity && parse_word("--severity", s->severity, severity_words, &g->severity, e) < 0)
 		return -1;
 	if (!s->mode)

@@ -55,14 +55,13 @@ make_target(const struct flushing *f, const char *project, struct target *ret, s
 {
 	struct dojo_settings ds;
 	const struct options_defectdojo *o;
-	const char *match = NULL;
 	struct err why = ERR_INIT;
 
 	if (settings_parse(f->settings->path, f->flush->settings_text, f->flush->settings_len, &ret->settings,
 			   e) < 0)
 		return -1;
-	if (*project && settings_apply_project(ret->settings, project, &match, e) < 0)
-		return -1;
+	if (*project)
+		(void)settings_apply_project(ret->settings, project);
 	o = options_of(ret);
 	ds = (struct dojo_settings){
 		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy

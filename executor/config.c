@@ -97,12 +97,12 @@ config_run(struct phase_context *c, struct phase_result *ret, struct err *e)
 	AUTO(plan) struct plan *first = NULL;
 	AUTO_SLOT_TAKEN struct slot_taken taken = SLOT_TAKEN_INIT;
 	AUTO_FREE char *state_dir = NULL;
-	const char *match = NULL;
+	const char *match;
 	struct err ignored = ERR_INIT;
 
-	if (settings_load(c->config_path, &s, e) < 0 || load_payload(&payload, e) < 0 ||
-	    settings_apply_project(s, payload->facts.project_path, &match, e) < 0)
+	if (settings_load(c->config_path, &s, e) < 0 || load_payload(&payload, e) < 0)
 		return -1;
+	match = settings_apply_project(s, payload->facts.project_path);
 	/* Where setup was never run this says so before a slot is taken. */
 	if (plan_of_slot(s, 0, &first, e) < 0)
 		return -1;

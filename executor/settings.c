@@ -1,17 +1,14 @@
 #include "executor/settings.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/fs.h"
+#include "executor/settings_rules.h"
+#include "stages/option_rules.h"
 
 #define SECOND 1000
 #define SLOTS_MAX 512
-#define USER_PREFIX_MAX 24 /* a user's name has at most 32 bytes (useradd) */
+#define SHOWN_MAX 80 /* columns of a value in a message */
 
 static const char *const on_image_words[] = { "warn", "fail", NULL };
 
@@ -19,40 +16,45 @@ static const char *const on_image_words[] = { "warn", "fail", NULL };
 
 static const struct conf_field top_fields[] = {
 	{ "state_dir", CONF_PATH, TOP(state_dir), "/var/lib/tidewaiter",
-	  .help = "Slots, builds, spool: what must outlive a job" },
+	  .help = "Slots, builds, spool: what must outlive a job", .rule = &rule_dir },
 	{ "cache_dir", CONF_PATH, TOP(cache_dir), "/var/cache/tidewaiter",
-	  .help = "What can be made again: job caches, work space of inspections" },
+	  .help = "What can be made again: job caches, work space of inspections", .rule = &rule_dir },
 	{ "scan_user", CONF_STRING, TOP(scan_user), "tidewaiter-scan",
-	  .help = "Unpacks images and runs Trivy, without network and secrets" },
+	  .help = "Unpacks images and runs Trivy, without network and secrets", .rule = &rule_user },
 	{ "courier_user", CONF_STRING, TOP(courier_user), "tidewaiter",
-	  .help = "Owns token and spool, alone talks to DefectDojo" },
+	  .help = "Owns token and spool, alone talks to DefectDojo", .rule = &rule_user },
 };
 
 #define JOB(member) offsetof(struct settings_job, member)
 
 static const struct conf_field job_fields[] = {
 	{ "user_prefix", CONF_STRING, JOB(user_prefix), "tidewaiter-job-",
-	  .help = "Jobs run as users <prefix>0, <prefix>1 …, one per slot; tidewaiter setup makes them" },
+	  .help = "Jobs run as users <prefix>0, <prefix>1 …, one per slot; tidewaiter setup makes them",
+	  .rule = &rule_user_prefix },
 	{ "slots", CONF_INT, JOB(slots), "8", .min = 1, .max = SLOTS_MAX,
 	  .help = "Concurrent jobs on this host; at least the runner's `concurrent`" },
 	{ "slot_wait", CONF_DURATION, JOB(slot_wait), "60s", .min = 0, .max = 3600 * SECOND,
 	  .help = "How long a job waits for a free slot before it fails as a system failure" },
 	{ "groups", CONF_LIST, JOB(groups), "[]",
-	  .help = "More groups for job users; `docker` is root by another name" },
+	  .help = "More groups for job users; `docker` is root by another name", .rule = &rule_group },
 	{ "builds_dir", CONF_PATH, JOB(builds_dir), "",
-	  .help = "Projects are checked out in <builds_dir>/<slot>; empty: <state_dir>/builds" },
+	  .help = "Projects are checked out in <builds_dir>/<slot>; empty: <state_dir>/builds",
+	  .rule = &rule_job_dir },
 	{ "cache_dir", CONF_PATH, JOB(cache_dir), "",
-	  .help = "Caches of jobs, by slot and project; empty: <cache_dir>/jobs" },
+	  .help = "Caches of jobs, by slot and project; empty: <cache_dir>/jobs", .rule = &rule_job_dir },
 	{ "keep_builds", CONF_BOOL, JOB(keep_builds), "false",
 	  .help = "Keep the checked out project for the next job of the same project in the slot" },
 	{ "path", CONF_STRING, JOB(path), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	  .help = "PATH of job scripts" },
+	  .help = "PATH of job scripts", .rule = &rule_path_list },
 	{ "env_pass", CONF_LIST, JOB(env_pass), "[]",
-	  .help = "Names of the runner service's environment that jobs get too, such as http_proxy" },
-	{ "env_set", CONF_LIST, JOB(env_set), "[]", .help = "More variables for jobs, as NAME=value" },
-	{ "lang", CONF_STRING, JOB(lang), "C.UTF-8", .help = "LANG of job scripts" },
+	  .help = "Names of the runner service's environment that jobs get too, such as http_proxy",
+	  .rule = &rule_variable },
+	{ "env_set", CONF_LIST, JOB(env_set), "[]", .help = "More variables for jobs, as NAME=value",
+	  .rule = &rule_assignment },
+	{ "lang", CONF_STRING, JOB(lang), "C.UTF-8", .help = "LANG of job scripts", .rule = &rule_locale },
 	{ "runner_path", CONF_STRING, JOB(runner_path), "gitlab-runner",
-	  .help = "gitlab-runner for caches and artifacts: a name on PATH or an absolute path" },
+	  .help = "gitlab-runner for caches and artifacts: a name on PATH or an absolute path",
+	  .rule = &rule_program },
 	{ "private_tmp", CONF_BOOL, JOB(private_tmp), "true",
 	  .help = "/tmp, /var/tmp and /dev/shm of its own for every job (as root)" },
 	{ "on_image", CONF_ENUM, JOB(on_image), "warn", .choices = on_image_words,
@@ -110,54 +112,52 @@ settings_print_example(struct buf *out)
 	buf_add_str(out, example_projects);
 }
 
+/* A setting with where its value comes from: the line of its own, or of the one it follows from, or none. */
+struct origin {
+	const char *key, *value;
+	const char *parent; /* NULL: none. Below its value lies the default. */
+};
+
+static size_t
+line_of(const struct settings *s, const struct origin *o)
+{
+	size_t line = conf_line_of(&s->places, o->key);
+
+	return line == 0 && o->parent ? conf_line_of(&s->places, o->parent) : line;
+}
+
+/* ` (state_dir, line 3)`, ` (line 3)`, ` (its default)` */
+static char *
+origin_text(const struct settings *s, const struct origin *o)
+{
+	size_t own = conf_line_of(&s->places, o->key),
+	       of_parent = o->parent ? conf_line_of(&s->places, o->parent) : 0;
+
+	if (own > 0)
+		return mem_printf("line %zu", own);
+	if (of_parent > 0)
+		return mem_printf("by %s in line %zu", o->parent, of_parent);
+	return mem_strdup("its default");
+}
+
+/*
+ * Two settings that do not go together: the one that stands in the file, the later one of two, is what is refused;
+ * the other is told with where it comes from. `allowed` is completed by the other's key.
+ */
 static int
-bad_setting(struct err *e, const struct settings *s, const char *key, const char *found, const char *allowed)
+conflict(const struct settings *s, const struct origin *a, const struct origin *b, const char *allowed,
+	 struct err *e)
 {
-	AUTO_FREE char *safe = str_safe(found, 200);
+	bool is_a = line_of(s, a) > line_of(s, b);
+	const struct origin *bad = is_a ? a : b, *other = is_a ? b : a;
+	bool is_derived = conf_line_of(&s->places, bad->key) == 0;
+	AUTO_FREE char *found = str_safe(bad->value, SHOWN_MAX), *its = str_safe(other->value, SHOWN_MAX);
+	AUTO_FREE char *from = origin_text(s, other), *by = origin_text(s, bad);
 
-	return err_set(e, ERR_SETTINGS, "%s: %s: \"%s\" is not possible: %s", s->path, key, safe, allowed);
-}
-
-static bool
-is_user_name(const char *name, size_t max)
-{
-	size_t n = strlen(name);
-
-	return n > 0 && n <= max && ((name[0] >= 'a' && name[0] <= 'z') || name[0] == '_') &&
-	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
-}
-
-static bool
-is_variable_name(const char *name, size_t n)
-{
-	static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
-
-	return n > 0 && strspn(name, chars) >= n && !(name[0] >= '0' && name[0] <= '9') &&
-	       !str_has_prefix(name, "CUSTOM_ENV_");
-}
-
-/* Every entry of a PATH-like list is absolute: an empty one or "." would be the job's own directory. */
-static bool
-is_path_list(const char *list)
-{
-	const char *p = list;
-
-	for (;;) {
-		size_t n = strcspn(p, ":");
-
-		if (n == 0 || p[0] != '/')
-			return false;
-		if (p[n] == '\0')
-			return true;
-		p += n + 1;
-	}
-}
-
-static bool
-is_plain_dir(const char *path)
-{
-	return path[0] == '/' && path[1] != '\0' && !strstr(path, "//") && !strstr(path, "/../") &&
-	       !str_has_suffix(path, "/..") && !strstr(path, "/./") && !str_has_suffix(path, "/");
+	return err_set(e, ERR_SETTINGS,
+		       "%s:%zu: %s: \"%s\"%s%s%s is not possible, allowed is %s %s (\"%s\", %s)", s->path,
+		       line_of(s, bad), bad->key, found, is_derived ? " (" : "", is_derived ? by : "",
+		       is_derived ? ")" : "", allowed, other->key, its, from);
 }
 
 /* a is b or lies below it */
@@ -169,130 +169,52 @@ is_within(const char *a, const char *b)
 	return strncmp(a, b, n) == 0 && (a[n] == '\0' || a[n] == '/');
 }
 
-/* gitlab-runner's scripts use these paths unquoted in places. */
-static bool
-is_script_safe(const char *path)
-{
-	return strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-") ==
-	       strlen(path);
-}
-
+/* The directories of jobs: nothing of ours within them, and apart from each other. */
 static int
 check_dirs(const struct settings *s, struct err *e)
 {
-	const struct {
-		const char *key, *path;
-		bool is_for_jobs;
-	} dirs[] = {
-		{ "state_dir", s->state_dir, false },
-		{ "cache_dir", s->cache_dir, false },
-		{ "job.builds_dir", s->job.builds_dir, true },
-		{ "job.cache_dir", s->job.cache_dir, true },
-	};
+	const struct origin own[] = { { "state_dir", s->state_dir, NULL },
+				      { "cache_dir", s->cache_dir, NULL } };
+	const struct origin of_jobs[] = { { "job.builds_dir", s->job.builds_dir, "state_dir" },
+					  { "job.cache_dir", s->job.cache_dir, "cache_dir" } };
 
-	for (size_t i = 0; i < MEM_COUNT(dirs); i++) {
-		if (!is_plain_dir(dirs[i].path))
-			return bad_setting(e, s, dirs[i].key, dirs[i].path,
-					   "an absolute directory below / without .., . and //");
-		if (dirs[i].is_for_jobs && !is_script_safe(dirs[i].path))
-			return bad_setting(e, s, dirs[i].key, dirs[i].path,
-					   "letters, digits and ._-/ only, for it stands in job scripts");
+	for (size_t i = 0; i < MEM_COUNT(of_jobs); i++) {
+		AUTO_FREE char *safe = str_safe(of_jobs[i].value, SHOWN_MAX);
+
+		if (!rule_is_script_safe(of_jobs[i].value))
+			return err_set(e, ERR_SETTINGS,
+				       "%s:%zu: %s: \"%s\" (by %s) is not possible, allowed is %s", s->path,
+				       line_of(s, &of_jobs[i]), of_jobs[i].key, safe, of_jobs[i].parent,
+				       rule_job_dir.allowed);
+		for (size_t k = 0; k < MEM_COUNT(own); k++)
+			if (is_within(own[k].value, of_jobs[i].value))
+				return conflict(s, &own[k], &of_jobs[i], "a directory of its own, apart from",
+						e);
 	}
-	if (str_eq(s->state_dir, s->job.builds_dir) || str_eq(s->cache_dir, s->job.cache_dir))
-		return err_set(e, ERR_SETTINGS,
-			       "%s: job.builds_dir and job.cache_dir must be directories of their own",
-			       s->path);
-	if (is_within(s->job.builds_dir, s->job.cache_dir) || is_within(s->job.cache_dir, s->job.builds_dir))
-		return err_set(e, ERR_SETTINGS,
-			       "%s: job.builds_dir and job.cache_dir must not lie in each other", s->path);
+	if (is_within(of_jobs[0].value, of_jobs[1].value) || is_within(of_jobs[1].value, of_jobs[0].value))
+		return conflict(s, &of_jobs[0], &of_jobs[1], "a directory that neither lies in nor holds", e);
 	return 0;
 }
 
+/* Whose secret it is, who reads images and who runs jobs are different users, or nothing is separated. */
 static int
-check_environment(const struct settings *s, struct err *e)
+check_users(const struct settings *s, struct err *e)
 {
-	for (size_t i = 0; i < s->job.env_pass.n; i++)
-		if (!is_variable_name(s->job.env_pass.v[i], strlen(s->job.env_pass.v[i])))
-			return bad_setting(e, s, "job.env_pass", s->job.env_pass.v[i],
-					   "names of environment variables, none of CUSTOM_ENV_*");
-	for (size_t i = 0; i < s->job.env_set.n; i++) {
-		const char *v = s->job.env_set.v[i];
-		const char *eq = strchr(v, '=');
+	const struct origin users[] = { { "scan_user", s->scan_user, NULL },
+					{ "courier_user", s->courier_user, NULL } };
+	const struct origin prefix = { "job.user_prefix", s->job.user_prefix, NULL };
+	size_t n = strlen(s->job.user_prefix);
 
-		/* The value may be a secret that stands in the wrong place: it is not repeated. */
-		if (!eq || !is_variable_name(v, (size_t)(eq - v))) {
-			AUTO_FREE char *name = mem_strndup(v, eq ? (size_t)(eq - v) : strlen(v));
-
-			return bad_setting(e, s, "job.env_set", eq ? name : "(no =)", "NAME=value");
-		}
-	}
-	if (!is_path_list(s->job.path))
-		return bad_setting(e, s, "job.path", s->job.path, "absolute directories with : between them");
-	return 0;
-}
-
-/* Globs that lead out of the project would never match: better said than wondered at. */
-static int
-check_archives(const struct settings *s, const char *where, struct err *e)
-{
-	AUTO_FREE char *key = mem_printf("%simages.archives", where);
-
-	for (size_t i = 0; i < s->opt.images.archives.n; i++) {
-		const char *glob = s->opt.images.archives.v[i];
-
-		if (glob[0] == '\0' || glob[0] == '/' || str_eq(glob, "..") || str_has_prefix(glob, "../") ||
-		    strstr(glob, "/../") || str_has_suffix(glob, "/.."))
-			return bad_setting(e, s, key, glob, "globs below the project directory, without ..");
-	}
-	return 0;
-}
-
-static int
-check_scanner_and_server(const struct settings *s, const char *where, struct err *e)
-{
-	AUTO_FREE char *sum = mem_printf("%strivy.sha256", where);
-	AUTO_FREE char *server = mem_printf("%sdefectdojo.url", where);
-	const char *hex = s->opt.trivy.sha256, *url = s->opt.defectdojo.url;
-
-	if (hex[0] && (strlen(hex) != 64 || !str_is_hex(hex, 64)))
-		return bad_setting(e, s, sum, hex, "64 hexadecimal digits in lower case, or \"\"");
-	if (url[0] && !str_has_prefix(url, "https://") && !str_has_prefix(url, "http://"))
-		return bad_setting(e, s, server, url, "a URL that begins with https:// (or http://), or \"\"");
-	return 0;
-}
-
-static int
-check_options(const struct settings *s, const char *where, struct err *e)
-{
-	AUTO_FREE char *key = mem_printf("%sreport.dir", where);
-	const char *dir = s->opt.report.dir;
-
-	if (dir[0] == '\0' || dir[0] == '/' || dir[0] == '-' || str_has_suffix(dir, "/") ||
-	    str_eq(dir, ".") || str_eq(dir, "..") || str_has_prefix(dir, "../") || strstr(dir, "/../") ||
-	    str_has_suffix(dir, "/..") || !is_script_safe(dir))
-		return bad_setting(e, s, key, dir,
-				   "a directory below the project's, of letters, digits and ._-/ without ..");
-	return check_archives(s, where, e) < 0 ? -1 : check_scanner_and_server(s, where, e);
-}
-
-static int
-check_settings(const struct settings *s, struct err *e)
-{
-	if (!is_user_name(s->job.user_prefix, USER_PREFIX_MAX))
-		return bad_setting(e, s, "job.user_prefix", s->job.user_prefix,
-				   "a letter or _, then letters in lower case, digits, _ and -, at most 24");
-	if (!is_user_name(s->scan_user, 32))
-		return bad_setting(e, s, "scan_user", s->scan_user, "a user's name");
-	if (!is_user_name(s->courier_user, 32))
-		return bad_setting(e, s, "courier_user", s->courier_user, "a user's name");
 	if (str_eq(s->scan_user, s->courier_user))
-		return err_set(e, ERR_SETTINGS, "%s: scan_user and courier_user must be two users", s->path);
-	if (strchr(s->job.runner_path, '/') ? s->job.runner_path[0] != '/' : s->job.runner_path[0] == '\0')
-		return bad_setting(e, s, "job.runner_path", s->job.runner_path,
-				   "a name on PATH or an absolute path");
-	if (check_dirs(s, e) < 0 || check_environment(s, e) < 0)
-		return -1;
-	return check_options(s, "", e);
+		return conflict(s, &users[0], &users[1], "a user other than", e);
+	for (size_t i = 0; i < MEM_COUNT(users); i++) {
+		const char *number = users[i].value + n;
+
+		if (str_has_prefix(users[i].value, s->job.user_prefix) && *number &&
+		    strspn(number, "0123456789") == strlen(number))
+			return conflict(s, &users[i], &prefix, "what makes no user of jobs of", e);
+	}
+	return 0;
 }
 
 static void
@@ -312,10 +234,10 @@ static int
 parse_into(struct settings *s, const char *text, size_t len, struct err *e)
 {
 	conf_set_defaults(&settings_schema, s);
-	if (conf_read_yaml(&settings_schema, s->path, text, len, s, &s->projects, e) < 0)
+	if (conf_read_yaml(&settings_schema, s->path, text, len, s, &s->projects, &s->places, e) < 0)
 		return -1;
 	fill_dirs(s);
-	return check_settings(s, e);
+	return check_users(s, e) < 0 ? -1 : check_dirs(s, e);
 }
 
 int
@@ -333,64 +255,6 @@ settings_parse(const char *name, const char *text, size_t len, struct settings *
 	return 0;
 }
 
-/* Whoever can write the settings is root: they name programs, users and directories. */
-static int
-check_owner(const char *what, const struct stat *st, struct err *e)
-{
-	if (geteuid() != 0)
-		return 0;
-	if (st->st_uid != 0)
-		return err_set(e, ERR_SETTINGS,
-			       "%s belongs to uid %u, and would rule what runs as root: chown root it", what,
-			       st->st_uid);
-	/* A directory such as /tmp: others may add to it, and not replace what is there. */
-	if ((st->st_mode & 022) && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)))
-		return err_set(e, ERR_SETTINGS,
-			       "%s is writable by others than root (mode %04o), and would rule what runs as root: chmod go-w it",
-			       what, st->st_mode & 07777);
-	return 0;
-}
-
-static int
-open_trusted(const char *path, struct err *e)
-{
-	AUTO_FREE char *dir = NULL;
-	AUTO_FD int fd = -1;
-	const char *slash = strrchr(path, '/');
-	struct stat st;
-
-	/* The file may be a link (configuration management makes them): its target is what is looked at. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0 && errno == ENOENT)
-		return err_set(e, ERR_SETTINGS,
-			       "%s is not there: make it with `tidewaiter config show --example` or name another with --config FILE",
-			       path);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "%s", path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_SETTINGS, "%s is not a regular file", path);
-	if (check_owner(path, &st, e) < 0)
-		return -1;
-	dir = slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
-	if (stat(dir, &st) < 0)
-		return err_errno(e, "%s", dir);
-	if (check_owner(dir, &st, e) < 0)
-		return -1;
-	return take_fd(fd);
-}
-
-static int
-read_text(const char *path, char **ret, size_t *ret_len, struct err *e)
-{
-	AUTO_FD int fd = open_trusted(path, e);
-
-	if (fd < 0)
-		return -1;
-	if (fs_read_fd_max(fd, SETTINGS_MAX, ret, ret_len, e) < 0)
-		return err_wrap(e, "%s", path);
-	return 0;
-}
-
 int
 settings_load(const char *path, struct settings **ret, struct err *e)
 {
@@ -399,7 +263,7 @@ settings_load(const char *path, struct settings **ret, struct err *e)
 
 	if (!path)
 		path = SETTINGS_PATH_DEFAULT;
-	if (read_text(path, &text, &len, e) < 0) {
+	if (settings_read_text(path, &text, &len, e) < 0) {
 		if (e)
 			e->kind = ERR_SETTINGS;
 		return -1;
@@ -414,42 +278,15 @@ settings_free(struct settings *s)
 		return;
 	conf_free(&settings_schema, s);
 	conf_overrides_free(&s->projects);
+	conf_places_free(&s->places);
 	mem_free_at(&s->path);
 	mem_free_at(&s);
 }
 
-int
-settings_apply_project(struct settings *s, const char *project, const char **ret_match, struct err *e)
+const char *
+settings_apply_project(struct settings *s, const char *project)
 {
 	const struct conf_override *o = conf_apply_overrides(&settings_schema, &s->projects, project, s);
-	AUTO_FREE char *where = NULL;
 
-	where = o ? mem_printf("projects (match \"%s\"): ", o->match) : mem_strdup("");
-	if (check_options(s, where, e) < 0)
-		return -1;
-	*ret_match = o ? o->match : NULL;
-	return 0;
-}
-
-int
-settings_check_projects(const char *path, struct err *e)
-{
-	AUTO(settings) struct settings *all = NULL;
-
-	if (settings_load(path, &all, e) < 0)
-		return -1;
-	for (size_t i = 0; i < all->projects.n; i++) {
-		AUTO(settings) struct settings *s = NULL;
-		char any[] = "**";
-		struct conf_override one = { .match = any, .patch = all->projects.v[i].patch };
-		const struct conf_overrides only = { .v = &one, .n = 1 };
-		AUTO_FREE char *where = mem_printf("projects[%zu]: ", i);
-
-		if (settings_load(path, &s, e) < 0)
-			return -1;
-		conf_apply_overrides(&settings_schema, &only, "group/project", s);
-		if (check_options(s, where, e) < 0)
-			return -1;
-	}
-	return 0;
+	return o ? o->match : NULL;
 }

@@ -37,7 +37,8 @@ struct settings {
 	struct settings_job job;
 	struct options opt;
 	struct conf_overrides projects;
-	char *path; /* where they were read from */
+	struct conf_places places; /* of what stands in the file */
+	char *path;		   /* where they were read from */
 };
 
 extern const struct conf_schema settings_schema;
@@ -45,23 +46,27 @@ extern const struct conf_schema settings_schema;
 extern const struct conf_schema settings_job_schema;
 
 /*
- * path NULL: the default; that one missing is an error that says how to make one. Errors are ERR_SETTINGS. As root
- * the file and its directory must be root's and writable by nobody else.
+ * path NULL: the default; that one missing is an error that says how to make one. Errors are ERR_SETTINGS and name file,
+ * line, key, what was found and what is allowed; every entry of projects[] is checked, too. File, link and the directories
+ * they lie in must be root's or ours and writable by nobody else: who can write the settings rules what we run as.
  */
 int settings_load(const char *path, struct settings **ret, struct err *e);
+/* What settings_load() reads, as text: owner and modes are checked, at most SETTINGS_MAX bytes. */
+int settings_read_text(const char *path, char **ret, size_t *ret_len, struct err *e);
 /* The same from text; `name` is for messages. */
 int settings_parse(const char *name, const char *text, size_t len, struct settings **ret, struct err *e);
 void settings_free(struct settings *s);
 MEM_AUTO_DECLARE(settings)
 
-/*
- * Applies what projects[] says of this project to s->opt and checks the outcome. *ret_match: the glob that matched,
- * owned by s, or NULL.
- */
-int settings_apply_project(struct settings *s, const char *project, const char **ret_match, struct err *e);
+/* Applies what projects[] says of this project. The glob that matched, owned by s, or NULL. */
+const char *settings_apply_project(struct settings *s, const char *project);
 
-/* Every entry of projects[] gives options that make sense: what `config check` asks beyond settings_load(). */
-int settings_check_projects(const char *path, struct err *e);
+/*
+ * What is possible and yet hardly meant, a line each, with file, line and key where it stands in the file: files that are
+ * named and are not there or open to others, a server without TLS or without a token, an entry of projects[] that is never
+ * reached. Nothing here stops a job.
+ */
+void settings_warnings(const struct settings *s, struct strv *ret);
 
 /* The file's own defaults as text, with the enforcing examples: tidewaiter.yml.example. */
 void settings_print_example(struct buf *out);

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "base/mem.h"
+#include "stages/option_rules.h"
 
 #define GIB (INT64_C(1) << 30)
 #define MIB (INT64_C(1) << 20)
@@ -22,8 +23,9 @@ static const char *const minimum_severity_words[] = { "unset", "Info",	   "Low",
 #define AT(member) offsetof(struct options_inject, member)
 static const struct conf_field inject_fields[] = {
 	{ "jobs", CONF_LIST, AT(jobs), "[\"*docker_build*\"]",
-	  .help = "Globs on the job's name: which jobs are inspected" },
-	{ "stages", CONF_LIST, AT(stages), "[\"*\"]", .help = "Globs on the job's stage" },
+	  .help = "Globs on the job's name: which jobs are inspected", .rule = &conf_rule_glob },
+	{ "stages", CONF_LIST, AT(stages), "[\"*\"]", .help = "Globs on the job's stage",
+	  .rule = &conf_rule_glob },
 	{ "on_no_image", CONF_ENUM, AT(on_no_image), "warn", .choices = reaction_words,
 	  .help = "When a matching job left no image" },
 };
@@ -33,7 +35,8 @@ static const struct conf_field inject_fields[] = {
 static const struct conf_field images_fields[] = {
 	{ "archives", CONF_LIST, AT(archives),
 	  "[\"tar_images/*\", \"*.tar\", \"*.tar.gz\", \"*/*.tar\", \"*/*.tar.gz\"]",
-	  .help = "Globs below the project directory: where image archives are looked for" },
+	  .help = "Globs below the project directory: where image archives are looked for",
+	  .rule = &rule_archive_glob },
 	{ "declared_artifacts", CONF_BOOL, AT(declared_artifacts), "true",
 	  .help = "Look at what the job's own artifacts: paths: name, too" },
 	{ "max_size", CONF_SIZE, AT(max_size), "20GiB", .min = MIB, .max = 1024 * GIB,
@@ -55,7 +58,7 @@ static const struct conf_field images_fields[] = {
 static const struct conf_field trivy_fields[] = {
 	{ "path", CONF_PATH, AT(path), "/usr/bin/trivy", .help = "The scanner, https://trivy.dev" },
 	{ "sha256", CONF_STRING, AT(sha256), "",
-	  .help = "SHA-256 of that file, 64 hexadecimal digits; empty: not checked" },
+	  .help = "SHA-256 of that file, 64 hexadecimal digits; empty: not checked", .rule = &rule_sha256 },
 	{ "db_dir", CONF_PATH, AT(db_dir), "/var/lib/tidewaiter/trivy-db",
 	  .help = "Holds trivy.db and metadata.json; root's or the scan user's to read" },
 	{ "java_db_dir", CONF_PATH, AT(java_db_dir), "",
@@ -97,36 +100,44 @@ static const struct conf_field gate_fields[] = {
 #define AT(member) offsetof(struct options_report, member)
 static const struct conf_field report_fields[] = {
 	{ "dir", CONF_STRING, AT(dir), "scan_result",
-	  .help = "Reports go into this directory below the project directory" },
+	  .help = "Reports go into this directory below the project directory", .rule = &rule_report_dir },
 	{ "rows_max", CONF_INT, AT(rows_max), "30", .min = 0, .max = 1000,
 	  .help = "Rows of a table in the job log" },
 	{ "artifact", CONF_BOOL, AT(artifact), "true",
 	  .help = "Reports become artifacts of the job; false keeps them out of public projects" },
 	{ "expire_in", CONF_STRING, AT(expire_in), "1 month",
-	  .help = "How long GitLab keeps reports that the driver uploads itself, in GitLab's words" },
+	  .help = "How long GitLab keeps reports that the driver uploads itself, in GitLab's words",
+	  .rule = &rule_expiry },
 };
 #undef AT
 
 #define AT(member) offsetof(struct options_defectdojo, member)
 static const struct conf_field defectdojo_fields[] = {
 	{ "url", CONF_STRING, AT(url), "",
-	  .help = "Base URL, such as https://dojo.example.com; empty: reports wait in the spool" },
+	  .help = "Base URL, such as https://dojo.example.com; empty: reports wait in the spool",
+	  .rule = &rule_server_url },
 	{ "token_file", CONF_PATH, AT(token_file), "", .flags = CONF_SECRET_FILE,
 	  .help = "File with the API v2 token; readable by the courier user only" },
 	{ "ca_file", CONF_PATH, AT(ca_file), "", .help = "CA certificates in PEM; empty: the system's" },
 	{ "proxy", CONF_STRING, AT(proxy), "",
-	  .help = "URL of a proxy; empty: none, whatever the environment says" },
-	{ "product_type", CONF_STRING, AT(product_type), "{namespace}", .help = "Product type (template)" },
-	{ "product", CONF_STRING, AT(product), "{project_path}", .help = "Product (template)" },
-	{ "engagement", CONF_STRING, AT(engagement), "{branch}", .help = "Engagement (template)" },
-	{ "test", CONF_STRING, AT(test), "{image}", .help = "Title of the test (template)" },
+	  .help = "URL of a proxy; empty: none, whatever the environment says", .rule = &rule_proxy_url },
+	{ "product_type", CONF_STRING, AT(product_type), "{namespace}", .help = "Product type (template)",
+	  .rule = &rule_template },
+	{ "product", CONF_STRING, AT(product), "{project_path}", .help = "Product (template)",
+	  .rule = &rule_template },
+	{ "engagement", CONF_STRING, AT(engagement), "{branch}", .help = "Engagement (template)",
+	  .rule = &rule_template },
+	{ "test", CONF_STRING, AT(test), "{image}", .help = "Title of the test (template)",
+	  .rule = &rule_template },
 	{ "service", CONF_STRING, AT(service), "{image}",
-	  .help = "Part of a finding's identity (template); never change it for a test" },
+	  .help = "Part of a finding's identity (template); never change it for a test",
+	  .rule = &rule_template },
 	{ "environment", CONF_STRING, AT(environment), "",
-	  .help = "Environment (template); empty: DefectDojo's default" },
-	{ "tags", CONF_LIST, AT(tags), "[\"tidewaiter\"]", .help = "Tags of the test, without blanks" },
+	  .help = "Environment (template); empty: DefectDojo's default", .rule = &rule_template },
+	{ "tags", CONF_LIST, AT(tags), "[\"tidewaiter\"]", .help = "Tags of the test, without blanks",
+	  .rule = &rule_tag },
 	{ "refs", CONF_LIST, AT(refs), "[\"**\"]",
-	  .help = "Globs on branch or tag: whose findings are uploaded" },
+	  .help = "Globs on branch or tag: whose findings are uploaded", .rule = &conf_rule_glob },
 	{ "active", CONF_ENUM, AT(active), "unset", .choices = tristate_words,
 	  .help = "Overrides whether findings are active; unset: by Trivy's status" },
 	{ "verified", CONF_ENUM, AT(verified), "unset", .choices = tristate_words,

@@ -42,7 +42,7 @@ def test_check_reads_every_entry_of_projects(tidewaiter, settings):
                                   {"match": "b/**", "report": {"dir": "../up"}}]})
     done = tidewaiter("--config", path, "config", "check")
     assert done.returncode == 2
-    assert "projects[1]" in done.stderr and "report.dir" in done.stderr and "../up" in done.stderr
+    assert "projects[2].report.dir" in done.stderr and "../up" in done.stderr
 
 
 def test_show_says_where_values_come_from(tidewaiter, settings):

@@ -29,6 +29,7 @@ struct whole {
 	struct scan scan;
 	int64_t slots;
 	struct conf_overrides projects;
+	struct conf_places places;
 };
 
 static const char *const modes[] = { "off", "warn", "block", NULL };
@@ -72,6 +73,7 @@ whole_free(struct whole *w)
 {
 	conf_free(&schema, w);
 	conf_overrides_free(&w->projects);
+	conf_places_free(&w->places);
 }
 #define AUTO_WHOLE __attribute__((cleanup(whole_free)))
 
@@ -81,7 +83,7 @@ read_bytes(struct whole *w, const char *text, size_t len, struct err *e)
 	AUTO_FREE char *exact = mem_dup(text, len); /* what is read behind its end is seen by ASan */
 
 	conf_set_defaults(&schema, w);
-	return conf_read_yaml(&schema, "x.yml", exact, len, w, &w->projects, e);
+	return conf_read_yaml(&schema, "x.yml", exact, len, w, &w->projects, &w->places, e);
 }
 
 static void
@@ -224,7 +226,7 @@ a_value_of_another_kind_is_named_with_what_was_found(void **state)
 		{ "- a\n", "x.yml:1: ", { "a list", "a group of settings" } },
 		{ "text\n", "x.yml:1: ", { "a single value", "a group of settings" } },
 		{ "projects: x\n", "x.yml:1: ", { "projects", "a single value", "a list of groups with match" } },
-		{ "[a]: b\n", "x.yml:1: ", { "a key that is no text" } },
+		{ "[a]: b\n", "x.yml:1: ", { "a list in the place of a key of the file, allowed is a name" } },
 	};
 
 	(void)state;
@@ -237,9 +239,18 @@ an_unknown_key_is_named_with_those_that_are_allowed(void **state)
 	static const struct fault_case cases[] = {
 		{ "scan:\n  enabled: true\n  Count: 3\n",
 		  "x.yml:3: ",
-		  { "scan.Count is no setting", "enabled, count, size" } },
+		  { "scan.Count is no setting, is count meant?", "allowed are enabled, count, size" } },
 		{ "\n\nscans:\n", "x.yml:3: ", { "scans is no setting", "projects, state_dir, scan, host" } },
-		{ "<<: {}\n", "x.yml:1: ", { "<< is no setting" } },
+		{ "scan:\n  cuont: 3\n",
+		  "x.yml:2: ",
+		  { "scan.cuont is no setting, is count meant?; allowed are" } },
+		{ "scan:\n  slots: 3\n",
+		  "x.yml:2: ",
+		  { "scan.slots is no setting here, it belongs below host:" } },
+		{ "mode: off\n", "x.yml:1: ", { "mode is no setting here, it belongs below scan:" } },
+		{ "projects:\n- match: a\n  scan:\n    state_dir: /x\n",
+		  "x.yml:4: ",
+		  { "projects[1].scan.state_dir is no setting; allowed are enabled" } },
 		{ "\"a\\eb\": 1\n", "x.yml:1: ", { "a?b is no setting" } },
 	};
 
@@ -251,9 +262,15 @@ static void
 a_key_twice_is_refused_with_both_lines(void **state)
 {
 	static const struct fault_case cases[] = {
-		{ "scan:\n  count: 3\n  count: 3\n", "x.yml:3: ", { "count", "twice", "first in line 2" } },
-		{ "scan:\nhost:\n\"scan\":\n", "x.yml:3: ", { "scan", "twice", "first in line 1" } },
-		{ "projects:\n- match: a\n  match: b\n", "x.yml:3: ", { "match", "twice", "first in line 2" } },
+		{ "scan:\n  count: 3\n  count: 3\n",
+		  "x.yml:3: ",
+		  { "scan.count", "twice in the group scan", "first in line 2: keep one" } },
+		{ "scan:\nhost:\n\"scan\":\n",
+		  "x.yml:3: ",
+		  { "scan stands twice in the file, first in line 1: keep one" } },
+		{ "projects:\n- match: a\n  match: b\n",
+		  "x.yml:3: ",
+		  { "projects[1].match stands twice in the group projects[1], first in line 2: keep one" } },
 	};
 
 	(void)state;
@@ -283,7 +300,10 @@ tags_and_merge_keys_are_refused(void **state)
 		{ "scan:\n  texts: !!set [a]\n", "x.yml:2: ", { "2002:set" } },
 		{ "scan: !!omap\n  name: x\n", "x.yml:1: ", { "2002:omap" } },
 		{ "scan:\n  !!int name: x\n", "x.yml:2: ", { "2002:int" } },
-		{ "scan:\n  <<: {name: x}\n", "x.yml:2: ", { "<< is no setting" } },
+		{ "scan:\n  <<: {name: x}\n",
+		  "x.yml:2: ",
+		  { "<< in the group scan: merge keys are not allowed" } },
+		{ "<<: {}\n", "x.yml:1: ", { "<< in the file: merge keys are not allowed" } },
 	};
 
 	(void)state;
@@ -295,7 +315,16 @@ text_that_is_no_yaml_is_refused_with_its_line(void **state)
 {
 	static const struct fault_case cases[] = {
 		{ "scan:\n  name: \"open\n", "x.yml:3: ", { "unexpected end of stream" } },
-		{ "scan:\n\tcount: 3\n", "x.yml:2: ", { "cannot start any token" } },
+		{ "scan:\n\tcount: 3\n",
+		  "x.yml:2: ",
+		  { "a tab stands here, allowed is indentation with blanks" } },
+		{ "scan:\n  name: a\xc3\xa4\n\tcount: 3\n", "x.yml:3: ", { "a tab stands here" } },
+		{ "scan:\n  name: @x\n",
+		  "x.yml:2: ",
+		  { "no YAML: found character that cannot start any token" } },
+		{ "scan:\n  name: \"open\n",
+		  "x.yml:3: ",
+		  { "while scanning a quoted scalar that began in line 2" } },
 		{ "scan:\n  texts: [a\nhost:\n", "x.yml:3: ", { "did not find expected" } },
 		{ "scan:\n  name: \xff\n", "x.yml:2: ", { "UTF-8" } },
 		{ "scan:\n  name: a\x01\n", "x.yml:2: ", { "control characters" } },
@@ -314,7 +343,9 @@ a_nul_is_refused_with_its_line(void **state)
 		  "x.yml:2: ",
 		  { "scan.name", "a text with a NUL byte", "a text" } },
 		{ "scan:\n  texts: [\"\\0\"]\n", "x.yml:2: ", { "scan.texts", "a text with a NUL byte" } },
-		{ "scan:\n  \"name\\0x\": a\n", "x.yml:2: ", { "a key that is no text" } },
+		{ "scan:\n  \"name\\0x\": a\n",
+		  "x.yml:2: ",
+		  { "a text with a NUL byte in the place of a key of the group scan" } },
 		{ "projects:\n- match: \"a\\0\"\n", "x.yml:2: ", { "projects[1].match" } },
 	};
 
@@ -402,11 +433,18 @@ faults_in_projects_name_the_project(void **state)
 		  { "projects[2].scan.count", "\"0\"", "from 1 to 9" } },
 		{ "projects:\n- match: a\n  host: {slots: 1}\n",
 		  "x.yml:3: ",
-		  { "projects[1].host", "of a project", "match, scan" } },
+		  { "projects[1].host cannot be different for a project", "allowed are match, scan" } },
 		{ "projects:\n- match: a\n  scan:\n    path: /x\n",
 		  "x.yml:4: ",
-		  { "projects[1].scan.path", "cannot be different for a project" } },
-		{ "projects:\n- match: [a]\n", "x.yml:2: ", { "projects[1].match", "a glob" } },
+		  { "projects[1].scan.path cannot be different for a project", "allowed is scan.path" } },
+		{ "projects:\n- match: [a]\n",
+		  "x.yml:2: ",
+		  { "projects[1].match: a list is not possible, allowed is a glob" } },
+		{ "projects:\n- match: \"\"\n",
+		  "x.yml:2: ",
+		  { "projects[1].match: \"\" is not possible", "a glob" } },
+		{ "projects:\n- match:\n", "x.yml:2: ", { "projects[1].match: no value is not possible" } },
+		{ "projects:\n- match: a/\n", "x.yml:2: ", { "projects[1].match: \"a/\" is not possible" } },
 		{ "projects:\n- a\n", "x.yml:2: ", { "projects[1]", "a single value" } },
 		{ "projects:\n- match: a\n  projects: []\n",
 		  "x.yml:3: ",
@@ -418,6 +456,93 @@ faults_in_projects_name_the_project(void **state)
 
 	(void)state;
 	assert_faults(cases, MEM_COUNT(cases));
+}
+
+static void
+the_line_of_every_key_is_kept(void **state)
+{
+	AUTO_WHOLE struct whole w = { 0 };
+
+	(void)state;
+	read_good(&w, "state_dir: /x\n\nscan:\n  # three\n  count: 3\n  texts:\n    - a\n"
+		      "projects:\n- match: a\n- match: b\n  scan: {count: 4,\n    size: 2MiB}\n");
+	assert_int_equal(conf_line_of(&w.places, "state_dir"), 1);
+	assert_int_equal(conf_line_of(&w.places, "scan.count"), 5);
+	assert_int_equal(conf_line_of(&w.places, "scan.texts"), 7);
+	assert_int_equal(conf_line_of(&w.places, "projects[2].match"), 10);
+	assert_int_equal(conf_line_of(&w.places, "projects[2].scan.size"), 12);
+	assert_int_equal(conf_line_of(&w.places, "scan.size"), 0);
+	assert_int_equal(conf_line_of(&w.places, "projects[1].scan.count"), 0);
+}
+
+static void
+a_long_value_leaves_room_for_what_is_allowed(void **state)
+{
+	AUTO_FREE char *text = mem_alloc(5000);
+
+	(void)state;
+	strcpy(text, "scan:\n  mode: ");
+	memset(text + strlen(text), 'x', 4000);
+	assert_fault(text, strlen(text), "x.yml:2: scan.mode: \"xxx",
+		     (const char *const[]){ "…\" is not possible, allowed is one of off, warn, block", NULL });
+}
+
+static bool
+is_even_length(const char *text)
+{
+	return strlen(text) % 2 == 0;
+}
+
+static char *
+shown_as_length(const char *text)
+{
+	return mem_printf("%zu letters", strlen(text));
+}
+
+static const struct conf_rule even = { is_even_length, "a text of even length", shown_as_length };
+struct ruled {
+	char *name, *path;
+	struct strv list;
+	struct conf_overrides projects;
+};
+static const struct conf_field ruled_fields[] = {
+	{ "name", CONF_STRING, offsetof(struct ruled, name), "", .rule = &even, .help = "A name" },
+	{ "path", CONF_PATH, offsetof(struct ruled, path), "/a", .rule = &even, .help = "A path" },
+	{ "list", CONF_LIST, offsetof(struct ruled, list), "[]", .rule = &even, .help = "Texts" },
+};
+static const struct conf_section ruled_sections[] = {
+	{ "r", 0, ruled_fields, MEM_COUNT(ruled_fields), "Ruled.", true },
+};
+static const struct conf_schema ruled_schema = { ruled_sections, 1 };
+
+static void
+a_rule_is_asked_where_a_text_is_read(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "r:\n  name: abc\n",
+		  "x.yml:2: r.name: \"3 letters\" is not possible, allowed is a text of even length, or \"\" for none" },
+		{ "r:\n  path: /ab\n",
+		  "x.yml:2: r.path: \"3 letters\" is not possible, allowed is a text of even length" },
+		{ "r:\n  list:\n    - ab\n    - a\n",
+		  "x.yml:4: r.list: \"1 letters\" is not possible, allowed is a list of a text of even length" },
+		{ "projects:\n- match: a\n  r:\n    name: abc\n",
+		  "x.yml:4: projects[1].r.name: \"3 letters\" is not" },
+	};
+	struct ruled w = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < MEM_COUNT(bad); i++) {
+		conf_set_defaults(&ruled_schema, &w);
+		assert_int_equal(conf_read_yaml(&ruled_schema, "x.yml", bad[i].text, strlen(bad[i].text), &w,
+						&w.projects, NULL, &e),
+				 -1);
+		if (!str_has_prefix(e.text, bad[i].says))
+			fail_msg("\"%s\" does not begin with \"%s\"", e.text, bad[i].says);
+	}
+	conf_free(&ruled_schema, &w);
 }
 
 static void
@@ -597,6 +722,9 @@ main(void)
 		cmocka_unit_test(the_first_project_that_matches_decides),
 		cmocka_unit_test(a_project_that_nothing_matches_keeps_the_settings),
 		cmocka_unit_test(faults_in_projects_name_the_project),
+		cmocka_unit_test(the_line_of_every_key_is_kept),
+		cmocka_unit_test(a_long_value_leaves_room_for_what_is_allowed),
+		cmocka_unit_test(a_rule_is_asked_where_a_text_is_read),
 		cmocka_unit_test(settings_survive_json),
 		cmocka_unit_test(json_is_read_strictly),
 		cmocka_unit_test(the_example_is_the_defaults),

@@ -1,0 +1,185 @@
+/* What settings say that is possible and yet hardly meant: `tidewaiter config check` shows it. */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "executor/settings.h"
+
+struct warnings {
+	const struct settings *file; /* places and path */
+	const char *prefix;	     /* "" or "projects[2]." */
+	struct strv *to;
+};
+
+static void warn(const struct warnings *w, const char *key, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Is it this entry that says it? What comes from above is told there. */
+static size_t
+line_of(const struct warnings *w, const char *key)
+{
+	AUTO_FREE char *path = mem_printf("%s%s", w->prefix, key);
+
+	return conf_line_of(&w->file->places, path);
+}
+
+static void
+warn(const struct warnings *w, const char *key, const char *fmt, ...)
+{
+	AUTO_FREE char *text = NULL, *safe = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = mem_vprintf(fmt, ap);
+	va_end(ap);
+	safe = str_safe(text, ERR_TEXT_MAX / 2);
+	strv_addf(w->to, "%s:%zu: %s%s: %s", w->file->path, line_of(w, key), w->prefix, key, safe);
+}
+
+/* A file or directory that the settings name. False: there is nothing to look at any closer. */
+static bool
+look(const struct warnings *w, const char *key, const char *path, mode_t kind, struct stat *ret)
+{
+	if (line_of(w, key) == 0 || str_is_empty(path))
+		return false;
+	if (stat(path, ret) < 0) {
+		/* Another user may see more than an ordinary one that checks. */
+		if (errno != EACCES)
+			warn(w, key, "%s: %s", path, strerror(errno));
+		return false;
+	}
+	if ((ret->st_mode & S_IFMT) == kind)
+		return true;
+	warn(w, key, "%s is %s, needed is %s", path,
+	     S_ISDIR(ret->st_mode) ? "a directory" : "no directory and no file of that kind",
+	     kind == S_IFDIR ? "a directory" : "a regular file");
+	return false;
+}
+
+static void
+look_at_token(const struct warnings *w, const struct settings *s)
+{
+	static const char key[] = "defectdojo.token_file";
+	const char *path = s->opt.defectdojo.token_file;
+	const struct passwd *courier = getpwnam(s->courier_user);
+	uid_t reader = geteuid() == 0 && courier ? courier->pw_uid : geteuid();
+	struct stat st;
+
+	if (!look(w, key, path, S_IFREG, &st))
+		return;
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+		warn(w, key, "%s is a symbolic link, which is not followed to a secret: name the file itself",
+		     path);
+	else if (st.st_mode & (S_IROTH | S_IWOTH | S_IWGRP))
+		warn(w, key,
+		     "%s has mode %04o and holds a secret, needed is 0600 or 0640: chmod it, or nothing is sent",
+		     path, st.st_mode & 07777);
+	else if (st.st_uid != 0 && st.st_uid != reader)
+		warn(w, key, "%s belongs to uid %u, needed is root or %s, or nothing is sent", path,
+		     st.st_uid, geteuid() == 0 ? s->courier_user : "you");
+}
+
+static void
+look_at_server(const struct warnings *w, const struct settings *s)
+{
+	const struct options_defectdojo *o = &s->opt.defectdojo;
+	struct stat st;
+
+	if (line_of(w, "defectdojo.url") > 0 && str_has_prefix(o->url, "http://"))
+		warn(w, "defectdojo.url",
+		     "%s is not encrypted, the token can be read on its way: use https://", o->url);
+	if (line_of(w, "defectdojo.url") > 0 && *o->url && !*o->token_file)
+		warn(w, "defectdojo.url",
+		     "is set and defectdojo.token_file is not: reports wait in the spool");
+	if (line_of(w, "defectdojo.token_file") > 0 && *o->token_file && !*o->url)
+		warn(w, "defectdojo.token_file",
+		     "is set and defectdojo.url is not: reports wait in the spool");
+	look_at_token(w, s);
+	(void)look(w, "defectdojo.ca_file", o->ca_file, S_IFREG, &st);
+}
+
+static void
+look_at_scanner(const struct warnings *w, const struct settings *s)
+{
+	const struct options_trivy *o = &s->opt.trivy;
+	struct stat st;
+
+	if (look(w, "trivy.path", o->path, S_IFREG, &st) && !(st.st_mode & 0111))
+		warn(w, "trivy.path", "%s is no program (mode %04o): chmod +x it", o->path,
+		     st.st_mode & 07777);
+	(void)look(w, "trivy.db_dir", o->db_dir, S_IFDIR, &st);
+	(void)look(w, "trivy.java_db_dir", o->java_db_dir, S_IFDIR, &st);
+}
+
+static void
+look_at_groups(const struct warnings *w, const struct settings *s)
+{
+	for (size_t i = 0; i < s->job.groups.n; i++) {
+		const char *name = s->job.groups.v[i];
+
+		if (str_eq(name, "docker"))
+			warn(w, "job.groups",
+			     "docker is root by another name: any job can become root of this host");
+		else if (!getgrnam(name))
+			warn(w, "job.groups", "there is no group %s: no job will start", name);
+	}
+}
+
+/* The first match wins: what stands behind one that matches everything, or the same, is never read. */
+static void
+look_at_order(const struct warnings *w, const struct conf_overrides *projects, size_t index)
+{
+	for (size_t i = 0; i < index; i++) {
+		const char *earlier = projects->v[i].match;
+
+		if (!str_eq(earlier, "**") && !str_eq(earlier, projects->v[index].match))
+			continue;
+		warn(w, "match",
+		     "\"%s\" is never reached, projects[%zu] (\"%s\") matches before it and the first wins",
+		     projects->v[index].match, i + 1, earlier);
+		return;
+	}
+}
+
+/* The settings as they are for one entry of projects[]. */
+static int
+settings_of_entry(const struct settings *s, const struct conf_override *o, struct settings **ret)
+{
+	AUTO(settings) struct settings *own = mem_alloc(sizeof(*own));
+	AUTO_JSON cJSON *j = conf_to_json(&settings_schema, s);
+	char any[] = "**";
+	struct conf_override one = { .match = any, .patch = o->patch };
+	const struct conf_overrides only = { .v = &one, .n = 1 };
+
+	if (conf_from_json(&settings_schema, j, own, NULL) < 0)
+		return -1;
+	conf_apply_overrides(&settings_schema, &only, "", own);
+	*ret = take_ptr(own);
+	return 0;
+}
+
+void
+settings_warnings(const struct settings *s, struct strv *ret)
+{
+	const struct warnings top = { .file = s, .prefix = "", .to = ret };
+
+	if (s->places.n == 0)
+		strv_addf(ret, "%s: nothing is set in it: every setting has its default", s->path);
+	look_at_groups(&top, s);
+	look_at_scanner(&top, s);
+	look_at_server(&top, s);
+	for (size_t i = 0; i < s->projects.n; i++) {
+		AUTO(settings) struct settings *own = NULL;
+		AUTO_FREE char *prefix = mem_printf("projects[%zu].", i + 1);
+		const struct warnings w = { .file = s, .prefix = prefix, .to = ret };
+
+		look_at_order(&w, &s->projects, i);
+		if (settings_of_entry(s, &s->projects.v[i], &own) < 0)
+			continue; /* what was read is written and read again: this cannot be */
+		look_at_scanner(&w, own);
+		look_at_server(&w, own);
+	}
+}

@@ -1,0 +1,199 @@
+#include "stages/option_rules.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "stages/job_facts.h"
+
+#define URL_MAX 2000 /* bytes */
+#define DIGITS "0123456789"
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+bool
+rule_is_script_safe(const char *path)
+{
+	return strspn(path, LETTERS DIGITS "/._-") == strlen(path);
+}
+
+/* Has it a part that is `..`, or is it no path below a directory at all? */
+static bool
+leads_out(const char *path)
+{
+	return path[0] == '\0' || path[0] == '/' || str_eq(path, "..") || str_has_prefix(path, "../") ||
+	       strstr(path, "/../") || str_has_suffix(path, "/..");
+}
+
+/* One that leads out of the project would never match: better said than wondered at. */
+static bool
+is_archive_glob(const char *glob)
+{
+	return !leads_out(glob) && conf_is_plain_text(glob);
+}
+
+const struct conf_rule rule_archive_glob = {
+	is_archive_glob, "globs below the project directory, without .., such as \"tar_images/*.tar\"", NULL
+};
+
+static bool
+is_sha256(const char *text)
+{
+	return strlen(text) == 64 && str_is_hex(text, 64);
+}
+
+const struct conf_rule rule_sha256 = { is_sha256, "64 hexadecimal digits in lower case", NULL };
+
+static bool
+is_report_dir(const char *dir)
+{
+	return !leads_out(dir) && dir[0] != '-' && !str_eq(dir, ".") && !str_has_suffix(dir, "/") &&
+	       rule_is_script_safe(dir);
+}
+
+const struct conf_rule rule_report_dir = {
+	is_report_dir, "a directory below the project's, of letters, digits and ._-/ without ..", NULL
+};
+
+/* A number and a unit as GitLab knows them (https://docs.gitlab.com/ci/yaml/#artifactsexpire_in); a number alone is seconds. */
+static bool
+is_time(const char *number, const char *unit)
+{
+	static const char *const units[] = { "",     "s",    "sec",   "secs",	"second",  "seconds",
+					     "m",    "min",  "mins",  "minute", "minutes", "h",
+					     "hr",   "hrs",  "hour",  "hours",	"d",	   "day",
+					     "days", "w",    "wk",    "wks",	"week",	   "weeks",
+					     "mo",   "mos",  "month", "months", "y",	   "yr",
+					     "yrs",  "year", "years" };
+
+	for (size_t i = 0; *number && i < MEM_COUNT(units); i++)
+		if (str_eq(unit, units[i]))
+			return true;
+	return false;
+}
+
+static bool
+is_expiry(const char *text)
+{
+	static const char between[] = " ,";
+	size_t n_times = 0;
+
+	if (str_eq(text, "never"))
+		return true;
+	for (const char *p = text + strspn(text, between); *p; p += strspn(p, between)) {
+		size_t n_digits = strspn(p, DIGITS "."), n_unit;
+		AUTO_FREE char *number = mem_strndup(p, n_digits), *unit = NULL;
+
+		if (n_times > 0 && str_has_prefix(p, "and ")) {
+			p += strlen("and");
+			continue;
+		}
+		p += n_digits;
+		p += strspn(p, " ");
+		n_unit = strspn(p, LETTERS);
+		unit = mem_strndup(p, n_unit);
+		if (!is_time(number, unit))
+			return false;
+		p += n_unit;
+		n_times++;
+	}
+	return n_times > 0;
+}
+
+const struct conf_rule rule_expiry = { is_expiry,
+				       "a time in GitLab's words, such as 1 month or 2 weeks, or never",
+				       NULL };
+
+/* [scheme]host[:port][/path]: no user, for settings are no place for a password, no query, no fragment. */
+static bool
+is_url_behind(const char *scheme, const char *text)
+{
+	const char *host = text + strlen(scheme), *end, *port;
+	int64_t number;
+
+	if (!str_has_prefix(text, scheme) || strlen(text) > URL_MAX)
+		return false;
+	for (const char *p = host; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == 0x7f || strchr("@?#\"<>\\^`{|}", *p))
+			return false;
+	end = host + strcspn(host, "/");
+	port = *host == '[' ? strchr(host, ']') : host;
+	port = port ? memchr(port, ':', (size_t)(end - port)) : NULL;
+	if (port) {
+		AUTO_FREE char *digits = mem_strndup(port + 1, (size_t)(end - port - 1));
+
+		if (port == host || str_parse_int(digits, 1, 65535, &number, NULL) < 0)
+			return false;
+	}
+	return host < end && *host != '.' && (*host != '[' || memchr(host, ']', (size_t)(end - host)));
+}
+
+static bool
+is_server_url(const char *text)
+{
+	return is_url_behind("https://", text) || is_url_behind("http://", text);
+}
+
+static bool
+is_proxy_url(const char *text)
+{
+	return is_server_url(text) || is_url_behind("socks5://", text) || is_url_behind("socks5h://", text);
+}
+
+/* "https://user:password@host/?token=x": what may be a secret is not repeated. */
+static char *
+shown_url(const char *text)
+{
+	const char *at = strrchr(text, '@'), *query = strpbrk(text, "?#");
+	const char *scheme = strstr(text, "://");
+	size_t n_scheme = scheme ? (size_t)(scheme + strlen("://") - text) : 0;
+
+	if (at)
+		return mem_printf("%.*s…@…", (int)n_scheme, text);
+	if (query)
+		return mem_printf("%.*s…", (int)(query + 1 - text), text);
+	return mem_strdup(text);
+}
+
+const struct conf_rule rule_server_url = {
+	is_server_url, "a URL such as https://dojo.example.com, without user, password and query", shown_url
+};
+const struct conf_rule rule_proxy_url = {
+	is_proxy_url, "a URL such as http://proxy.example.com:3128, without user and password", shown_url
+};
+
+/* Any value does for a name that there is. */
+static const char *
+template_value(const char *name, void *arg)
+{
+	const struct job_facts none = { 0 };
+	char scratch[JOB_FACTS_SCRATCH];
+
+	(void)arg;
+	if (str_eq(name, "image") || str_eq(name, "tag") || str_eq(name, "archive"))
+		return "";
+	return job_facts_value(&none, name, scratch) ? "" : NULL;
+}
+
+static bool
+is_template(const char *text)
+{
+	AUTO_FREE char *expanded = NULL;
+
+	return *text && conf_is_plain_text(text) &&
+	       str_expand(text, template_value, NULL, &expanded, NULL) == 0;
+}
+
+const struct conf_rule rule_template = {
+	is_template,
+	"a text with {project_path}, {project_name}, {namespace}, {branch}, {ref}, {commit}, {commit_short}, {job_id}, "
+	"{job_name}, {job_stage}, {pipeline_id}, {project_id}, {server_url}, {default_branch}, {image}, {tag} or "
+	"{archive} in it, and {{ for a brace",
+	NULL
+};
+
+static bool
+is_tag(const char *text)
+{
+	return *text && conf_is_plain_text(text) && !strpbrk(text, " ,\"'");
+}
+
+const struct conf_rule rule_tag = { is_tag, "tags without blanks, commas and quotes", NULL };
