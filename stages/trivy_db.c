@@ -1,209 +1,360 @@
 #include "stages/trivy_db.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "stages/bolt.h"
 
 #define METADATA_MAX 65536 /* bytes */
 #define CLOCK_SKEW_MAX_S 3600
+#define OPEN_TRIES 16 /* each costs an update that came in between */
+#define MEND "`tidewaiter db update` brings a good one"
 
-/* bbolt: page header and meta, little endian on every machine that Trivy is built for. */
-#define BOLT_MAGIC 0xED0CDAEDu
-#define BOLT_VERSION 2u
-#define BOLT_PAGE_HEADER 16
-#define BOLT_META_SIZE 64
-#define BOLT_META_CHECKED 56 /* bytes before the checksum */
-#define BOLT_PAGE_MIN 1024u
-#define BOLT_PAGE_MAX 65536u
+#define SQLITE_HEAD 100 /* bytes */
 
-struct bolt_meta {
-	uint32_t page_size;
-	uint64_t n_pages; /* high water mark: what the file must hold */
-	uint64_t txid;
+const struct trivy_db_form trivy_db_forms[] = {
+	[TRIVY_DB_VULNERABILITIES] = { "vulnerability database", "trivy.db", "trivy.db_dir", "db",
+				       TRIVY_DB_SCHEMA },
+	[TRIVY_DB_JAVA] = { "Java index", "trivy-java.db", "trivy.java_db_dir", "java-db",
+			    TRIVY_JAVA_DB_SCHEMA },
 };
 
-static uint32_t
-le32(const unsigned char *p)
-{
-	uint32_t v;
+/* --- opening --- */
 
-	memcpy(&v, p, sizeof(v));
-	return le32toh(v);
+void
+trivy_db_close(struct trivy_db_dir *d)
+{
+	mem_free_at(&d->name);
+	mem_close_at(&d->mark_fd);
+	mem_close_at(&d->fd);
 }
 
-static uint64_t
-le64(const unsigned char *p)
+/* *ret_gone: an update removes it just now, so the link leads elsewhere already. */
+static int
+lock_mark(struct trivy_db_dir *d, bool *ret_gone, struct err *e)
 {
-	uint64_t v;
+	struct stat st;
 
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
-
-static uint64_t
-fnv1a(const unsigned char *p, size_t n)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ p[i]) * 0x100000001b3u;
-	return h;
-}
-
-static bool
-read_meta(int fd, off_t at, struct bolt_meta *ret)
-{
-	unsigned char page[BOLT_PAGE_HEADER + BOLT_META_SIZE];
-	const unsigned char *meta = page + BOLT_PAGE_HEADER;
-
-	if (pread(fd, page, sizeof(page), at) != (ssize_t)sizeof(page))
-		return false;
-	if (le32(meta) != BOLT_MAGIC || le32(meta + 4) != BOLT_VERSION ||
-	    le64(meta + BOLT_META_CHECKED) != fnv1a(meta, BOLT_META_CHECKED))
-		return false;
-	ret->page_size = le32(meta + 8);
-	ret->n_pages = le64(meta + 40);
-	ret->txid = le64(meta + 48);
-	return ret->page_size >= BOLT_PAGE_MIN && ret->page_size <= BOLT_PAGE_MAX &&
-	       (ret->page_size & (ret->page_size - 1)) == 0;
-}
-
-/* The newer of the two metas, as bbolt chooses. */
-static bool
-find_meta(int fd, struct bolt_meta *ret)
-{
-	struct bolt_meta first, second;
-	bool has_first = read_meta(fd, 0, &first), has_second = false;
-
-	if (has_first) {
-		has_second = read_meta(fd, (off_t)first.page_size, &second);
-	} else {
-		for (uint32_t size = BOLT_PAGE_MIN; size <= BOLT_PAGE_MAX && !has_second; size *= 2)
-			has_second = read_meta(fd, (off_t)size, &second) && second.page_size == size;
+	*ret_gone = false;
+	d->mark_fd = openat(d->fd, TRIVY_DB_MARK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (d->mark_fd < 0 && errno != ENOENT && errno != EACCES)
+		return err_errno(e, "%s/" TRIVY_DB_MARK, d->name);
+	if (d->mark_fd >= 0 && flock(d->mark_fd, LOCK_SH | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return err_errno(e, "%s/" TRIVY_DB_MARK, d->name);
+		*ret_gone = true;
 	}
-	if (!has_first && !has_second)
-		return false;
-	*ret = !has_first || (has_second && second.txid > first.txid) ? second : first;
+	/* removed before we came to lock it */
+	if (fstat(d->fd, &st) < 0 || st.st_nlink == 0)
+		*ret_gone = true;
+	return 0;
+}
+
+int
+trivy_db_open(enum trivy_db_kind kind, const char *dir, struct trivy_db_dir *ret, struct err *e)
+{
+	const struct trivy_db_form *form = &trivy_db_forms[kind];
+
+	if (str_is_empty(dir))
+		return err_set(e, ERR_FAILED, "%s: %s is not set", form->what, form->setting);
+	for (int tries = 0; tries < OPEN_TRIES; tries++) {
+		AUTO_TRIVY_DB_DIR struct trivy_db_dir d = { .kind = kind, .fd = -1, .mark_fd = -1 };
+		bool is_gone;
+
+		/* The directory may be a link that `db update` switches. */
+		d.fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (d.fd < 0 && errno == ENOENT) {
+			err_set(e, ERR_FAILED, "%s: %s (%s) is not there: `tidewaiter db update` brings one",
+				form->what, dir, form->setting);
+			if (e)
+				e->no = ENOENT;
+			return -1;
+		}
+		if (d.fd < 0)
+			return err_errno(e, "%s: %s (%s)", form->what, dir, form->setting);
+		d.name = mem_strdup(dir);
+		if (lock_mark(&d, &is_gone, e) < 0)
+			return err_wrap(e, "%s", form->what);
+		if (is_gone)
+			continue;
+		*ret = d;
+		d = (struct trivy_db_dir)TRIVY_DB_DIR_INIT;
+		return 0;
+	}
+	return err_set(e, ERR_FAILED, "%s: %s (%s) is being removed", form->what, dir, form->setting);
+}
+
+/* --- what it says of itself --- */
+
+static int
+read_metadata(const struct trivy_db_dir *d, struct trivy_db *ret, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+	AUTO_FD int fd = openat(d->fd, "metadata.json", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	AUTO_FREE char *text = NULL;
+	const char *updated, *next;
+	size_t len;
+
+	if (fd < 0 && errno == ENOENT)
+		return err_set(e, ERR_FAILED, "%s holds no metadata.json, so its age is not known: " MEND,
+			       d->name);
+	if (fd < 0)
+		return err_errno(e, "%s/metadata.json", d->name);
+	if (fs_read_fd_max(fd, METADATA_MAX, &text, &len, e) < 0 ||
+	    json_parse(text, len, METADATA_MAX, JSON_UNIQUE, &j, e) < 0 ||
+	    json_need_int(j, "Version", &ret->schema, e) < 0 ||
+	    json_need_str(j, "UpdatedAt", &updated, e) < 0 ||
+	    clock_parse_rfc3339(updated, &ret->updated_s, e) < 0)
+		return err_wrap(e, "%s/metadata.json", d->name);
+	next = json_str(j, "NextUpdate");
+	if (!next || clock_parse_rfc3339(next, &ret->next_update_s, NULL) < 0 || ret->next_update_s < 0)
+		ret->next_update_s = 0;
+	return 0;
+}
+
+static int
+open_file(const struct trivy_db_dir *d, struct stat *ret_st, struct err *e)
+{
+	const char *name = trivy_db_forms[d->kind].file;
+	AUTO_FD int fd = openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 && errno == ENOENT)
+		return err_set(e, ERR_FAILED, "%s holds no %s: " MEND, d->name, name);
+	if (fd < 0 || fstat(fd, ret_st) < 0)
+		return err_errno(e, "%s/%s", d->name, name);
+	if (!S_ISREG(ret_st->st_mode))
+		return err_set(e, ERR_FAILED, "%s/%s is no regular file", d->name, name);
+	return take_fd(fd);
+}
+
+static int
+sqlite_check_head(int fd, uint64_t size, struct err *e)
+{
+	unsigned char h[SQLITE_HEAD];
+	uint64_t page_size, n_pages;
+
+	if (pread(fd, h, sizeof(h), 0) != (ssize_t)sizeof(h) || memcmp(h, "SQLite format 3", 16) != 0)
+		return err_set(e, ERR_FAILED, "no Java index of Trivy's (SQLite), or its head is damaged");
+	page_size = (uint64_t)h[16] << 8 | h[17];
+	page_size = page_size == 1 ? 65536 : page_size;
+	n_pages = (uint64_t)h[28] << 24 | (uint64_t)h[29] << 16 | (uint64_t)h[30] << 8 | h[31];
+	if (page_size < 512 || (page_size & (page_size - 1)) != 0)
+		return err_set(e, ERR_FAILED, "no Java index of Trivy's (SQLite), or its head is damaged");
+	/* the number of pages counts where the writer's counter agrees with the other one (1.3.7) */
+	if (memcmp(h + 24, h + 92, 4) == 0 && n_pages > 0 && n_pages != size / page_size)
+		return err_set(e, ERR_FAILED, "cut: %ju bytes of %ju are there", (uintmax_t)size,
+			       (uintmax_t)(n_pages * page_size));
+	return size % page_size ? err_set(e, ERR_FAILED, "cut: its last page is not whole") : 0;
+}
+
+/* What a reader of bytes found, with the file and the way out. */
+static int
+say_fault(const struct trivy_db_dir *d, const struct err *fault, struct err *e)
+{
+	return err_set(e, ERR_FAILED, "%s/%s: %s; " MEND, d->name, trivy_db_forms[d->kind].file, fault->text);
+}
+
+static int
+check_head(const struct trivy_db_dir *d, int fd, uint64_t size, struct bolt *ret_bolt, struct err *e)
+{
+	struct err fault = ERR_INIT;
+	int rc = 0;
+
+	switch (d->kind) {
+	case TRIVY_DB_VULNERABILITIES:
+		rc = bolt_open(fd, size, ret_bolt, &fault);
+		break;
+	case TRIVY_DB_JAVA:
+		rc = sqlite_check_head(fd, size, &fault);
+		break;
+	}
+	return rc < 0 ? say_fault(d, &fault, e) : 0;
+}
+
+/* Is all as `tidewaiter db` left it? Somebody else's directory says nothing about that. */
+static int
+check_mark(const struct trivy_db_dir *d, const struct stat *st, struct trivy_db *ret, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+	AUTO_FREE char *text = NULL;
+	const char *name = trivy_db_forms[d->kind].file;
+	int64_t mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+	const char *said;
+	size_t len;
+
+	if (d->mark_fd < 0)
+		return 0;
+	if (fs_read_fd_max(d->mark_fd, TRIVY_DB_MARK_MAX, &text, &len, e) < 0 ||
+	    json_parse(text, len, TRIVY_DB_MARK_MAX, JSON_UNIQUE, &j, e) < 0 ||
+	    json_need_str(j, "mtime_ns", &said, e) < 0)
+		return err_wrap(e, "%s/" TRIVY_DB_MARK, d->name);
+	if (!str_eq(json_str(j, "file"), name) || json_int(j, "size", -1) != st->st_size ||
+	    strtoll(said, NULL, 10) != mtime_ns)
+		return err_set(e, ERR_FAILED,
+			       "%s/%s was changed since `tidewaiter db` brought and checked it; " MEND,
+			       d->name, name);
+	if (json_int(j, "updated_at", -1) != ret->updated_s)
+		return err_set(e, ERR_FAILED, "%s/metadata.json belongs to another %s; " MEND, d->name, name);
+	ret->is_ours = true;
+	return 0;
+}
+
+static int
+judge_age(const struct trivy_db_dir *d, int64_t now_s, int64_t max_age_ms, struct trivy_db *db, struct err *e)
+{
+	AUTO_FREE char *age = NULL;
+	AUTO_FREE char *max = NULL;
+
+	/* The age is judged by the wall clock of both sides: one from the future is a clock that is wrong. */
+	if (db->updated_s > now_s + CLOCK_SKEW_MAX_S)
+		return err_set(e, ERR_FAILED, "%s was made in the future; is the clock right?", d->name);
+	db->age_ms = db->updated_s < now_s ? (now_s - db->updated_s) * 1000 : 0;
+	if (max_age_ms <= 0 || db->age_ms <= max_age_ms)
+		return 0;
+	age = str_human_duration(db->age_ms);
+	max = str_human_duration(max_age_ms);
+	return err_set(e, ERR_FAILED,
+		       "%s is %s old, allowed are %s (trivy.db_max_age): `tidewaiter db update` brings a newer one",
+		       d->name, age, max);
+}
+
+static int
+judge(const struct trivy_db_dir *d, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret, struct err *e)
+{
+	const struct trivy_db_form *form = &trivy_db_forms[d->kind];
+	struct trivy_db db = { 0 };
+	struct bolt b;
+	struct stat st;
+	AUTO_FD int fd = -1;
+	int rc;
+
+	if (read_metadata(d, &db, e) < 0)
+		return -1;
+	if (db.schema != form->schema)
+		return err_set(e, ERR_FAILED,
+			       "%s is of schema %jd, this Trivy reads schema %jd: look at %s and at Trivy's version",
+			       d->name, (intmax_t)db.schema, (intmax_t)form->schema,
+			       d->kind == TRIVY_DB_JAVA ? "trivy.java_db_repositories"
+							: "trivy.db_repositories");
+	fd = open_file(d, &st, e);
+	if (fd < 0 || check_head(d, fd, (uint64_t)st.st_size, &b, e) < 0)
+		return -1;
+	db.size = (uint64_t)st.st_size;
+	if (check_mark(d, &st, &db, e) < 0)
+		return -1;
+	rc = judge_age(d, now_s, max_age_ms, &db, e);
+	*ret = db;
+	return rc;
+}
+
+int
+trivy_db_judge(const struct trivy_db_dir *d, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret,
+	       struct err *e)
+{
+	if (judge(d, now_s, max_age_ms, ret, e) == 0)
+		return 0;
+	/* A fault of the host, whatever a parser calls it: a job cannot have made it. */
+	if (e)
+		e->kind = ERR_FAILED;
+	return err_wrap(e, "%s", trivy_db_forms[d->kind].what);
+}
+
+/* --- the whole of it --- */
+
+/* Of the buckets at the top some are Trivy's own, each other one is a source: package → advisory → details. */
+static bool
+is_source(const char *top)
+{
+	static const char *const own[] = { "vulnerability",
+					   "vulnerability-id",
+					   "vulnerability-detail",
+					   "advisory-detail",
+					   "data-source",
+					   "Red Hat CPE",
+					   "trivy" };
+
+	for (size_t k = 0; k < MEM_COUNT(own); k++)
+		if (str_eq(top, own[k]))
+			return false;
 	return true;
 }
 
 static int
-check_file(int dirfd, const char *dir, const char *name, uint64_t *ret_size, struct err *e)
+visit(void *arg, const struct bolt_item *item, struct err *e)
 {
-	AUTO_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct bolt_meta meta;
+	struct trivy_db_counts *n = arg;
+
+	if (item->depth == 0)
+		return item->is_bucket ? 0 : err_set(e, ERR_FAILED, "damaged: an entry outside all buckets");
+	/* Keys are names, values are JSON: a zero is a hole. */
+	if (memchr(item->key, '\0', item->key_len) ||
+	    (!item->is_bucket && item->value_len > 0 && memchr(item->value, '\0', item->value_len)))
+		return err_set(e, ERR_FAILED, "damaged: zeros in an entry of %.80s", item->top);
+	if (item->is_bucket)
+		return 0;
+	if (item->depth == 1 && str_eq(item->top, "vulnerability"))
+		n->vulnerabilities++;
+	else if (item->depth == 1 && str_eq(item->top, "data-source"))
+		n->sources++;
+	else if (item->depth == 2 && is_source(item->top))
+		n->advisories++;
+	return 0;
+}
+
+int
+trivy_db_verify(const struct trivy_db_dir *d, struct trivy_db_counts *counts, struct err *e)
+{
+	const struct trivy_db_form *form = &trivy_db_forms[d->kind];
+	struct err fault = ERR_INIT;
+	struct trivy_db_counts n = { 0 };
+	struct bolt b;
 	struct stat st;
+	AUTO_FD int fd = open_file(d, &st, e);
 
-	if (fd < 0 && errno == ENOENT)
-		return err_set(e, ERR_FAILED, "%s holds no %s: run `trivy image --download-db-only` into it",
-			       dir, name);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "%s/%s", dir, name);
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_FAILED, "%s/%s is no regular file", dir, name);
-	if (!find_meta(fd, &meta))
-		return err_set(e, ERR_FAILED,
-			       "%s/%s is no database of Trivy's (bbolt), or its head is damaged: fetch it again",
-			       dir, name);
-	if (meta.n_pages > (uint64_t)st.st_size / meta.page_size)
-		return err_set(e, ERR_FAILED,
-			       "%s/%s is cut: %jd bytes of at least %ju are there; fetch it again", dir, name,
-			       (intmax_t)st.st_size, (uintmax_t)(meta.n_pages * meta.page_size));
-	*ret_size = (uint64_t)st.st_size;
-	return 0;
-}
-
-static int
-read_metadata(int dirfd, const char *dir, int64_t schema, int64_t *ret_updated_s, struct err *e)
-{
-	AUTO_JSON cJSON *j = NULL;
-	AUTO_FD int fd = openat(dirfd, "metadata.json", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	AUTO_FREE char *text = NULL;
-	const char *updated;
-	int64_t version;
-	size_t len;
-
-	if (fd < 0 && errno == ENOENT)
-		return err_set(e, ERR_FAILED, "%s holds no metadata.json, so its age is not known", dir);
-	if (fd < 0)
-		return err_errno(e, "%s/metadata.json", dir);
-	if (fs_read_fd_max(fd, METADATA_MAX, &text, &len, e) < 0 ||
-	    json_parse(text, len, METADATA_MAX, 0, &j, e) < 0 ||
-	    json_need_int(j, "Version", &version, e) < 0 || json_need_str(j, "UpdatedAt", &updated, e) < 0 ||
-	    clock_parse_rfc3339(updated, ret_updated_s, e) < 0) {
-		/* A fault of the host, whatever a parser calls it: a job cannot have made it. */
-		if (e)
-			e->kind = ERR_FAILED;
-		return err_wrap(e, "%s/metadata.json", dir);
+	if (fd < 0 || check_head(d, fd, (uint64_t)st.st_size, &b, e) < 0)
+		return err_wrap(e, "%s", form->what);
+	if (d->kind == TRIVY_DB_VULNERABILITIES) {
+		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+		if (bolt_walk(&b, visit, &n, &fault) < 0 ||
+		    (n.vulnerabilities == 0 &&
+		     err_set(&fault, ERR_FAILED, "it holds no vulnerability at all") < 0)) {
+			say_fault(d, &fault, e);
+			return err_wrap(e, "%s", form->what);
+		}
 	}
-	if (version != schema)
-		return err_set(e, ERR_FAILED, "%s is of schema %jd, this Trivy reads schema %jd", dir,
-			       (intmax_t)version, (intmax_t)schema);
+	if (counts)
+		*counts = n;
 	return 0;
 }
 
-static int
-open_db_dir(const char *dir, const char *setting, struct err *e)
-{
-	int fd;
-
-	if (str_is_empty(dir))
-		return err_set(e, ERR_FAILED, "%s is not set", setting);
-	/* The directory may be a link that `db update` switches. */
-	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return err_errno(e, "%s (%s)", dir, setting);
-	return fd;
-}
+/* --- in one --- */
 
 int
 trivy_db_check(const char *dir, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret, struct err *e)
 {
-	AUTO_FD int dirfd = open_db_dir(dir, "trivy.db_dir", e);
-	struct trivy_db db = { 0 };
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir d = TRIVY_DB_DIR_INIT;
 
-	if (dirfd < 0 || read_metadata(dirfd, dir, TRIVY_DB_SCHEMA, &db.updated_s, e) < 0 ||
-	    check_file(dirfd, dir, "trivy.db", &db.size, e) < 0)
-		return err_wrap(e, "vulnerability database");
-	/* The age is judged by the wall clock of both sides: one from the future is a clock that is wrong. */
-	if (db.updated_s > now_s + CLOCK_SKEW_MAX_S)
-		return err_set(e, ERR_FAILED,
-			       "vulnerability database: %s was made in the future; is the clock right?", dir);
-	db.age_ms = db.updated_s < now_s ? (now_s - db.updated_s) * 1000 : 0;
-	*ret = db;
-	if (max_age_ms > 0 && db.age_ms > max_age_ms) {
-		AUTO_FREE char *age = str_human_duration(db.age_ms);
-		AUTO_FREE char *max = str_human_duration(max_age_ms);
-
-		return err_set(e, ERR_FAILED,
-			       "vulnerability database: %s is %s old, allowed are %s (trivy.db_max_age)", dir,
-			       age, max);
-	}
-	return 0;
+	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, dir, &d, e) < 0)
+		return -1;
+	return trivy_db_judge(&d, now_s, max_age_ms, ret, e);
 }
 
 int
 trivy_java_db_check(const char *dir, struct err *e)
 {
-	AUTO_FD int dirfd = open_db_dir(dir, "trivy.java_db_dir", e);
-	int64_t updated_s;
-	struct stat st;
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir d = TRIVY_DB_DIR_INIT;
+	struct trivy_db db;
 
-	if (dirfd < 0 || read_metadata(dirfd, dir, TRIVY_JAVA_DB_SCHEMA, &updated_s, e) < 0)
-		return err_wrap(e, "Java index");
-	if (fstatat(dirfd, "trivy-java.db", &st, 0) < 0)
-		return err_errno(e, "Java index: %s/trivy-java.db", dir);
-	if (!S_ISREG(st.st_mode) || st.st_size == 0)
-		return err_set(e, ERR_FAILED, "Java index: %s/trivy-java.db is empty or no regular file", dir);
-	return 0;
+	if (trivy_db_open(TRIVY_DB_JAVA, dir, &d, e) < 0)
+		return -1;
+	return trivy_db_judge(&d, clock_wall_s(), 0, &db, e);
 }
