@@ -90,17 +90,24 @@ octal(const char *p, size_t n, uint64_t *ret)
 	return has_digit;
 }
 
+uint64_t
+tar_checksum(const unsigned char block[TAR_BLOCK])
+{
+	const size_t at = offsetof(struct header, checksum);
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < TAR_BLOCK; i++)
+		sum += i >= at && i < at + 8 ? ' ' : block[i];
+	return sum;
+}
+
 bool
 tar_is_header(const unsigned char block[TAR_BLOCK])
 {
-	const size_t at = offsetof(struct header, checksum);
-	uint64_t said, sum = 0;
+	uint64_t said;
 
-	if (!octal((const char *)block + at, 8, &said))
-		return false;
-	for (size_t i = 0; i < TAR_BLOCK; i++)
-		sum += i >= at && i < at + 8 ? ' ' : block[i];
-	return sum == said;
+	return octal((const char *)block + offsetof(struct header, checksum), 8, &said) &&
+	       tar_checksum(block) == said;
 }
 
 /* The entry in words, for messages: "entry 3 (app/layer.tar)". */

@@ -50,3 +50,4 @@ int tar_read(struct tar *t, void *p, size_t n, size_t *ret_n, struct err *e);
 
 bool tar_is_zero(const unsigned char block[TAR_BLOCK]);
 bool tar_is_header(const unsigned char block[TAR_BLOCK]); /* its checksum is true */
+uint64_t tar_checksum(const unsigned char block[TAR_BLOCK]);
