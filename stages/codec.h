@@ -40,3 +40,6 @@ struct codec_ops {
 };
 
 extern const struct codec_ops codec_gzip, codec_zstd, codec_xz, codec_bzip2;
+#ifdef HAVE_ISAL
+extern const struct codec_ops codec_gzip_isal; /* instead of codec_gzip */
+#endif

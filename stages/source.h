@@ -17,7 +17,6 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/hash.h"
 #include "base/mem.h"
 #include "stages/archive_kind.h"
 
@@ -32,6 +31,12 @@ struct source_limits {
 	uint64_t window_max; /* bytes of zstd's window, xz's dictionary; 0: SOURCE_WINDOW_DEFAULT */
 };
 
+/* Is fed all compressed bytes, in order, by whichever thread reads. */
+struct source_tap {
+	void (*see)(void *arg, const void *p, size_t n);
+	void *arg;
+};
+
 /*
  * A window of a file, read with pread(2), so that several can share the descriptor, which stays
  * the caller's. A file that turns out shorter than the window is ERR_REFUSED ("changed").
@@ -41,13 +46,18 @@ struct source *source_new_file(int fd, uint64_t offset, uint64_t size);
 struct source *source_new_stream(int fd, uint64_t size_max);
 /*
  * What `raw` holds, plain; it takes raw over. `kind`: one that archive_kind_is_compressed(), else NULL is given, and raw
- * is freed. `tap`, when not NULL, is fed all compressed bytes; the caller owns it.
+ * is freed. `tap`, when not NULL, is copied; its arg is the caller's.
  */
 struct source *source_new_compressed(enum archive_kind kind, struct source *raw,
-				     const struct source_limits *limits, struct hash *tap);
+				     const struct source_limits *limits, const struct source_tap *tap);
+/*
+ * The same bytes as `inner`, which it takes over; a thread of its own reads ahead by up to 2 MiB, so that what inner does
+ * (inflating) and what the reader does (hashing, writing) go on at the same time. Where no thread can be had: inner itself.
+ */
+struct source *source_new_ahead(struct source *inner);
 /* source_new_compressed(ARCHIVE_GZIP, source_new_file(…), …) */
 struct source *source_new_gzip(int fd, uint64_t offset, uint64_t size, const struct source_limits *limits,
-			       struct hash *tap);
+			       const struct source_tap *tap);
 void source_free(struct source *s);
 MEM_AUTO_DECLARE(source)
 

@@ -13,7 +13,7 @@ struct compressed {
 	const struct codec_ops *codec;
 	void *state;
 	struct source_limits limits;
-	struct hash *tap;
+	struct source_tap tap;
 	uint64_t n_in, n_out;
 	bool is_begun;
 	bool has_member; /* in the midst of one */
@@ -37,8 +37,8 @@ fill(struct compressed *c, size_t want, struct err *e)
 	if (source_read(c->raw, c->buffer + left, BUFFER - left, &got, e) < 0)
 		return -1;
 	c->is_raw_done = got < BUFFER - left;
-	if (c->tap)
-		hash_update(c->tap, c->buffer + left, got);
+	if (c->tap.see)
+		c->tap.see(c->tap.arg, c->buffer + left, got);
 	c->len += got;
 	c->n_in += got;
 	return 0;
@@ -171,7 +171,11 @@ find_codec(enum archive_kind kind)
 {
 	switch (kind) {
 	case ARCHIVE_GZIP:
+#ifdef HAVE_ISAL
+		return &codec_gzip_isal;
+#else
 		return &codec_gzip;
+#endif
 	case ARCHIVE_ZSTD:
 		return &codec_zstd;
 	case ARCHIVE_XZ:
@@ -187,7 +191,7 @@ find_codec(enum archive_kind kind)
 
 struct source *
 source_new_compressed(enum archive_kind kind, struct source *raw, const struct source_limits *limits,
-		      struct hash *tap)
+		      const struct source_tap *tap)
 {
 	const struct codec_ops *codec = find_codec(kind);
 	struct compressed *c;
@@ -205,13 +209,15 @@ source_new_compressed(enum archive_kind kind, struct source *raw, const struct s
 		c->limits.ratio_max = 1;
 	if (!c->limits.window_max)
 		c->limits.window_max = SOURCE_WINDOW_DEFAULT;
-	c->tap = tap;
+	if (tap)
+		c->tap = *tap;
 	c->state = codec->new (c->limits.window_max);
 	return &c->base;
 }
 
 struct source *
-source_new_gzip(int fd, uint64_t offset, uint64_t size, const struct source_limits *limits, struct hash *tap)
+source_new_gzip(int fd, uint64_t offset, uint64_t size, const struct source_limits *limits,
+		const struct source_tap *tap)
 {
 	return source_new_compressed(ARCHIVE_GZIP, source_new_file(fd, offset, size), limits, tap);
 }

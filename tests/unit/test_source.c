@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/proc.h"
 #include "base/str.h"
 #include "stages/source.h"
@@ -394,6 +395,12 @@ a_large_window_is_refused(void **state)
 }
 
 static void
+feed_hash(void *arg, const void *p, size_t n)
+{
+	hash_update(arg, p, n);
+}
+
+static void
 the_tap_sees_all_packed_bytes(void **state)
 {
 	AUTO_BUF struct buf text = BUF_INIT(64 * MIB);
@@ -402,7 +409,8 @@ the_tap_sees_all_packed_bytes(void **state)
 	fill_text(&text, BIG);
 	for (size_t i = 0; i < MEM_COUNT(one_of_each); i++) {
 		AUTO_BUF struct buf packed = BUF_INIT(64 * MIB);
-		AUTO(hash) struct hash *tap = hash_new(HASH_SHA256);
+		AUTO(hash) struct hash *h = hash_new(HASH_SHA256);
+		const struct source_tap tap = { feed_hash, h };
 		AUTO(source) struct source *src = NULL;
 		AUTO_FD int fd = -1;
 		char seen[HASH_DIGEST_MAX], expected[HASH_DIGEST_MAX];
@@ -413,12 +421,92 @@ the_tap_sees_all_packed_bytes(void **state)
 		pack(&packed, text.data, text.len, one_of_each[i]);
 		fd = fs_memfd("packed", packed.data, packed.len, NULL);
 		src = source_new_compressed(one_of_each[i]->kind, source_new_file(fd, 7, packed.len - 7),
-					    &usual, tap);
+					    &usual, &tap);
 		assert_int_equal(source_skip(src, 64 * MIB, &passed, &e), 0);
 		assert_int_equal(passed, text.len);
-		hash_digest(tap, seen);
+		hash_digest(h, seen);
 		hash_of(HASH_SHA256, packed.data + 7, packed.len - 7, expected);
 		assert_string_equal(seen, expected);
+	}
+}
+
+static void
+reading_ahead_gives_the_same_bytes(void **state)
+{
+	AUTO_BUF struct buf text = BUF_INIT(64 * MIB), packed = BUF_INIT(64 * MIB), out = BUF_INIT(64 * MIB);
+	AUTO(source) struct source *src = NULL;
+	AUTO_FREE char *p = mem_alloc(MIB);
+	AUTO_FD int fd = -1;
+	struct err e = ERR_INIT;
+	uint64_t passed = 0;
+	size_t got = 0;
+
+	(void)state;
+	fill_text(&text, 4 * BIG);
+	pack(&packed, text.data, text.len, &gzip_tool);
+	fd = fs_memfd("packed", packed.data, packed.len, NULL);
+	src = source_new_ahead(
+		source_new_compressed(ARCHIVE_GZIP, source_new_file(fd, 0, packed.len), &usual, NULL));
+	for (size_t piece = 1; piece < MIB; piece = piece * 3 + 1) {
+		assert_int_equal(source_read(src, p, piece, &got, &e), 0);
+		assert_int_equal(got, piece);
+		buf_add(&out, p, got);
+	}
+	assert_int_equal(source_skip(src, 2 * MIB, &passed, &e), 0);
+	assert_int_equal(passed, 2 * MIB);
+	buf_add(&out, text.data + out.len, 2 * MIB);
+	do {
+		assert_int_equal(source_read(src, p, MIB, &got, &e), 0);
+		buf_add(&out, p, got);
+	} while (got == MIB);
+	assert_int_equal(source_offset(src), text.len);
+	assert_int_equal(out.len, text.len);
+	assert_int_equal(memcmp(out.data, text.data, out.len), 0);
+	assert_int_equal(source_read(src, p, 1, &got, &e), 0);
+	assert_int_equal(got, 0);
+}
+
+static void
+reading_ahead_tells_of_a_fault_where_it_is(void **state)
+{
+	AUTO_BUF struct buf text = BUF_INIT(64 * MIB), packed = BUF_INIT(64 * MIB);
+	AUTO(source) struct source *src = NULL;
+	AUTO_FREE char *p = mem_alloc(BIG);
+	AUTO_FD int fd = -1;
+	struct err e = ERR_INIT;
+	size_t got = 0;
+
+	(void)state;
+	fill_text(&text, BIG);
+	pack(&packed, text.data, text.len, &gzip_tool);
+	packed.data[packed.len - 7] ^= 1;
+	fd = fs_memfd("packed", packed.data, packed.len, NULL);
+	src = source_new_ahead(
+		source_new_compressed(ARCHIVE_GZIP, source_new_file(fd, 0, packed.len), &usual, NULL));
+	assert_int_equal(source_read(src, p, 2 * MIB, &got, &e), 0);
+	assert_int_equal(got, 2 * MIB);
+	assert_int_equal(source_read(src, p, BIG, &got, &e), -1);
+	assert_int_equal(e.kind, ERR_REFUSED);
+	assert_true(str_has_prefix(e.text, "checksum: "));
+}
+
+static void
+what_is_read_ahead_need_not_be_wanted(void **state)
+{
+	AUTO_BUF struct buf text = BUF_INIT(64 * MIB);
+	AUTO_FD int fd = -1;
+
+	(void)state;
+	fill_text(&text, 4 * BIG);
+	fd = fs_memfd("text", text.data, text.len, NULL);
+	for (int i = 0; i < 200; i++) {
+		AUTO(source) struct source *src = source_new_ahead(source_new_file(fd, 0, text.len));
+		struct err e = ERR_INIT;
+		char p[3];
+		size_t got = 0;
+
+		if (i % 2)
+			assert_int_equal(source_read(src, p, 3, &got, &e), 0);
 	}
 }
 
@@ -555,6 +643,9 @@ main(void)
 		cmocka_unit_test(what_swells_too_much_is_refused),
 		cmocka_unit_test(a_large_window_is_refused),
 		cmocka_unit_test(the_tap_sees_all_packed_bytes),
+		cmocka_unit_test(reading_ahead_gives_the_same_bytes),
+		cmocka_unit_test(reading_ahead_tells_of_a_fault_where_it_is),
+		cmocka_unit_test(what_is_read_ahead_need_not_be_wanted),
 		cmocka_unit_test(what_is_not_compressed_has_no_compressed_source),
 		cmocka_unit_test(a_pipe_is_read_to_its_end),
 		cmocka_unit_test(a_pipe_that_gives_too_much_is_refused),
