@@ -82,15 +82,14 @@ is_wanted(const struct entry *n, const unsigned char *head, size_t len)
 	switch (n->place.kind) {
 	case ARCHIVE_TAR:
 	case ARCHIVE_GZIP:
+	case ARCHIVE_ZSTD:
+	case ARCHIVE_XZ:
+	case ARCHIVE_BZIP2:
 		return true;
 	case ARCHIVE_OTHER:
 		/* A manifest that is none is read to say why. */
 		return n->size <= IMAGE_CONFIG_MAX &&
 		       (looks_like_json(head, len) || !strcmp(n->name, "manifest.json"));
-	case ARCHIVE_ZSTD:
-	case ARCHIVE_XZ:
-	case ARCHIVE_BZIP2:
-		return false;
 	}
 	return false;
 }

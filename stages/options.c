@@ -47,8 +47,12 @@ static const struct conf_field images_fields[] = {
 	{ "max_images", CONF_INT, AT(max_images), "64", .min = 1, .max = 4096, .help = "Archives of one job" },
 	{ "max_ratio", CONF_INT, AT(max_ratio), "1000", .min = 10, .max = 100000,
 	  .help = "Unpacked bytes for one packed byte" },
+	{ "max_window", CONF_SIZE, AT(max_window), "128MiB", .min = MIB, .max = 4 * GIB,
+	  .help = "Window or dictionary that a zstd or xz stream may ask for; memory per thread" },
 	{ "threads", CONF_INT, AT(threads), "0", .min = 0, .max = 256,
 	  .help = "Threads that unpack and verify; 0: one per CPU" },
+	{ "store_max", CONF_SIZE, AT(store_max), "20GiB", .min = 0, .max = 1024 * GIB,
+	  .help = "Verified layers kept in cache_dir for the next images; 0: none", .flags = CONF_NO_OVERRIDE },
 	{ "withhold", CONF_BOOL, AT(withhold), "true",
 	  .help = "In enforce mode, keep blocked and never inspected archives out of caches and artifacts" },
 };

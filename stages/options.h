@@ -41,6 +41,8 @@ struct options_images {
 	int64_t max_entries;	 /* tar entries in one archive, layers' own entries not counted */
 	int64_t max_images;	 /* archives inspected per job */
 	int64_t max_ratio;	 /* unpacked : packed, for compressed archives and layers */
+	int64_t max_window;	 /* bytes that a decoder may keep at once */
+	int64_t store_max;	 /* bytes of layers kept for the next inspections, 0: none */
 	int64_t threads;	 /* 0: as many as CPUs we may use */
 	bool withhold;		 /* enforce: blocked or uninspected archives leave the project directory */
 };
