@@ -12,6 +12,7 @@ import pathlib
 import pwd
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -118,15 +119,29 @@ class SlotHost:
     def users(self):
         return sorted(entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(self.prefix))
 
-    def end_processes(self):
-        """What a test that failed left running as one of our users."""
+    def processes(self):
+        """What runs as one of our users; zombies do not."""
         uids = {pwd.getpwnam(name).pw_uid for name in self.users()} - {0}
-        for entry in pathlib.Path("/proc").iterdir():
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                if entry.name.isdigit() and entry.stat().st_uid in uids:
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError):
+                if entry.stat().st_uid in uids and os.readlink(entry / "root"):
+                    found.append(int(entry.name))
+            except OSError:
                 pass
+        return found
+
+    def end_processes(self):
+        """What a test that failed left running, killed and awaited: userdel refuses a user that has a process."""
+        deadline = time.monotonic() + 60
+        while pids := self.processes():
+            assert time.monotonic() < deadline, f"processes {pids} do not end"
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.005)
 
     def end_groups(self):
         """The cgroups of jobs that a test did not clean up."""
