@@ -83,7 +83,8 @@ mark_of(const char *name)
 	} marks[] = { { "manifest.json", HAS_MANIFEST_JSON },
 		      { "index.json", HAS_INDEX_JSON },
 		      { "oci-layout", HAS_OCI_LAYOUT },
-		      { "repositories", HAS_REPOSITORIES } };
+		      { "repositories", HAS_REPOSITORIES },
+		      { "version", HAS_VERSION } };
 
 	for (size_t i = 0; i < MEM_COUNT(marks); i++)
 		if (!strcmp(name, marks[i].name))

@@ -51,6 +51,7 @@ enum entries_marks {
 	HAS_REPOSITORIES = 1 << 3,  /* docker save before 1.10 */
 	HAS_LAYER_TAR = 1 << 4,	    /* <id>/layer.tar */
 	HAS_FOLDER_LAYOUT = 1 << 5, /* <folder>/oci-layout */
+	HAS_VERSION = 1 << 6,	    /* of the layout dir: */
 };
 
 struct entries {

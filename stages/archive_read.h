@@ -4,7 +4,8 @@
  * archive that makes, and the images of it, verified.
  *
  * A plain tar: its headers are walked, then the layers are read once, in
- * parallel. A gzip: inflated once from start to end, contents kept as they pass.
+ * parallel. A compressed one: inflated once from start to end, contents kept as they pass. A directory: its files
+ * are the entries.
  */
 #pragma once
 
@@ -16,38 +17,51 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "stages/image_config.h"
+#include "stages/layout_dir.h"
 #include "stages/options.h"
 
 struct archive_input {
-	int fd;		  /* regular file, readable; pread only */
-	uint64_t size;	  /* bytes */
-	int work_fd;	  /* where layouts and kept contents are made */
+	int fd;				 /* regular file, readable; pread only */
+	uint64_t size;			 /* bytes */
+	const struct layout_file *files; /* instead, for a directory: what is in it; NULL for a file */
+	size_t n_files;
+	int work_fd; /* where layouts and kept contents are made */
 	const char *stem; /* of the names that are made there: "archive-3" gives archive-3-1, …, archive-3-kept */
 	const struct options_images *limits;
 };
 
+struct archive_layer {
+	uint64_t size;			      /* bytes, plain */
+	char scanned_digest[HASH_DIGEST_MAX]; /* by SHA-256: what Trivy calls it */
+};
+
 /* One image, verified, in its layout. */
 struct archive_image {
-	char *layout_name; /* below work_fd */
-	struct strv tags;  /* all names of it, as the archive has them */
-	char *platform;	   /* "linux/arm64/v8", "" when the config does not say */
+	char *layout_name;		       /* below work_fd */
+	struct strv tags;		       /* all names of it, as the archive has them */
+	char *platform;			       /* "linux/arm64/v8", "" when the config does not say */
 	char manifest_digest[HASH_DIGEST_MAX]; /* of its OCI manifest, "" where there is none */
-	char config_digest[HASH_DIGEST_MAX];
+	char config_digest[HASH_DIGEST_MAX];   /* as the archive says it: by SHA-256 or SHA-512 */
+	char scanned_digest[HASH_DIGEST_MAX]; /* of the config in the layout, by SHA-256: what Trivy calls the image */
 	struct image_config *config;
-	uint64_t *layer_sizes; /* bytes, plain, in the order of config->diff_ids */
+	struct archive_layer *layers; /* in the order of config->diff_ids */
 };
 
 /* All images of one archive, in its order: a config digest once, under all its names. */
 struct archive_images {
 	struct archive_image *v;
 	size_t n;
+	struct strv notes; /* what it also holds and is no image to be looked at, a text each: "an attestation (…)" */
 };
 
 void archive_images_free(struct archive_images *l); /* what it owns */
+/* The notes as one text, each once with how often; NULL for none. Owned by the caller. */
+char *archive_join_notes(const struct strv *notes);
 
 /*
  * -1 with a fault whose text does not name the archive: ERR_REFUSED, "<rule>: …"; ERR_UNSUPPORTED, "not supported
  * yet: …"; ERR_NO_SPACE; ERR_FAILED. *ret_is_image is false when it was "no image: …", which outside tar_images/ is
  * no fault. Nothing stays in work_fd then.
  */
-int archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image, struct err *e);
+int archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image,
+		 struct err *e);

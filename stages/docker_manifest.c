@@ -14,9 +14,12 @@ docker_manifest_free(struct docker_manifest *m)
 {
 	if (!m)
 		return;
-	mem_free_at(&m->config);
-	strv_free(&m->layers);
-	strv_free(&m->tags);
+	for (size_t i = 0; i < m->n; i++) {
+		mem_free_at(&m->v[i].config);
+		strv_free(&m->v[i].layers);
+		strv_free(&m->v[i].tags);
+	}
+	mem_free_at(&m->v);
 	mem_free_at(&m);
 }
 
@@ -43,7 +46,7 @@ read_list(const cJSON *o, const char *name, const char *noun, size_t max, struct
 }
 
 static int
-read_image(struct docker_manifest *m, const cJSON *o, size_t max_layers, struct err *e)
+read_image(struct docker_image *m, const cJSON *o, size_t max_layers, struct err *e)
 {
 	static const char *const known[] = { "Config", "RepoTags", "Layers", "Parent", "LayerSources", NULL };
 	const char *config;
@@ -66,11 +69,12 @@ read_image(struct docker_manifest *m, const cJSON *o, size_t max_layers, struct 
 }
 
 int
-docker_manifest_parse(const char *text, size_t len, size_t max_layers, struct docker_manifest **ret,
-		      struct err *e)
+docker_manifest_parse(const char *text, size_t len, const struct docker_limits *limits,
+		      struct docker_manifest **ret, struct err *e)
 {
 	AUTO(docker_manifest) struct docker_manifest *m = mem_alloc(sizeof(*m));
 	AUTO_JSON cJSON *root = NULL;
+	const cJSON *item;
 
 	if (json_parse(text, len, IMAGE_MANIFEST_MAX, JSON_UNIQUE, &root, e) < 0) {
 		if (e)
@@ -83,9 +87,17 @@ docker_manifest_parse(const char *text, size_t len, size_t max_layers, struct do
 	}
 	if (!cJSON_IsArray(root) || !root->child)
 		return err_set(e, ERR_REFUSED, "manifest.json: it names no image");
-	m->n_images = (size_t)cJSON_GetArraySize(root);
-	if (read_image(m, root->child, max_layers, e) < 0)
-		return err_wrap(e, "manifest.json");
+	if ((size_t)cJSON_GetArraySize(root) > limits->images)
+		return err_set(e, ERR_REFUSED,
+			       "images: manifest.json names %d, more than the %zu that are allowed",
+			       cJSON_GetArraySize(root), limits->images);
+	m->v = mem_array((size_t)cJSON_GetArraySize(root), sizeof(*m->v));
+	cJSON_ArrayForEach(item, root)
+	{
+		if (read_image(&m->v[m->n++], item, limits->layers, e) < 0)
+			return m->n == 1 && !item->next ? err_wrap(e, "manifest.json")
+							: err_wrap(e, "manifest.json[%zu]", m->n - 1);
+	}
 	*ret = take_ptr(m);
 	return 0;
 }
@@ -93,23 +105,29 @@ docker_manifest_parse(const char *text, size_t len, size_t max_layers, struct do
 bool
 docker_is_blob(const char *name)
 {
-	return str_has_prefix(name, "blobs/sha256/");
+	return str_has_prefix(name, "blobs/sha256/") || str_has_prefix(name, "blobs/sha512/");
 }
 
 bool
-docker_claimed_digest(const char *name, char out[72])
+docker_claimed_digest(const char *name, char out[HASH_DIGEST_MAX])
 {
 	static const char *const ends[] = { "", ".json", ".tar", ".tar.gz", ".tgz" };
+	static const char sha512[] = "blobs/sha512/";
 	const char *slash = strrchr(name, '/');
 	const char *hex = slash ? slash + 1 : name;
 
+	if (str_has_prefix(name, sha512) && strlen(name) == strlen(sha512) + 128 &&
+	    str_is_hex(name + strlen(sha512), 128)) {
+		snprintf(out, HASH_DIGEST_MAX, "sha512:%s", name + strlen(sha512));
+		return true;
+	}
 	if (str_has_prefix(hex, "sha256:"))
 		hex += 7;
 	if (strlen(hex) < 64 || !str_is_hex(hex, 64))
 		return false;
 	for (size_t i = 0; i < MEM_COUNT(ends); i++)
 		if (!strcmp(hex + 64, ends[i])) {
-			snprintf(out, 72, "sha256:%.64s", hex);
+			snprintf(out, HASH_DIGEST_MAX, "sha256:%.64s", hex);
 			return true;
 		}
 	return false;

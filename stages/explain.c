@@ -114,7 +114,7 @@ size_t
 explain_find_layer(const struct image *m, const char *diff_id)
 {
 	for (size_t k = 0; k < m->n_layers; k++) {
-		if (*diff_id && str_eq(m->layers[k].diff_id, diff_id))
+		if (*diff_id && str_eq(m->layers[k].scanned_digest, diff_id))
 			return k;
 	}
 	return m->n_layers;

@@ -52,8 +52,6 @@ read_diff_ids(struct image_config *c, const cJSON *rootfs, size_t max_layers, st
 			return err_set(e, ERR_REFUSED, "rootfs.diff_ids[%zu] is no digest: %s", c->diff_ids.n,
 				       safe);
 		}
-		if (algo != HASH_SHA256)
-			return err_set(e, ERR_UNSUPPORTED, "not supported yet: layers named by SHA-512");
 		strv_add(&c->diff_ids, item->valuestring);
 	}
 	return 0;

@@ -3,7 +3,7 @@
  * is the same with more in it), parsed strictly as far as it is used.
  *
  * Refusals are ERR_REFUSED and name the member: "rootfs", "diff_ids",
- * "history". A digest by SHA-512 is ERR_UNSUPPORTED.
+ * "history".
  */
 #pragma once
 

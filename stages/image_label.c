@@ -7,6 +7,7 @@
 #include "base/str.h"
 
 #define STEM_MAX 200
+#define PART_MAX 64 /* of a name, tag or platform in a report's name */
 
 bool
 image_is_tag(const char *tag)
@@ -17,6 +18,35 @@ image_is_tag(const char *tag)
 		if (tag[i] <= 0x20 || tag[i] >= 0x7f)
 			return false;
 	return len && len <= 512;
+}
+
+bool
+image_is_platform(const struct strv *list, const char *platform)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		size_t n = strlen(list->v[i]);
+
+		if (!strcmp(list->v[i], "all") ||
+		    (str_has_prefix(platform, list->v[i]) && (!platform[n] || platform[n] == '/')))
+			return true;
+	}
+	return !platform[0];
+}
+
+static const char *
+without_hub(const char *tag)
+{
+	static const char *const fronts[] = { "docker.io/", "library/" };
+
+	for (size_t i = 0; i < MEM_COUNT(fronts); i++)
+		tag += str_has_prefix(tag, fronts[i]) ? strlen(fronts[i]) : 0;
+	return tag;
+}
+
+bool
+image_is_same_name(const char *a, const char *b)
+{
+	return !strcmp(without_hub(a), without_hub(b));
 }
 
 char *
@@ -78,4 +108,39 @@ image_stem(const char *archive_name)
 	if (out[0] == '.' || out[0] == '-')
 		out[0] = '_';
 	return out;
+}
+
+char *
+image_full_name(const char *stem, const char *tag)
+{
+	if (!*tag)
+		return mem_strdup(stem);
+	return strpbrk(tag, "/:@") ? mem_strdup(tag) : mem_printf("%s:%s", stem, tag);
+}
+
+/* Letters, digits and what file names ordinarily have. */
+static char *
+file_part(const char *s)
+{
+	char *out = mem_strndup(s, PART_MAX);
+
+	for (char *p = out; *p; p++)
+		if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+		      strchr("._-", *p)))
+			*p = '-';
+	return out;
+}
+
+char *
+image_report_stem(const char *stem, const char *tag, const char *platform)
+{
+	const char *slash = strrchr(tag, '/');
+	AUTO_FREE char *name = file_part(slash ? slash + 1 : tag);
+	AUTO_FREE char *where = file_part(platform);
+	size_t len = strlen(stem), max = STEM_MAX - 2 * (PART_MAX + 1);
+
+	if (*name || *where)
+		for (len = len > max ? max : len; len && (stem[len] & 0xc0) == 0x80; len--)
+			;
+	return mem_printf("%.*s%s%s%s%s", (int)len, stem, *name ? "-" : "", name, *where ? "-" : "", where);
 }

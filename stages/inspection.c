@@ -20,12 +20,14 @@ archive_free(struct archive *a)
 {
 	free(a->name);
 	mem_close_at(&a->fd);
+	layout_files_free(&a->files);
 }
 
 static void
 image_free(struct image *m)
 {
 	strv_free(&m->tags);
+	strv_free(&m->hidden);
 	free(m->os);
 	free(m->architecture);
 	free(m->platform);

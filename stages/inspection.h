@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "stages/job_facts.h"
+#include "stages/layout_dir.h"
 #include "stages/options.h"
 #include "stages/report.h"
 
@@ -25,8 +26,10 @@ enum verdict verdict_worse(enum verdict a, enum verdict b);
 /* Filled by discover: one image archive that the job left. */
 struct archive {
 	char *name; /* path below the project directory, or as given on the command line */
-	int fd;	    /* read-only, regular file; -1 when it could not be opened */
+	int fd;	    /* read-only, regular file or (is_dir) directory; -1 when it could not be opened */
 	struct fs_identity id;
+	bool is_dir; /* an image layout that is a directory: what is in it is `files` */
+	struct layout_files files;
 	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
 	struct err fault;
 	/* A tar (or other file) that is no image archive: named, ignored. Only outside tar_images/. */
@@ -38,6 +41,7 @@ struct archive {
 /* One layer as the image's config orders them. */
 struct layer {
 	char diff_id[HASH_DIGEST_MAX];
+	char scanned_digest[HASH_DIGEST_MAX]; /* by SHA-256: what Trivy calls it; mostly the same */
 	uint64_t size;	  /* bytes uncompressed */
 	char *created_by; /* the history's words for this layer, NULL without history */
 };
@@ -47,16 +51,23 @@ struct image {
 	size_t archive;	  /* index in inspection.archives */
 	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];
+	char scanned_digest[HASH_DIGEST_MAX];  /* by SHA-256, of the config in `layout`: what Trivy calls the image; mostly the same */
 	char manifest_digest[HASH_DIGEST_MAX]; /* of its OCI manifest, "" where there is none */
 	char *os, *architecture; /* of the config, "" when absent */
 	char *platform; /* "linux/arm64/v8", "" when the config does not say */
 	struct layer *layers;
 	size_t n_layers;
+	struct strv hidden; /* package lists that engines load and Trivy does not see, a line for people each (layer_hidden.h) */
 	size_t base_layers; /* how many of the first layers come with the base image, best guess by the history; 0 unknown */
 	char *layout; /* absolute path of its OCI layout directory below work_dir */
-	char *label;  /* what people call it: first tag, or the archive's name without .tar */
+	/* What people call it: first tag, or the archive's name without .tar; with its platform where the archive has that for several. */
+	char *label;
 	char *repository; /* {image}: first tag without registry and tag; untagged: the archive's name without .tar */
-	char *report_name; /* file name stem of its report: archive's name without .tar, unique within the job */
+	/*
+	 * File name stem of its report, unique within the job: the archive's name without .tar; where that holds several images
+	 * with name and tag, and with the platform where these are the same.
+	 */
+	char *report_name;
 
 	/* scan */
 	struct report *report; /* NULL when the scan failed: then fault says why */

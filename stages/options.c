@@ -7,6 +7,7 @@
 
 #define GIB (INT64_C(1) << 30)
 #define MIB (INT64_C(1) << 20)
+#define KIB (INT64_C(1) << 10)
 #define SECOND INT64_C(1000)
 #define HOUR (3600 * SECOND)
 
@@ -39,18 +40,39 @@ static const struct conf_field images_fields[] = {
 	  .rule = &rule_archive_glob },
 	{ "declared_artifacts", CONF_BOOL, AT(declared_artifacts), "true",
 	  .help = "Look at what the job's own artifacts: paths: name, too" },
+	{ "platforms", CONF_LIST, AT(platforms), "[\"linux\"]",
+	  .help = "Which images of an archive that holds several: all, linux, linux/amd64, linux/arm64/v8 and so on; "
+		  "what docker load takes and what says no platform is always looked at" },
 	{ "max_size", CONF_SIZE, AT(max_size), "20GiB", .min = MIB, .max = 1024 * GIB,
 	  .help = "Largest archive, and largest image unpacked" },
 	{ "max_layers", CONF_INT, AT(max_layers), "512", .min = 1, .max = 4096, .help = "Layers of one image" },
 	{ "max_entries", CONF_INT, AT(max_entries), "8192", .min = 16, .max = 1000000,
 	  .help = "Entries of one archive, what lies in its layers not counted" },
 	{ "max_images", CONF_INT, AT(max_images), "64", .min = 1, .max = 4096, .help = "Archives of one job" },
+	{ "max_layer_size", CONF_SIZE, AT(max_layer_size), "20GiB", .min = MIB, .max = 1024 * GIB,
+	  .help = "Largest layer unpacked" },
+	{ "max_name", CONF_SIZE, AT(max_name), "4KiB", .min = 100, .max = 64 * KIB,
+	  .help = "Longest name or link of an entry of an archive" },
+	{ "max_pax", CONF_SIZE, AT(max_pax), "1MiB", .min = KIB, .max = 16 * MIB,
+	  .help = "Largest extended header (PAX, GNU) of an entry of an archive" },
+	{ "max_json", CONF_SIZE, AT(max_json), "2MiB", .min = KIB, .max = 64 * MIB,
+	  .help = "Largest manifest, index or config" },
+	{ "max_json_depth", CONF_INT, AT(max_json_depth), "64", .min = 8, .max = 1000,
+	  .help = "Lists and objects within each other in them" },
+	{ "max_index_depth", CONF_INT, AT(max_index_depth), "4", .min = 0, .max = 32,
+	  .help = "OCI indexes within index.json, one within the other" },
+	{ "max_manifests", CONF_INT, AT(max_manifests), "256", .min = 1, .max = 10000,
+	  .help = "Manifests that an archive's indexes name, in all" },
+	{ "max_link_chain", CONF_INT, AT(max_link_chain), "8", .min = 0, .max = 40,
+	  .help = "Links one behind the other to a layer or config in an archive" },
 	{ "max_ratio", CONF_INT, AT(max_ratio), "1000", .min = 10, .max = 100000,
 	  .help = "Unpacked bytes for one packed byte" },
 	{ "max_window", CONF_SIZE, AT(max_window), "128MiB", .min = MIB, .max = 4 * GIB,
 	  .help = "Window or dictionary that a zstd or xz stream may ask for; memory per thread" },
 	{ "threads", CONF_INT, AT(threads), "0", .min = 0, .max = 256,
 	  .help = "Threads that unpack and verify; 0: one per CPU" },
+	{ "on_hidden_packages", CONF_ENUM, AT(on_hidden_packages), "fail", .choices = reaction_words,
+	  .help = "A package list that engines load and Trivy does not see, such as one behind a link" },
 	{ "store_max", CONF_SIZE, AT(store_max), "20GiB", .min = 0, .max = 1024 * GIB,
 	  .help = "Verified layers kept in cache_dir for the next images; 0: none", .flags = CONF_NO_OVERRIDE },
 	{ "withhold", CONF_BOOL, AT(withhold), "true",

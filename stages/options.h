@@ -36,14 +36,24 @@ struct options_inject {
 struct options_images {
 	struct strv archives;	 /* globs below the project directory */
 	bool declared_artifacts; /* the job's own artifacts:paths: too */
+	struct strv platforms;	 /* of an archive that has several: "all", "linux", "linux/amd64", … */
 	int64_t max_size;	 /* bytes of one archive, and of all its layers unpacked */
 	int64_t max_layers;	 /* per image */
 	int64_t max_entries;	 /* tar entries in one archive, layers' own entries not counted */
 	int64_t max_images;	 /* archives inspected per job */
+	int64_t max_layer_size;	 /* bytes of one layer, unpacked */
+	int64_t max_name;	 /* bytes of a name or link of an entry in an archive */
+	int64_t max_pax;	 /* bytes of one extended header */
+	int64_t max_json;	 /* bytes of a manifest, an index or a config */
+	int64_t max_json_depth;
+	int64_t max_index_depth; /* indexes within index.json */
+	int64_t max_manifests;	 /* that indexes name, in all of one archive */
+	int64_t max_link_chain;	 /* links one behind the other */
 	int64_t max_ratio;	 /* unpacked : packed, for compressed archives and layers */
 	int64_t max_window;	 /* bytes that a decoder may keep at once */
 	int64_t store_max;	 /* bytes of layers kept for the next inspections, 0: none */
 	int64_t threads;	 /* 0: as many as CPUs we may use */
+	int on_hidden_packages;	 /* enum reaction */
 	bool withhold;		 /* enforce: blocked or uninspected archives leave the project directory */
 };
 

@@ -199,6 +199,8 @@ add_image(const struct inspection *i, const struct image *m, cJSON *list)
 	add_safe(o, "archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL);
 	add_safe(o, "report", m->report_name);
 	json_add_str(o, "config_digest", m->config_digest);
+	json_add_str(o, "manifest_digest", *m->manifest_digest ? m->manifest_digest : NULL);
+	add_or_null(o, "platform", m->platform);
 	add_safe(o, "os", m->os);
 	add_safe(o, "architecture", m->architecture);
 	json_add_str(o, "verdict", verdict_words[m->verdict]);

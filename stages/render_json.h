@@ -10,7 +10,8 @@
  *   gate             {severity, fixable_only}: what blocks
  *   trivy            {version, database}: null where not known; database is RFC 3339
  *   archives[]       name, is_ignored, fault
- *   images[]         name (label), repository, tags[], archive (name), report (file stem), config_digest, os, architecture,
+ *   images[]         name (label), repository, tags[], archive (name), report (file stem), config_digest,
+ *                    manifest_digest (of its OCI manifest, null without), platform ("linux/arm64/v8", null not known), os, architecture,
  *                    verdict, reasons[], fault,
  *                    layers[]: diff_id, size (bytes), step (line of the Dockerfile), is_base
  *                    and, null where the scan failed:

@@ -53,13 +53,15 @@ report_os_release(const char *family, const char *name)
 	return mem_strndup(name, end < len ? end : len);
 }
 
-/* The version of an image: what is behind the last colon of its first tag, unless that is a port. */
+/* The version of an image: what is behind the last colon of its first tag, unless that is a port; a bare tag itself. */
 static char *
 tag_of(const struct image *m)
 {
 	const char *tag = m->tags.n > 0 ? m->tags.v[0] : "";
 	const char *colon = strrchr(tag, ':');
 
+	if (!strpbrk(tag, "/:@"))
+		return mem_strdup(tag);
 	return mem_strdup(colon && !strchr(colon, '/') ? colon + 1 : "");
 }
 

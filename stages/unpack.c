@@ -7,6 +7,7 @@
 #include "stages/archive_read.h"
 #include "stages/image_label.h"
 #include "stages/pipeline.h"
+#include "stages/scan.h"
 
 bool
 unpack_must_be_image(const struct inspection *i, const struct archive *a)
@@ -15,17 +16,29 @@ unpack_must_be_image(const struct inspection *i, const struct archive *a)
 }
 
 static int
-check_same(const struct archive *a, struct err *e)
+check_file(int fd, const struct fs_identity *id, struct err *e)
 {
 	struct fs_identity now;
 	struct stat st;
 
-	if (fstat(a->fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
 		return err_errno(e, "fstat");
 	fs_identity_of(&st, &now);
-	if (!fs_identity_equal(&now, &a->id))
+	if (!fs_identity_equal(&now, id))
 		return err_set(e, ERR_REFUSED,
 			       "changed: the file is not the same any more as when it was opened");
+	return 0;
+}
+
+/* Of a directory its files; what is put beside them meanwhile is found when the archives are compared. */
+static int
+check_same(const struct archive *a, struct err *e)
+{
+	if (!a->is_dir)
+		return check_file(a->fd, &a->id, e);
+	for (size_t k = 0; k < a->files.n; k++)
+		if (check_file(a->files.v[k].fd, &a->files.v[k].id, e) < 0)
+			return -1;
 	return 0;
 }
 
@@ -59,34 +72,82 @@ make_layers(const struct archive_image *from)
 
 	for (size_t n = 0; n < c->diff_ids.n; n++) {
 		snprintf(layers[n].diff_id, sizeof(layers[n].diff_id), "%s", c->diff_ids.v[n]);
-		layers[n].size = from->layer_sizes[n];
+		memcpy(layers[n].scanned_digest, from->layers[n].scanned_digest, HASH_DIGEST_MAX);
+		layers[n].size = from->layers[n].size;
 		layers[n].created_by = mem_strdup(c->created_by[n]);
 	}
 	return layers;
 }
 
-static void
-add_image(struct inspection *i, size_t at, const struct archive_image *from)
+static const char *
+first_tag(const struct archive_image *m)
 {
-	AUTO_FREE char *stem = image_stem(i->archives[at].name);
-	AUTO_FREE char *report_name = unique_name(i, stem);
-	const char *tag = from->tags.n ? from->tags.v[0] : NULL;
+	return m->tags.n ? m->tags.v[0] : "";
+}
+
+/* How many of the archive's images go by the same name. */
+static size_t
+n_named_so(const struct archive_images *l, const struct archive_image *m)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < l->n; k++)
+		n += image_is_same_name(first_tag(&l->v[k]), first_tag(m));
+	return n;
+}
+
+/* Within the archive: images of different names are told apart by these, images of one name by their platforms. */
+static void
+name_image(const struct inspection *i, struct image *m, const struct archive_images *l,
+	   const struct archive_image *from)
+{
+	AUTO_FREE char *stem = image_stem(i->archives[m->archive].name);
+	size_t n_same = n_named_so(l, from);
+	const char *platform = n_same > 1 ? from->platform : "";
+	const char *tag = first_tag(from);
+	AUTO_FREE char *name = image_full_name(stem, tag);
+	AUTO_FREE char *file = image_report_stem(stem, n_same < l->n ? tag : "", platform);
+
+	m->label = *platform ? mem_printf("%s (%s)", name, platform) : mem_strdup(name);
+	m->repository = *tag ? image_repository(name) : mem_strdup(stem);
+	m->report_name = unique_name(i, file);
+}
+
+static void
+add_image(struct inspection *i, size_t at, const struct archive_images *l, const struct archive_image *from)
+{
 	struct image *m = inspection_add_image(i);
 
 	m->archive = at;
 	strv_copy(&m->tags, &from->tags);
 	memcpy(m->config_digest, from->config_digest, sizeof(m->config_digest));
+	memcpy(m->scanned_digest, from->scanned_digest, sizeof(m->scanned_digest));
+	memcpy(m->manifest_digest, from->manifest_digest, sizeof(m->manifest_digest));
 	m->os = mem_strdup(from->config->os);
 	m->architecture = mem_strdup(from->config->architecture);
 	m->platform = mem_strdup(from->platform);
-	memcpy(m->manifest_digest, from->manifest_digest, sizeof(m->manifest_digest));
 	m->layers = make_layers(from);
 	m->n_layers = from->config->diff_ids.n;
 	m->base_layers = from->config->base_layers;
 	m->layout = mem_printf("%s/%s", i->work_dir, from->layout_name);
-	m->label = mem_strdup(tag ? tag : stem);
-	m->repository = tag ? image_repository(tag) : mem_strdup(stem);
-	m->report_name = take_ptr(report_name);
+	name_image(i, m, l, from);
+	scan_start(i, at, m->layout, m->scanned_digest);
+}
+
+static int
+add_images(struct inspection *i, size_t at, const struct archive_images *l, struct err *e)
+{
+	AUTO_FREE char *notes = archive_join_notes(&l->notes);
+	AUTO_FREE char *safe = str_safe(i->archives[at].name, 200);
+
+	if (i->n_images + l->n > (size_t)i->opt->images.max_images)
+		return err_set(e, ERR_NO_SPACE, "not inspected: the job left more than %lld images",
+			       (long long)i->opt->images.max_images);
+	for (size_t k = 0; k < l->n; k++)
+		add_image(i, at, l, &l->v[k]);
+	if (notes)
+		log_line(i->log, LOG_NOTE, "%s also holds what is no image to look at: %s", safe, notes);
+	return 0;
 }
 
 static size_t
@@ -108,6 +169,8 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 					  .size = (uint64_t)a->id.size,
 					  .work_fd = i->work_fd,
 					  .stem = stem,
+					  .files = a->is_dir ? a->files.v : NULL,
+					  .n_files = a->files.n,
 					  .limits = &i->opt->images };
 
 	if (n_image_archives_before(i, at) >= (size_t)i->opt->images.max_images)
@@ -126,9 +189,8 @@ unpack_archive(struct inspection *i, size_t at)
 	struct err e = ERR_INIT;
 	bool is_image = true;
 
-	if (read_archive(i, at, &images, &is_image, &e) == 0) {
-		for (size_t k = 0; k < images.n; k++)
-			add_image(i, at, &images.v[k]);
+	if (read_archive(i, at, &images, &is_image, &e) == 0 && add_images(i, at, &images, &e) == 0) {
+		/* all is said */
 	} else if (!is_image && !unpack_must_be_image(i, a)) {
 		AUTO_FREE char *safe = str_safe(a->name, 200);
 
@@ -137,6 +199,8 @@ unpack_archive(struct inspection *i, size_t at)
 	} else {
 		a->fault = e;
 	}
+	if (a->is_ignored || a->fault.kind != ERR_NONE)
+		scan_withdraw(i, at);
 	archive_images_free(&images);
 }
 

@@ -1,5 +1,6 @@
 #include "stages/docker_manifest.h"
 #include "stages/image_config.h"
+#include "stages/oci_manifest.h"
 #include "tests/fuzz/fuzz.h"
 
 int
@@ -7,9 +8,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO(image_config) struct image_config *c = NULL;
 	AUTO(docker_manifest) struct docker_manifest *m = NULL;
+	AUTO(oci_manifest) struct oci_manifest *o = NULL;
+	static const struct docker_limits limits = { 16, 64 };
 	struct err e = ERR_INIT;
 
 	(void)!image_config_parse((const char *)data, size, 64, &c, &e);
-	(void)!docker_manifest_parse((const char *)data, size, 64, &m, &e);
+	(void)!docker_manifest_parse((const char *)data, size, &limits, &m, &e);
+	(void)!oci_manifest_parse((const char *)data, size, 64, &o, &e);
 	return 0;
 }

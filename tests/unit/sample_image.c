@@ -77,6 +77,7 @@ sample_add_image(struct sample *s, const char *report)
 	m->base_layers = 2;
 	for (size_t k = 0; k < m->n_layers; k++) {
 		snprintf(m->layers[k].diff_id, sizeof(m->layers[k].diff_id), "L%zu", k);
+		snprintf(m->layers[k].scanned_digest, sizeof(m->layers[k].scanned_digest), "L%zu", k);
 		m->layers[k].created_by = mem_strdup(steps[k]);
 	}
 	if (report && report_parse(report, strlen(report), 1 << 20, &m->report, &e) < 0) {

@@ -38,9 +38,10 @@ a_judged_image_has_every_documented_member(void **state)
 					   "project", "ref",	  "commit",  "job_id",	"gate",
 					   "trivy",   "archives", "images",  NULL };
 	static const char *const of_image[] = {
-		"name",		"repository",	"tags",	   "archive",  "report", "config_digest",
-		"os",		"architecture", "verdict", "reasons",  "fault",	 "layers",
-		"distribution", "counts",	"advice",  "findings", NULL
+		"name",		 "repository",	    "tags",	"archive", "report",
+		"config_digest", "manifest_digest", "platform", "os",	   "architecture",
+		"verdict",	 "reasons",	    "fault",	"layers",  "distribution",
+		"counts",	 "advice",	    "findings", NULL
 	};
 	static const char *const of_finding[] = { "id",	      "package", "installed",	"fixed",
 						  "severity", "status",	 "title",	"url",

@@ -24,6 +24,9 @@ print_image(cJSON *list, const struct inspection *i, const struct image *m)
 	json_add_str(o, "archive", i->archives[m->archive].name);
 	json_add_strv(o, "tags", &m->tags);
 	json_add_str(o, "config_digest", m->config_digest);
+	json_add_str(o, "manifest_digest", m->manifest_digest);
+	json_add_str(o, "scanned_digest", m->scanned_digest);
+	json_add_str(o, "platform", m->platform);
 	json_add_str(o, "os", m->os);
 	json_add_str(o, "architecture", m->architecture);
 	json_add_str(o, "layout", m->layout);
@@ -37,6 +40,7 @@ print_image(cJSON *list, const struct inspection *i, const struct image *m)
 
 		cJSON_AddItemToArray(layers, l);
 		json_add_str(l, "diff_id", m->layers[n].diff_id);
+		json_add_str(l, "scanned_digest", m->layers[n].scanned_digest);
 		json_add_int(l, "size", (int64_t)m->layers[n].size);
 		json_add_str(l, "created_by", m->layers[n].created_by);
 	}

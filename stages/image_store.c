@@ -1,0 +1,300 @@
+#include "stages/image_store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "stages/image_names.h"
+#include "stages/layer_store.h"
+#include "stages/oci_layout.h"
+
+struct making {
+	const struct archive_input *in;
+	const struct entries *t;
+	struct image_plans *plans;
+	struct layer_job *jobs; /* one per entry that is a layer */
+	size_t n_jobs;
+	size_t *job_of; /* entry → its job + 1, 0 none */
+	int pool_fd;	/* where all layers are, before they are linked into layouts */
+};
+
+static void
+making_free(struct making *k)
+{
+	for (size_t i = 0; i < k->n_jobs; i++)
+		mem_free_at(&k->jobs[i].what);
+	mem_free_at(&k->jobs);
+	mem_free_at(&k->job_of);
+	mem_close_at(&k->pool_fd);
+}
+
+static char *
+pool_name(const struct archive_input *in)
+{
+	return mem_printf("%s-layers", in->stem);
+}
+
+static char *
+layout_name(const struct archive_input *in, size_t number)
+{
+	return mem_printf("%s-%zu", in->stem, number);
+}
+
+void
+image_store_remove(const struct archive_input *in, size_t n)
+{
+	AUTO_FREE char *pool = pool_name(in);
+	struct err ignored = ERR_INIT;
+
+	/* What cannot be removed goes with the work directory. */
+	(void)!fs_remove_tree(in->work_fd, pool, &ignored);
+	for (size_t i = 1; i <= n; i++) {
+		AUTO_FREE char *name = layout_name(in, i);
+
+		(void)!fs_remove_tree(in->work_fd, name, &ignored);
+	}
+}
+
+/* --- what is to be stored --- */
+
+static struct layer_job *
+job_of(const struct making *k, const struct plan_layer *l)
+{
+	size_t at = k->job_of[l->from - k->t->v];
+
+	return at ? &k->jobs[at - 1] : NULL;
+}
+
+/* A file that serves as two layers is stored once; it cannot be two different things. */
+static int
+add_job(struct making *k, const struct plan_layer *l, const char *diff_id, struct err *e)
+{
+	struct layer_job *j = job_of(k, l);
+
+	if (!j) {
+		k->jobs = mem_resize(k->jobs, k->n_jobs + 1, sizeof(*k->jobs));
+		j = &k->jobs[k->n_jobs++];
+		*j = (struct layer_job){ .from = l->from,
+					 .what = mem_strdup(l->what),
+					 .named_as = l->named_as,
+					 .diff_id = diff_id };
+		k->job_of[l->from - k->t->v] = k->n_jobs;
+	}
+	if (strcmp(j->diff_id, diff_id) != 0)
+		return err_set(e, ERR_REFUSED,
+			       "forged layer: %s is the same file as %s, but the image's config says %s and %s",
+			       l->what, j->what, diff_id, j->diff_id);
+	if (l->digest[0])
+		j->stored_digest = l->digest;
+	return 0;
+}
+
+static int
+collect_jobs(struct making *k, struct err *e)
+{
+	k->job_of = mem_array(k->t->n + 1, sizeof(*k->job_of));
+	for (size_t i = 0; i < k->plans->n; i++) {
+		const struct image_plan *p = &k->plans->v[i];
+
+		for (size_t n = 0; n < p->n_layers; n++)
+			if (add_job(k, &p->layers[n], p->config->diff_ids.v[n], e) < 0)
+				return -1;
+	}
+	return 0;
+}
+
+/* What the headers announce, before the disk notices. Compressed layers announce their least. */
+static int
+check_room(const struct making *k, struct err *e)
+{
+	uint64_t announced = 0, space = 0;
+	AUTO_FREE char *size = NULL;
+	AUTO_FREE char *left = NULL;
+
+	for (size_t i = 0; i < k->n_jobs; i++)
+		if (!k->jobs[i].from->place.work_name)
+			announced += k->jobs[i].from->size;
+	size = str_human_size(announced);
+	if (announced > (uint64_t)k->in->limits->max_size) {
+		AUTO_FREE char *max = str_format_size(k->in->limits->max_size);
+
+		return err_set(e, ERR_REFUSED,
+			       "size: the layers have %s, more than the %s that are allowed (images.max_size)",
+			       size, max);
+	}
+	if (fs_space_left(k->in->work_fd, &space, e) < 0)
+		return -1;
+	if (announced <= space)
+		return 0;
+	left = str_human_size(space);
+	return err_set(e, ERR_NO_SPACE, "no space to unpack: the layers have %s, %s are left", size, left);
+}
+
+static int
+store_layers(struct making *k, int keep_fd, struct err *e)
+{
+	const struct options_images *o = k->in->limits;
+	const struct layer_limits limits = { .size_max = (uint64_t)o->max_size,
+					     .ratio_max = (uint64_t)o->max_ratio,
+					     .threads = layer_threads(o->threads) };
+	AUTO_FREE char *pool = pool_name(k->in);
+
+	if (mkdirat(k->in->work_fd, pool, 0700) < 0)
+		return err_errno(e, "mkdir %s", pool);
+	k->pool_fd = fs_open_dir(k->in->work_fd, pool, e);
+	if (k->pool_fd < 0)
+		return -1;
+	return layer_store(k->jobs, k->n_jobs, k->pool_fd, keep_fd, &limits, e);
+}
+
+/* --- the layouts --- */
+
+static const char *
+digits(const char *digest)
+{
+	return strchr(digest, ':') + 1;
+}
+
+/* Trivy knows no digest but SHA-256. */
+static int
+digest_for_trivy(const struct making *k, const struct layer_job *j, char out[HASH_DIGEST_MAX], struct err *e)
+{
+	AUTO_FD int fd = -1;
+
+	if (str_has_prefix(j->diff_id, "sha256:")) {
+		snprintf(out, HASH_DIGEST_MAX, "%s", j->diff_id);
+		return 0;
+	}
+	fd = openat(k->pool_fd, digits(j->diff_id), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_errno(e, "open") : hash_of_fd(HASH_SHA256, fd, out, e);
+}
+
+static int
+link_layers(const struct making *k, const struct image_plan *p, int blobs_fd, struct archive_image *m,
+	    struct err *e)
+{
+	m->layers = mem_array(p->n_layers + 1, sizeof(*m->layers));
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct layer_job *j = job_of(k, &p->layers[i]);
+		struct archive_layer *l = &m->layers[i];
+
+		l->size = j->size;
+		if (digest_for_trivy(k, j, l->scanned_digest, e) < 0)
+			return -1;
+		if (linkat(k->pool_fd, digits(j->diff_id), blobs_fd, digits(l->scanned_digest), 0) < 0 &&
+		    errno != EEXIST) /* the same layer twice in one image */
+			return err_errno(e, "link");
+	}
+	return 0;
+}
+
+/* The config with the diff_ids of the same layers by SHA-256; NULL where it has no others. */
+static char *
+translate_config(const struct image_plan *p, const struct archive_layer *layers)
+{
+	AUTO_JSON cJSON *root = NULL;
+	struct err ignored = ERR_INIT;
+	bool has_other = false;
+	cJSON *list;
+
+	for (size_t i = 0; i < p->n_layers; i++)
+		has_other = has_other || strcmp(p->config->diff_ids.v[i], layers[i].scanned_digest) != 0;
+	if (!has_other ||
+	    json_parse(p->config_text, p->config_len, IMAGE_CONFIG_MAX, JSON_UNIQUE, &root, &ignored) < 0)
+		return NULL;
+	list = cJSON_CreateArray();
+	for (size_t i = 0; i < p->n_layers; i++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(layers[i].scanned_digest));
+	cJSON_ReplaceItemInObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "rootfs"), "diff_ids",
+					       list);
+	return json_print(root);
+}
+
+static int
+write_layout(const struct making *k, const struct image_plan *p, struct archive_image *m, struct err *e)
+{
+	AUTO_FREE struct oci_blob *layers = mem_array(p->n_layers + 1, sizeof(*layers));
+	struct oci_blob config = { m->scanned_digest, p->config_len };
+	AUTO_FREE char *other = NULL;
+	AUTO_FD int layout_fd = -1;
+	AUTO_FD int blobs_fd = -1;
+
+	if (oci_layout_make(k->in->work_fd, m->layout_name, &layout_fd, &blobs_fd, e) < 0 ||
+	    link_layers(k, p, blobs_fd, m, e) < 0)
+		return -1;
+	for (size_t i = 0; i < p->n_layers; i++)
+		layers[i] = (struct oci_blob){ m->layers[i].scanned_digest, m->layers[i].size };
+	other = translate_config(p, m->layers);
+	if (other)
+		config.size = strlen(other);
+	hash_of(HASH_SHA256, other ? other : p->config_text, config.size, m->scanned_digest);
+	if (oci_layout_add_config(blobs_fd, m->scanned_digest, other ? other : p->config_text, config.size,
+				  e) < 0)
+		return -1;
+	return oci_layout_finish(layout_fd, blobs_fd, &config, layers, p->n_layers, e);
+}
+
+/* All names of one image, in the archive's order. */
+static void
+collect_tags(const struct image_plans *l, const struct image_plan *p, struct strv *ret)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		const struct image_plan *q = &l->v[i];
+
+		for (size_t n = 0; n < q->tags.n && !strcmp(q->image_id, p->image_id); n++)
+			if (!strv_has(ret, q->tags.v[n]))
+				strv_add(ret, q->tags.v[n]);
+	}
+}
+
+static int
+make_image(const struct making *k, struct image_plan *p, struct archive_images *ret, struct err *e)
+{
+	struct archive_image *m;
+
+	ret->v = mem_resize(ret->v, ret->n + 1, sizeof(*ret->v));
+	m = &ret->v[ret->n++];
+	*m = (struct archive_image){ .layout_name = layout_name(k->in, ret->n) };
+	collect_tags(k->plans, p, &m->tags);
+	m->platform = image_config_platform(p->config);
+	if (!m->platform[0] && !str_is_empty(p->said_platform)) {
+		mem_free_at(&m->platform);
+		m->platform = mem_strdup(p->said_platform);
+	}
+	memcpy(m->manifest_digest, p->manifest_digest, sizeof(m->manifest_digest));
+	memcpy(m->config_digest, p->config_digest, sizeof(m->config_digest));
+	if (write_layout(k, p, m, e) < 0)
+		return -1;
+	m->config = take_ptr(p->config);
+	return 0;
+}
+
+static int
+make_all(struct making *k, int keep_fd, struct archive_images *ret, struct err *e)
+{
+	AUTO_FREE char *pool = pool_name(k->in);
+
+	if (collect_jobs(k, e) < 0 || check_room(k, e) < 0 || store_layers(k, keep_fd, e) < 0)
+		return -1;
+	for (size_t i = 0; i < k->plans->n; i++) {
+		if (image_plans_first(k->plans, i) == i && make_image(k, &k->plans->v[i], ret, e) < 0)
+			return -1;
+	}
+	return fs_remove_tree(k->in->work_fd, pool, e);
+}
+
+int
+image_store(const struct archive_input *in, const struct entries *t, int keep_fd, struct image_plans *plans,
+	    struct archive_images *ret, struct err *e)
+{
+	struct making k = { .in = in, .t = t, .plans = plans, .pool_fd = -1 };
+	int rc = make_all(&k, keep_fd, ret, e);
+
+	making_free(&k);
+	return rc;
+}
