@@ -141,6 +141,19 @@ judge_image(const struct inspection *i, struct image *m)
 	j = (struct gate_judgement){ 0 };
 }
 
+/* What Trivy could not see, by what it said of the rest: a scan that found nothing is no answer to that. */
+static void
+judge_hidden(const struct inspection *i, struct image *m)
+{
+	int reaction = i->opt->images.on_hidden_packages;
+
+	if (!m->hidden.n || reaction == REACT_PASS)
+		return;
+	m->verdict = verdict_worse(m->verdict, verdict_of_reaction(reaction));
+	for (size_t k = 0; k < m->hidden.n; k++)
+		strv_addf(&m->reasons, "hidden packages: %s (images.on_hidden_packages)", m->hidden.v[k]);
+}
+
 static bool
 has_image(const struct inspection *i, size_t archive)
 {
@@ -216,6 +229,7 @@ gate_run(struct inspection *i, struct err *e)
 		i->verdict = verdict_worse(i->verdict, judge_archive(i, k));
 	for (size_t k = 0; k < i->n_images; k++) {
 		judge_image(i, &i->images[k]);
+		judge_hidden(i, &i->images[k]);
 		i->verdict = verdict_worse(i->verdict, i->images[k].verdict);
 	}
 	/* The worst comes first. */

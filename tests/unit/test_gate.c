@@ -247,6 +247,34 @@ a_block_outweighs_what_is_undecided_and_its_reason_comes_first(void **state)
 	sample_free(&s);
 }
 
+static void
+hidden_packages_are_judged_by_their_setting_whatever_the_scan_found(void **state)
+{
+	static const enum verdict of[] = {
+		[REACT_PASS] = VERDICT_PASS, [REACT_WARN] = VERDICT_WARN, [REACT_FAIL] = VERDICT_BLOCK
+	};
+
+	(void)state;
+	for (int reaction = REACT_PASS; reaction <= REACT_FAIL; reaction++) {
+		struct sample s;
+		struct image *m;
+
+		sample_init(&s);
+		m = sample_add_image(&s, sample_report);
+		m->report->n_findings = 0;
+		strv_add(&m->hidden, "the package list var/lib/dpkg/status is behind a link");
+		s.opt.images.on_hidden_packages = reaction;
+		assert_int_equal(run(&s), of[reaction]);
+		if (reaction != REACT_PASS) {
+			assert_int_equal(s.i.images[0].reasons.n, 1);
+			assert_string_equal(
+				s.i.images[0].reasons.v[0],
+				"hidden packages: the package list var/lib/dpkg/status is behind a link (images.on_hidden_packages)");
+		}
+		sample_free(&s);
+	}
+}
+
 int
 main(void)
 {
@@ -260,6 +288,7 @@ main(void)
 		cmocka_unit_test(a_fault_outweighs_a_report),
 		cmocka_unit_test(an_archive_without_image_and_without_fault_is_undecided),
 		cmocka_unit_test(a_job_without_images_is_judged_by_its_setting_even_when_it_left_other_tars),
+		cmocka_unit_test(hidden_packages_are_judged_by_their_setting_whatever_the_scan_found),
 		cmocka_unit_test(a_block_outweighs_what_is_undecided_and_its_reason_comes_first),
 	};
 
