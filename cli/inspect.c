@@ -216,7 +216,7 @@ difference(const struct inspect_record *r, const struct archive *a)
 		return "was not there when the images were inspected";
 	if (a->fd < 0)
 		return f->is_unfit ? NULL : "cannot be opened any more";
-	return inspect_record_compare(f, a->fd);
+	return inspect_record_compare(f, a);
 }
 
 static bool

@@ -32,6 +32,29 @@ has_writer(int fd)
 	return false;
 }
 
+static int
+add_digest(struct inspect_record_file *f, int fd, struct err *e)
+{
+	if (!has_writer(fd))
+		return 0;
+	return hash_of_fd(HASH_SHA256, fd, f->digest, e) < 0 ? err_wrap(e, "%s", f->name) : 0;
+}
+
+static int
+add_dir(struct inspect_record_file *f, const struct layout_files *from, struct err *e)
+{
+	f->files = mem_array(from->n + 1, sizeof(*f->files));
+	for (size_t k = 0; k < from->n; k++) {
+		struct inspect_record_file *one = &f->files[f->n_files++];
+
+		*one = (struct inspect_record_file){ .name = mem_strdup(from->v[k].name),
+						     .id = from->v[k].id };
+		if (add_digest(one, from->v[k].fd, e) < 0)
+			return err_wrap(e, "%s", f->name);
+	}
+	return 0;
+}
+
 int
 inspect_record_make(const struct inspection *i, struct inspect_record **ret, struct err *e)
 {
@@ -48,12 +71,23 @@ inspect_record_make(const struct inspection *i, struct inspect_record **ret, str
 			.id = a->id,
 			.is_ignored = a->is_ignored,
 			.is_unfit = a->is_unfit || a->fd < 0,
+			.is_dir = a->is_dir,
 		};
-		if (a->fd >= 0 && has_writer(a->fd) && hash_of_fd(HASH_SHA256, a->fd, f->digest, e) < 0)
-			return err_wrap(e, "%s", a->name);
+		if (a->is_dir ? add_dir(f, &a->files, e) < 0 : a->fd >= 0 && add_digest(f, a->fd, e) < 0)
+			return -1;
 	}
 	*ret = take_ptr(r);
 	return 0;
+}
+
+static void
+free_files(struct inspect_record_file *files, size_t n)
+{
+	for (size_t k = 0; k < n; k++) {
+		free(files[k].name);
+		free_files(files[k].files, files[k].n_files);
+	}
+	free(files);
 }
 
 void
@@ -61,10 +95,19 @@ inspect_record_free(struct inspect_record *r)
 {
 	if (!r)
 		return;
-	for (size_t k = 0; k < r->n_files; k++)
-		free(r->files[k].name);
-	free(r->files);
+	free_files(r->files, r->n_files);
 	free(r);
+}
+
+static void add_file(cJSON *list, const struct inspect_record_file *f);
+
+static void
+add_files(cJSON *o, const struct inspect_record_file *f)
+{
+	cJSON *list = json_add_array(o, "files");
+
+	for (size_t k = 0; k < f->n_files; k++)
+		add_file(list, &f->files[k]);
 }
 
 /* Nanoseconds and device numbers are beyond what JSON numbers hold exactly: texts. */
@@ -84,6 +127,8 @@ add_file(cJSON *list, const struct inspect_record_file *f)
 
 		json_add_str(o, numbers[n].key, text);
 	}
+	if (f->is_dir)
+		add_files(o, f);
 }
 
 int
@@ -101,8 +146,12 @@ inspect_record_write(int dirfd, const struct inspect_record *r, struct err *e)
 	return fs_publish(dirfd, PLAN_INSPECTION_NAME, text, strlen(text), 0600, 0, e);
 }
 
+static int read_files(const cJSON *list, bool is_top, struct inspect_record_file **ret, size_t *ret_n,
+		      struct err *e);
+
+/* A record's own files, and (not is_top) what is in a directory of it. */
 static int
-read_file(const cJSON *o, struct inspect_record_file *f, struct err *e)
+read_file(const cJSON *o, bool is_top, struct inspect_record_file *f, struct err *e)
 {
 	const char *s;
 
@@ -120,13 +169,31 @@ read_file(const cJSON *o, struct inspect_record_file *f, struct err *e)
 				  (int64_t *)(void *)((char *)&f->id + numbers[n].offset), e) < 0)
 			return -1;
 	}
+	if (json_array(o, "files") && is_top) {
+		f->is_dir = true;
+		return read_files(json_array(o, "files"), false, &f->files, &f->n_files, e);
+	}
+	return 0;
+}
+
+static int
+read_files(const cJSON *list, bool is_top, struct inspect_record_file **ret, size_t *ret_n, struct err *e)
+{
+	const cJSON *o;
+
+	*ret = mem_array((size_t)cJSON_GetArraySize(list) + 1, sizeof(**ret));
+	cJSON_ArrayForEach(o, list)
+	{
+		if (read_file(o, is_top, &(*ret)[(*ret_n)++], e) < 0)
+			return -1;
+	}
 	return 0;
 }
 
 static int
 read_record(const cJSON *j, struct inspect_record *r, struct err *e)
 {
-	const cJSON *list = json_array(j, "archives"), *o;
+	const cJSON *list = json_array(j, "archives");
 	const char *word;
 	int v = 0;
 
@@ -137,13 +204,7 @@ read_record(const cJSON *j, struct inspect_record *r, struct err *e)
 	if (!verdict_words[v] || !list)
 		return err_set(e, ERR_FAILED, "\"verdict\" or \"archives\" is not understood");
 	r->verdict = (enum verdict)v;
-	r->files = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*r->files));
-	cJSON_ArrayForEach(o, list)
-	{
-		if (read_file(o, &r->files[r->n_files++], e) < 0)
-			return -1;
-	}
-	return 0;
+	return read_files(list, true, &r->files, &r->n_files, e);
 }
 
 int
@@ -174,8 +235,8 @@ inspect_record_find(const struct inspect_record *r, const char *name)
 	return NULL;
 }
 
-const char *
-inspect_record_compare(const struct inspect_record_file *f, int fd)
+static const char *
+compare_file(const struct inspect_record_file *f, int fd)
 {
 	char digest[HASH_DIGEST_MAX];
 	struct fs_identity now;
@@ -200,4 +261,28 @@ inspect_record_compare(const struct inspect_record_file *f, int fd)
 	if (hash_of_fd(HASH_SHA256, fd, digest, NULL) < 0 || strcmp(digest, f->digest) != 0)
 		return "was written to through a mapping";
 	return NULL;
+}
+
+static const char *
+compare_dir(const struct inspect_record_file *f, const struct layout_files *now)
+{
+	if (now->n != f->n_files)
+		return now->n > f->n_files ? "has more files in it" : "has fewer files in it";
+	for (size_t k = 0; k < now->n; k++) {
+		const char *what = strcmp(f->files[k].name, now->v[k].name) != 0
+					   ? "has other files in it"
+					   : compare_file(&f->files[k], now->v[k].fd);
+
+		if (what)
+			return what;
+	}
+	return NULL;
+}
+
+const char *
+inspect_record_compare(const struct inspect_record_file *f, const struct archive *a)
+{
+	if (f->is_dir != a->is_dir)
+		return "is another file";
+	return f->is_dir ? compare_dir(f, &a->files) : compare_file(f, a->fd);
 }

@@ -18,6 +18,9 @@ struct inspect_record_file {
 	struct fs_identity id;
 	bool is_ignored, is_unfit;
 	char digest[HASH_DIGEST_MAX]; /* where the file was open for writing elsewhere, else "" */
+	bool is_dir;
+	struct inspect_record_file *files; /* what is in a directory, by name */
+	size_t n_files;
 };
 
 struct inspect_record {
@@ -39,5 +42,5 @@ int inspect_record_write(int dirfd, const struct inspect_record *r, struct err *
 int inspect_record_read(int dirfd, struct inspect_record **ret, struct err *e);
 
 const struct inspect_record_file *inspect_record_find(const struct inspect_record *r, const char *name);
-/* NULL when this open file is the one recorded, else what is different, in words. */
-const char *inspect_record_compare(const struct inspect_record_file *f, int fd);
+/* NULL when this open archive is the one recorded, of a directory all that is in it, else what is different, in words. */
+const char *inspect_record_compare(const struct inspect_record_file *f, const struct archive *a);

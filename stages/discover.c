@@ -151,28 +151,89 @@ has_file(int dirfd, const char *name, const char *begins)
 	       len >= strlen(begins) && !memcmp(head, begins, strlen(begins));
 }
 
-/* https://github.com/containers/image/blob/main/docs/containers-transports.5.md, dir: and oci: */
-static const char *
-layout_fault(int dirfd)
+static bool
+has_dir(int dirfd, const char *name)
 {
-	if (has_file(dirfd, "oci-layout", ""))
-		return "not supported yet: an OCI layout as a directory";
-	if (has_file(dirfd, "version", "Directory Transport Version"))
-		return "not supported yet: an image in skopeo's layout dir:";
-	return NULL;
+	struct stat st;
+
+	return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* https://github.com/containers/image/blob/main/docs/containers-transports.5.md, dir: and oci: */
+static bool
+is_layout(int dirfd)
+{
+	return has_file(dirfd, "oci-layout", "") ||
+	       (has_file(dirfd, "index.json", "") && has_dir(dirfd, "blobs")) ||
+	       (has_file(dirfd, "version", "Directory Transport Version") &&
+		has_file(dirfd, "manifest.json", ""));
+}
+
+static size_t
+n_open(const struct inspection *i)
+{
+	size_t n = i->n_archives;
+
+	for (size_t k = 0; k < i->n_archives; k++)
+		n += i->archives[k].files.n;
+	return n;
+}
+
+/* An image layout that is a directory, with all that is in it. `fd` stays the caller's. */
+static void
+take_layout(struct inspection *i, int fd, const char *path)
+{
+	size_t n = n_open(i);
+	AUTO_FD int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	struct layout_files files = { 0 };
+	struct err e = ERR_INIT;
+	struct archive *a;
+	struct stat st;
+
+	if (own < 0 || fstat(own, &st) < 0) {
+		add_fault(i, path, ERR_FAILED, "it cannot be looked at");
+	} else if (layout_dir_open(own, n < DISCOVER_FILES_MAX ? DISCOVER_FILES_MAX - n : 0, &files, &e) < 0) {
+		add_fault(i, path, e.kind, e.text);
+	} else {
+		a = inspection_add_archive(i);
+		a->name = mem_strdup(path);
+		a->fd = take_fd(own);
+		a->is_dir = true;
+		a->files = files;
+		fs_identity_of(&st, &a->id);
+	}
 }
 
 static void walk_dir(struct walk *w, int dirfd, const char *path, const struct glob_at *at, unsigned depth,
 		     bool is_through_link);
 
+/* What names all that is in tar_images/ names tar_images/oci-layout, so that tar_images/ itself may be the layout. */
+static bool
+is_named_by_its_files(const struct walk *w, const struct glob_at *below)
+{
+	static const char *const names[] = { "oci-layout", "index.json", "manifest.json" };
+	bool is_named = false;
+
+	for (size_t k = 0; k < MEM_COUNT(names); k++) {
+		struct glob_at ignored;
+
+		is_named = is_named || glob_at_step(w->globs, below, names[k], &ignored).is_named;
+		glob_at_free(&ignored);
+	}
+	return is_named;
+}
+
 static void
 enter(struct walk *w, int fd, const char *path, const struct glob_at *below, const struct glob_match *m,
       unsigned depth, bool is_through_link)
 {
-	const char *layout = m->is_named || m->is_in_tree ? layout_fault(fd) : NULL;
+	bool is_image = (m->is_named || m->is_in_tree || is_named_by_its_files(w, below)) && is_layout(fd);
 
-	if (layout)
-		add_fault(w->i, path, ERR_UNSUPPORTED, layout);
+	if (is_image && is_through_link)
+		add_fault(w->i, path, ERR_REFUSED,
+			  "link: it is reached through a symbolic link, which is not followed");
+	else if (is_image)
+		take_layout(w->i, fd, path);
 	else if (m->is_way)
 		walk_dir(w, fd, path, below, depth + 1, is_through_link);
 }
@@ -241,7 +302,7 @@ is_within_bounds(struct walk *w, const char *path, unsigned depth)
 		add_fault(w->i, path, ERR_NO_SPACE,
 			  "not inspected: there are more than 1000000 names where archives are looked for");
 		w->is_over = true;
-	} else if (w->i->n_archives >= DISCOVER_FILES_MAX) {
+	} else if (n_open(w->i) >= DISCOVER_FILES_MAX) {
 		add_fault(w->i, path, ERR_NO_SPACE,
 			  "not inspected: the job left more than 4096 files that may be archives");
 		w->is_over = true;
@@ -384,6 +445,11 @@ run(struct inspection *i, struct err *e)
 	globs = collect_globs(i);
 	w = (struct walk){ .i = i, .globs = globs };
 	glob_at_start(globs, &at);
+	/* Nothing can be withheld of a project without the files that make it a layout. */
+	if ((at.is_everything || is_named_by_its_files(&w, &at)) && is_layout(i->project_fd))
+		add_fault(i, "index.json", ERR_UNSUPPORTED,
+			  "not inspected: the project directory itself is an image layout; one in a directory of its "
+			  "own is read");
 	walk_dir(&w, i->project_fd, "", &at, 1, false);
 	glob_at_free(&at);
 	if (i->n_archives)
@@ -395,10 +461,10 @@ int
 discover_add_file(struct inspection *i, const char *path, struct err *e)
 {
 	AUTO_FD int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	const char *layout;
 	struct archive *a;
 	struct stat st;
 
+	raise_descriptor_limit();
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		err_errno(e, "%s", path);
 		if (e)
@@ -412,9 +478,8 @@ discover_add_file(struct inspection *i, const char *path, struct err *e)
 		fs_identity_of(&st, &a->id);
 		return 0;
 	}
-	layout = S_ISDIR(st.st_mode) ? layout_fault(fd) : NULL;
-	if (layout)
-		add_fault(i, path, ERR_UNSUPPORTED, layout);
+	if (S_ISDIR(st.st_mode) && is_layout(fd))
+		take_layout(i, fd, path);
 	else
 		add_fault(i, path, ERR_REFUSED,
 			  S_ISDIR(st.st_mode) ? "no image: a directory that is no image layout"

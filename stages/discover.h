@@ -8,7 +8,7 @@
  * bounded (past them: ERR_NO_SPACE, undecided). Only regular files with one link are taken; a link, FIFO, device or
  * a file with more links that is named gets a fault (ERR_REFUSED). What a declared artifact is that is obviously no
  * archive (first bytes, name) is left out without a word; so is an empty or plain text file in tar_images/, with a note.
- * A directory that is an OCI layout or skopeo's dir: is an archive with the fault "not supported yet".
+ * A directory that is an OCI layout or skopeo's dir: is an archive, too, with all files in it opened (stages/layout_dir.h).
  *
  * With project_fd -1 it does nothing: the caller has added the files that were given by name.
  */
@@ -19,10 +19,11 @@
 
 #define DISCOVER_NAMES_MAX 1000000 /* looked at */
 #define DISCOVER_DEPTH_MAX 64
-#define DISCOVER_FILES_MAX 4096 /* opened and kept */
+#define DISCOVER_FILES_MAX 4096 /* opened and kept, those in layouts that are directories too */
 
 /*
  * A file given by name (`tidewaiter scan FILE`), relative to the working directory. Links in its path are the caller's
- * own business, the file itself must be regular. -1 when it cannot be opened (usage); a directory or the like is added with a fault.
+ * own business, the file itself must be regular, or a
+ * directory that is an image layout. -1 when it cannot be opened (usage); another directory or the like is added with a fault.
  */
 int discover_add_file(struct inspection *i, const char *path, struct err *e);

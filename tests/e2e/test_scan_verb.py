@@ -97,11 +97,8 @@ def test_without_a_scanner_it_is_undecided(scan):
 def test_block_outweighs_undecided_and_undecided_outweighs_pass(scan):
     scan.configure({"trivy": {"path": str(scan.root / "none")}})
     assert scan(scan.image(), scan.image("forged-layer")).returncode == BLOCKED
-    os.mkdir(scan.root / "layout")
-    (scan.root / "layout" / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    (scan.root / "layout" / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
-    done = scan.configure()(scan.image(), scan.root / "layout")
-    assert done.returncode == UNDECIDED and "not supported" in done.stdout, done.stdout + done.stderr
+    done = scan.configure({"images": {"max_images": 1}})(scan.image("clean"), scan.image("clean"))
+    assert done.returncode == UNDECIDED and "not inspected" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("mode", ["audit", "warn", "enforce", "ENFORCE"])

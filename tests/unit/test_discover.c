@@ -321,8 +321,9 @@ a_directory_that_is_a_link_is_not_followed(void **state)
 }
 
 static void
-an_image_layout_as_a_directory_is_not_supported_yet(void **state)
+an_image_layout_is_taken_as_a_whole(void **state)
 {
+	const struct archive *a;
 	struct project p;
 	(void)state;
 
@@ -331,15 +332,67 @@ an_image_layout_as_a_directory_is_not_supported_yet(void **state)
 	artifact(&p, "dist");
 	put(p.fd, "tar_images/oci/oci-layout", "{}", 2);
 	put(p.fd, "tar_images/oci/index.json", "{}", 2);
-	put(p.fd, "dist/a/b/oci/oci-layout", "{}", 2);
+	put(p.fd, "dist/a/b/oci/index.json", "{}", 2);
 	put_tar(&p, "dist/a/b/oci/blobs/sha256/00");
 	put(p.fd, "dist/dir/version", "Directory Transport Version: 1.1\n", 33);
+	put(p.fd, "dist/dir/manifest.json", "{}", 2);
 	put(p.fd, "dist/web/version", "1.2.3\n", 6);
+	put(p.fd, "dist/web/manifest.json", "{}", 2);
 	put(p.fd, "elsewhere/oci/oci-layout", "{}", 2);
-	expect_found(&p, "dist/a/b/oci: not supported yet: an OCI layout as a directory\n"
-			 "dist/dir: not supported yet: an image in skopeo's layout dir:\n"
-			 "tar_images/oci: not supported yet: an OCI layout as a directory\n");
-	assert_int_equal(p.i.archives[0].fault.kind, ERR_UNSUPPORTED);
+	expect_found(&p, "dist/a/b/oci\ndist/dir\ntar_images/oci\n");
+	a = &p.i.archives[0];
+	assert_true(a->is_dir);
+	assert_int_equal(a->files.n, 2);
+	assert_string_equal(a->files.v[0].name, "blobs/sha256/00");
+	assert_string_equal(a->files.v[1].name, "index.json");
+	assert_true(a->files.v[0].fd >= 0);
+	assert_int_equal(a->files.v[1].id.size, 2);
+	project_free(&p);
+}
+
+static void
+a_directory_that_is_itself_the_layout_is_found(void **state)
+{
+	struct project p;
+	(void)state;
+
+	project_init(&p);
+	glob(&p, "tar_images/*");
+	put(p.fd, "tar_images/oci-layout", "{}", 2);
+	put(p.fd, "tar_images/index.json", "{}", 2);
+	expect_found(&p, "tar_images\n");
+	project_free(&p);
+	project_init(&p);
+	artifact(&p, ".");
+	put(p.fd, "oci-layout", "{}", 2);
+	expect_found(&p, "index.json: not inspected: the project directory itself is an image layout; one in a "
+			 "directory of its own is read\n");
+	project_free(&p);
+}
+
+static void
+what_is_no_plain_file_in_a_layout_is_refused(void **state)
+{
+	AUTO_FREE char *got = NULL;
+	struct project p;
+	(void)state;
+
+	project_init(&p);
+	glob(&p, "tar_images/*");
+	put(p.fd, "tar_images/a/oci-layout", "{}", 2);
+	assert_int_equal(symlinkat("oci-layout", p.fd, "tar_images/a/index.json"), 0);
+	put(p.fd, "tar_images/b/oci-layout", "{}", 2);
+	assert_int_equal(linkat(p.fd, "tar_images/b/oci-layout", p.fd, "tar_images/b/index.json", 0), 0);
+	put(p.fd, "tar_images/c/oci-layout", "{}", 2);
+	assert_int_equal(mkfifoat(p.fd, "tar_images/c/index.json", 0644), 0);
+	put(p.fd, "tar_images/d/oci-layout", "{}", 2);
+	put(p.fd, "tar_images/d/1/2/3/4/5/6/7/8/9/x", "{}", 2);
+	got = found(&p);
+	assert_non_null(strstr(got, "tar_images/a: link: index.json is a symbolic link"));
+	assert_non_null(strstr(got, "tar_images/b: link: "));
+	assert_non_null(strstr(got, "has other names (hard links) too"));
+	assert_non_null(strstr(got, "tar_images/c: type: index.json is neither"));
+	assert_non_null(strstr(got, "tar_images/d: depth: 1/2/3/4/5/6/7/8/9 lies deeper"));
 	project_free(&p);
 }
 
@@ -475,7 +528,9 @@ main(void)
 		cmocka_unit_test(a_path_out_of_the_project_is_said_and_not_followed),
 		cmocka_unit_test(only_regular_files_with_one_name_are_taken),
 		cmocka_unit_test(a_directory_that_is_a_link_is_not_followed),
-		cmocka_unit_test(an_image_layout_as_a_directory_is_not_supported_yet),
+		cmocka_unit_test(an_image_layout_is_taken_as_a_whole),
+		cmocka_unit_test(a_directory_that_is_itself_the_layout_is_found),
+		cmocka_unit_test(what_is_no_plain_file_in_a_layout_is_refused),
 		cmocka_unit_test(what_lies_too_deep_is_not_passed_over_in_silence),
 		cmocka_unit_test(a_variable_that_climbs_means_everything),
 		cmocka_unit_test(more_paths_than_can_be_looked_for_are_a_fault),

@@ -76,10 +76,70 @@ difference(struct place *p, const struct inspect_record *r)
 {
 	const struct inspect_record_file *f = inspect_record_find(r, "tar_images/app.tar");
 	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDONLY | O_CLOEXEC);
+	const struct archive now = { .fd = fd };
 
 	assert_non_null(f);
 	assert_true(fd >= 0);
-	return inspect_record_compare(f, fd);
+	return inspect_record_compare(f, &now);
+}
+
+/* A layout that is a directory with two files, opened as it is now. */
+static void
+open_layout(struct place *p, struct archive *a)
+{
+	*a = (struct archive){ .fd = fs_open_dir(p->dir_fd, "oci", NULL), .is_dir = true };
+	assert_true(a->fd >= 0);
+	assert_int_equal(layout_dir_open(a->fd, 100, &a->files, NULL), 0);
+}
+
+static void
+write_text(struct place *p, const char *path, const char *text)
+{
+	AUTO_FD int fd = openat(p->dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_int_equal(fs_write_all(fd, text, strlen(text), NULL), 0);
+}
+
+static const char *
+layout_difference(struct place *p, const struct inspect_record *r)
+{
+	struct archive now;
+	const char *what;
+
+	open_layout(p, &now);
+	what = inspect_record_compare(inspect_record_find(r, "tar_images/oci"), &now);
+	close(now.fd);
+	layout_files_free(&now.files);
+	return what;
+}
+
+static void
+a_layout_is_compared_with_all_that_is_in_it(void **state)
+{
+	struct place *p = *state;
+	AUTO(inspect_record) struct inspect_record *r = NULL;
+	struct archive *a;
+
+	assert_int_equal(mkdirat(p->dir_fd, "oci", 0755), 0);
+	write_text(p, "oci/index.json", "{}");
+	write_text(p, "oci/oci-layout", "{}");
+	a = inspection_add_archive(&p->i);
+	open_layout(p, a);
+	a->name = mem_strdup("tar_images/oci");
+	r = recorded(p);
+	assert_null(layout_difference(p, r));
+	write_text(p, "oci/more", "x");
+	assert_string_equal(layout_difference(p, r), "has more files in it");
+	assert_int_equal(unlinkat(p->dir_fd, "oci/more", 0), 0);
+	assert_null(layout_difference(p, r));
+	assert_int_equal(renameat(p->dir_fd, "oci/oci-layout", p->dir_fd, "oci/other"), 0);
+	assert_string_equal(layout_difference(p, r), "has other files in it");
+	assert_int_equal(renameat(p->dir_fd, "oci/other", p->dir_fd, "oci/oci-layout"), 0);
+	assert_non_null(layout_difference(p, r));
+	write_text(p, "oci/index.json", "{\"a\":1}");
+	assert_string_equal(layout_difference(p, r), "has another size");
+	assert_int_equal(unlinkat(p->dir_fd, "oci/oci-layout", 0), 0);
+	assert_string_equal(layout_difference(p, r), "has fewer files in it");
 }
 
 static void
@@ -209,6 +269,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		WITH_PLACE(a_layout_is_compared_with_all_that_is_in_it),
 		WITH_PLACE(what_is_written_is_read_back),
 		WITH_PLACE(no_inspection_is_no_record),
 		WITH_PLACE(a_file_that_stayed_is_the_same),
