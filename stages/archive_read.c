@@ -22,6 +22,7 @@ image_free(struct archive_image *m)
 {
 	mem_free_at(&m->layout_name);
 	strv_free(&m->tags);
+	strv_free(&m->hidden);
 	mem_free_at(&m->platform);
 	image_config_free(m->config);
 	mem_free_at(&m->layers);

@@ -44,6 +44,7 @@ struct archive_image {
 	char config_digest[HASH_DIGEST_MAX];   /* as the archive says it: by SHA-256 or SHA-512 */
 	char scanned_digest[HASH_DIGEST_MAX]; /* of the config in the layout, by SHA-256: what Trivy calls the image */
 	struct image_config *config;
+	struct strv hidden; /* package lists that engines load and Trivy does not see (layer_hidden.h) */
 	struct archive_layer *layers; /* in the order of config->diff_ids */
 };
 

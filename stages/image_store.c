@@ -10,7 +10,9 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "stages/image_names.h"
+#include "stages/layer_hidden.h"
 #include "stages/layer_store.h"
+#include "stages/layer_watch.h"
 #include "stages/oci_layout.h"
 
 struct making {
@@ -19,15 +21,21 @@ struct making {
 	struct image_plans *plans;
 	struct layer_job *jobs; /* one per entry that is a layer */
 	size_t n_jobs;
-	size_t *job_of; /* entry → its job + 1, 0 none */
-	int pool_fd;	/* where all layers are, before they are linked into layouts */
+	size_t *job_of;		      /* entry → its job + 1, 0 none */
+	int pool_fd;		      /* where all layers are, before they are linked into layouts */
+	struct layer_watch **watches; /* of jobs, for package lists behind links */
+	atomic_size_t watch_left;
 };
 
 static void
 making_free(struct making *k)
 {
-	for (size_t i = 0; i < k->n_jobs; i++)
+	for (size_t i = 0; i < k->n_jobs; i++) {
 		mem_free_at(&k->jobs[i].what);
+		if (k->watches)
+			layer_watch_free(k->watches[i]);
+	}
+	mem_free_at(&k->watches);
 	mem_free_at(&k->jobs);
 	mem_free_at(&k->job_of);
 	mem_close_at(&k->pool_fd);
@@ -135,6 +143,18 @@ check_room(const struct making *k, struct err *e)
 	return err_set(e, ERR_NO_SPACE, "no space to unpack: the layers have %s, %s are left", size, left);
 }
 
+static void
+watch_layers(struct making *k)
+{
+	k->watches = mem_array(k->n_jobs + 1, sizeof(struct layer_watch *));
+	atomic_init(&k->watch_left, LAYER_WATCH_ALL_MAX);
+	for (size_t i = 0; i < k->n_jobs; i++) {
+		k->watches[i] = layer_watch_new(&k->watch_left);
+		k->jobs[i].see = layer_watch_see;
+		k->jobs[i].see_arg = k->watches[i];
+	}
+}
+
 static int
 store_layers(struct making *k, int keep_fd, struct err *e)
 {
@@ -149,6 +169,7 @@ store_layers(struct making *k, int keep_fd, struct err *e)
 	k->pool_fd = fs_open_dir(k->in->work_fd, pool, e);
 	if (k->pool_fd < 0)
 		return -1;
+	watch_layers(k);
 	return layer_store(k->jobs, k->n_jobs, k->pool_fd, keep_fd, &limits, e);
 }
 
@@ -252,6 +273,16 @@ collect_tags(const struct image_plans *l, const struct image_plan *p, struct str
 	}
 }
 
+static void
+find_hidden(const struct making *k, const struct image_plan *p, struct strv *ret)
+{
+	AUTO_FREE const struct layer_facts **facts = mem_array(p->n_layers + 1, sizeof(*facts));
+
+	for (size_t i = 0; i < p->n_layers; i++)
+		facts[i] = layer_watch_facts(k->watches[job_of(k, &p->layers[i]) - k->jobs]);
+	layer_hidden_find(facts, p->n_layers, ret);
+}
+
 static int
 make_image(const struct making *k, struct image_plan *p, struct archive_images *ret, struct err *e)
 {
@@ -261,6 +292,7 @@ make_image(const struct making *k, struct image_plan *p, struct archive_images *
 	m = &ret->v[ret->n++];
 	*m = (struct archive_image){ .layout_name = layout_name(k->in, ret->n) };
 	collect_tags(k->plans, p, &m->tags);
+	find_hidden(k, p, &m->hidden);
 	m->platform = image_config_platform(p->config);
 	if (!m->platform[0] && !str_is_empty(p->said_platform)) {
 		mem_free_at(&m->platform);

@@ -28,7 +28,6 @@ image_free(struct image *m)
 {
 	strv_free(&m->tags);
 	strv_free(&m->hidden);
-	strv_free(&m->hidden);
 	free(m->os);
 	free(m->architecture);
 	free(m->platform);

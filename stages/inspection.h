@@ -58,7 +58,6 @@ struct image {
 	struct layer *layers;
 	size_t n_layers;
 	struct strv hidden; /* package lists that engines load and Trivy does not see, a line for people each (layer_hidden.h) */
-	struct strv hidden; /* package lists that engines load and Trivy does not see, a line for people each (layer_hidden.h) */
 	size_t base_layers; /* how many of the first layers come with the base image, best guess by the history; 0 unknown */
 	char *layout; /* absolute path of its OCI layout directory below work_dir */
 	/* What people call it: first tag, or the archive's name without .tar; with its platform where the archive has that for several. */

@@ -489,6 +489,12 @@ layer_watch_feed(struct layer_watch *w, const void *bytes, size_t n)
 	}
 }
 
+void
+layer_watch_see(void *w, const void *p, size_t n)
+{
+	layer_watch_feed(w, p, n);
+}
+
 const struct layer_facts *
 layer_watch_facts(struct layer_watch *w)
 {

@@ -120,6 +120,7 @@ add_image(struct inspection *i, size_t at, const struct archive_images *l, const
 
 	m->archive = at;
 	strv_copy(&m->tags, &from->tags);
+	strv_copy(&m->hidden, &from->hidden);
 	memcpy(m->config_digest, from->config_digest, sizeof(m->config_digest));
 	memcpy(m->scanned_digest, from->scanned_digest, sizeof(m->scanned_digest));
 	memcpy(m->manifest_digest, from->manifest_digest, sizeof(m->manifest_digest));

@@ -23,6 +23,7 @@ print_image(cJSON *list, const struct inspection *i, const struct image *m)
 	cJSON_AddItemToArray(list, o);
 	json_add_str(o, "archive", i->archives[m->archive].name);
 	json_add_strv(o, "tags", &m->tags);
+	json_add_strv(o, "hidden", &m->hidden);
 	json_add_str(o, "config_digest", m->config_digest);
 	json_add_str(o, "manifest_digest", m->manifest_digest);
 	json_add_str(o, "scanned_digest", m->scanned_digest);
