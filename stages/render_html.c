@@ -12,6 +12,8 @@
 #define TITLE_MAX 400
 #define DESCRIPTION_MAX 1500
 #define URL_MAX 1000
+#define FOLDED_MIN \
+	1000 /* rows; a table of 20 000 keeps a browser busy for seconds if it is laid out as it comes */
 
 /* report.css and report.js, put into the program by the build. */
 extern const char render_html_css[], render_html_js[];
@@ -87,7 +89,8 @@ add_head(const struct image *m, struct buf *out)
 	buf_add_str(out, "\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
 			 "<meta name=\"referrer\" content=\"no-referrer\">\n<title>");
 	render_html_add(out, m->label, NAME_MAX_);
-	buf_printf(out, " – Tidewaiter</title>\n<style>%s</style>\n</head>\n<body>\n", render_html_css);
+	buf_printf(out, " – Tidewaiter</title>\n<style>%s</style>\n</head>\n<body>\n<main>\n",
+		   render_html_css);
 }
 
 static void
@@ -163,14 +166,17 @@ add_facts(const struct inspection *i, const struct image *m, struct buf *out)
 static void
 add_changes(const struct explanation *x, struct buf *out)
 {
-	size_t n_unfixed = x->n_blocking - x->n_fixable;
+	size_t n_unfixed = x->n_blocking - x->n_fixable, n_left = x->n_fixable;
 
-	buf_add_str(out, "<h2 class=\"advice\">What to do</h2>\n<ul>\n");
+	buf_add_str(out, "<h2 class=\"advice\">What to do</h2>\n<ul class=\"changes\">\n");
 	for (size_t k = 0; k < x->n_changes; k++) {
 		buf_add_str(out, "<li>");
 		render_html_add(out, x->changes[k].text, NAME_MAX_);
 		buf_printf(out, ": fixes %zu of %zu</li>\n", x->changes[k].n_fixed, x->n_blocking);
+		n_left -= x->changes[k].n_fixed;
 	}
+	if (n_left > 0)
+		buf_printf(out, "<li>%zu more can be fixed, too: see their versions below</li>\n", n_left);
 	if (n_unfixed > 0)
 		buf_printf(out, "<li>%zu of %zu %s no fix yet: use another base image or package</li>\n",
 			   n_unfixed, x->n_blocking, n_unfixed == 1 ? "has" : "have");
@@ -280,11 +286,30 @@ add_row(const struct image *m, size_t index, struct buf *out)
 	buf_add_str(out, "</td></tr>\n");
 }
 
+/* All rows, worst first. Many are folded; the page's script unfolds them when it has put most of them aside. */
 static void
-add_findings(const struct image *m, struct buf *out)
+add_table(const struct image *m, const size_t *order, size_t n, struct buf *out)
 {
 	static const char *const heads[] = { "Severity",  "Id",	      "Package",
 					     "Installed", "Fixed in", "What it is" };
+	bool is_folded = n >= FOLDED_MIN;
+
+	if (is_folded)
+		buf_printf(out, "<details id=\"fold\"><summary>all %zu findings</summary>\n", n);
+	buf_add_str(out, "<table id=\"findings\">\n<thead><tr>");
+	for (size_t k = 0; k < MEM_COUNT(heads); k++)
+		buf_printf(out, "<th scope=\"col\"%s><button type=\"button\">%s</button></th>",
+			   k == 0 ? " aria-sort=\"descending\"" : "", heads[k]);
+	buf_add_str(out, "</tr></thead>\n<tbody>\n");
+	for (size_t k = 0; k < n && k < RENDER_HTML_ROWS_MAX; k++)
+		add_row(m, order[k], out);
+	buf_printf(out, "</tbody>\n</table>\n%s", is_folded ? "</details>\n" : "");
+	buf_add_str(out, "<button type=\"button\" class=\"more\" id=\"more\" hidden>Show more</button>\n");
+}
+
+static void
+add_findings(const struct image *m, struct buf *out)
+{
 	AUTO_FREE size_t *order = NULL;
 	size_t n;
 
@@ -295,16 +320,9 @@ add_findings(const struct image *m, struct buf *out)
 	order = explain_sorted(m, false, &n);
 	buf_add_str(out, "<div class=\"card\">\n");
 	add_filters(m->report, out);
-	buf_printf(out,
-		   "<p class=\"shown\" id=\"shown\">%zu findings</p>\n<table id=\"findings\">\n<thead><tr>",
-		   n);
-	for (size_t k = 0; k < MEM_COUNT(heads); k++)
-		buf_printf(out, "<th%s><button type=\"button\">%s</button></th>",
-			   k == 0 ? " aria-sort=\"descending\"" : "", heads[k]);
-	buf_add_str(out, "</tr></thead>\n<tbody>\n");
-	for (size_t k = 0; k < n && k < RENDER_HTML_ROWS_MAX; k++)
-		add_row(m, order[k], out);
-	buf_add_str(out, "</tbody>\n</table>\n");
+	buf_printf(out, "<p class=\"shown\" id=\"shown\" role=\"status\">%zu finding%s</p>\n", n,
+		   n == 1 ? "" : "s");
+	add_table(m, order, n, out);
 	if (n > RENDER_HTML_ROWS_MAX)
 		buf_printf(out, "<p>… and %zu more in the JSON report.</p>\n", n - RENDER_HTML_ROWS_MAX);
 	buf_add_str(out, "</div>\n");
@@ -321,7 +339,7 @@ render_html(const struct inspection *i, const struct image *m, struct buf *out)
 	if (m->report)
 		add_findings(m, out);
 	buf_printf(out,
-		   "<footer>Written by Tidewaiter %s. Findings by <a href=\"https://trivy.dev\" rel=\"noopener noreferrer\">Trivy</a>.</footer>\n"
+		   "</main>\n<footer>Written by Tidewaiter %s. Findings by <a href=\"https://trivy.dev\" rel=\"noopener noreferrer\">Trivy</a>.</footer>\n"
 		   "<script>%s</script>\n</body>\n</html>\n",
 		   TIDEWAITER_VERSION, render_html_js);
 }

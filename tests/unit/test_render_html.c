@@ -56,6 +56,33 @@ the_page_has_every_finding_worst_first(void **state)
 }
 
 static void
+many_findings_are_folded_until_the_script_has_put_most_of_them_aside(void **state)
+{
+	static const size_t numbers[] = { 999, 1000 };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(numbers); k++) {
+		struct sample s;
+		AUTO_BUF struct buf json = BUF_INIT(1 << 20);
+
+		buf_add_str(&json, "{\"SchemaVersion\":2,\"Results\":[{\"Vulnerabilities\":[");
+		for (size_t n = 0; n < numbers[k]; n++)
+			buf_printf(&json,
+				   "%s{\"VulnerabilityID\":\"C%zu\",\"PkgName\":\"p\",\"Severity\":\"LOW\"}",
+				   n ? "," : "", n);
+		buf_add_str(&json, "]}]}");
+		sample_init(&s);
+		assert_non_null(sample_add_image(&s, buf_str(&json)));
+		AUTO_FREE char *text = page(&s);
+		assert_int_equal(count(text, "<tr data-severity="), numbers[k]);
+		assert_int_equal(count(text, "<details id=\"fold\"><summary>all 1000 findings</summary>"),
+				 numbers[k] == 1000);
+		assert_int_equal(count(text, "<details"), count(text, "</details>"));
+		sample_free(&s);
+	}
+}
+
+static void
 nothing_on_the_page_comes_from_elsewhere_or_may_run_but_its_own(void **state)
 {
 	struct sample s;
@@ -166,6 +193,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_page_has_every_finding_worst_first),
+		cmocka_unit_test(many_findings_are_folded_until_the_script_has_put_most_of_them_aside),
 		cmocka_unit_test(nothing_on_the_page_comes_from_elsewhere_or_may_run_but_its_own),
 		cmocka_unit_test(markup_in_a_report_is_text),
 		cmocka_unit_test(an_image_that_could_not_be_scanned_has_a_page_that_says_why),
