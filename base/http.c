@@ -11,7 +11,7 @@
 #include "base/str.h"
 
 #define CONNECT_TIMEOUT_MS 10000
-#define RETRY_AFTER_MAX_S (24 * 3600)
+#define RETRY_AFTER_MAX_S (6 * 3600) /* where newer releases of libcurl stop by themselves */
 
 struct http {
 	CURL *curl;

@@ -53,7 +53,7 @@ struct http_answer {
 	enum http_end end;
 	int status;	       /* 0: none came */
 	char content_type[64]; /* lower case, without parameters; "" when absent */
-	int64_t retry_after_s; /* -1: absent; at most a day */
+	int64_t retry_after_s; /* -1: absent; at most six hours */
 	int64_t date_s;	       /* the server's clock, seconds since the epoch; 0: absent */
 	struct buf body;
 	bool was_sent;	 /* the whole request was handed to the network: it may have taken effect */

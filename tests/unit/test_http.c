@@ -132,7 +132,7 @@ headers_for_waiting_are_read(void **state)
 	};
 	struct canned *c = canned_start(replies, 3);
 	struct http_settings s = { 0 };
-	int64_t expected[] = { 120, 24 * 3600, -1 };
+	int64_t expected[] = { 120, 6 * 3600, -1 };
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
