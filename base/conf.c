@@ -86,7 +86,7 @@ is_text_of_one_line(const char *text)
 }
 
 const struct conf_rule conf_rule_text = { is_text_of_one_line, "a text of one line, not empty", NULL };
-const struct conf_rule conf_rule_glob = { is_text_of_one_line, "a glob, such as \"*\"", NULL };
+const struct conf_rule conf_rule_glob = { is_text_of_one_line, "globs, none empty, such as \"*\"", NULL };
 
 static char *
 choices_text(const struct conf_field *f)
@@ -278,6 +278,18 @@ conf_set_defaults(const struct conf_schema *schema, void *whole)
 		for (size_t k = 0; k < schema->sections[i].n_fields; k++)
 			set_default(&schema->sections[i].fields[k],
 				    at(&schema->sections[i], &schema->sections[i].fields[k], whole));
+}
+
+void
+conf_copy(const struct conf_schema *schema, void *to, const void *from)
+{
+	for (size_t i = 0; i < schema->n_sections; i++)
+		for (size_t k = 0; k < schema->sections[i].n_fields; k++) {
+			const struct conf_section *s = &schema->sections[i];
+
+			value_copy(s->fields[k].type, at(s, &s->fields[k], to),
+				   at_const(&s->fields[k], (const char *)from + s->offset));
+		}
 }
 
 void

@@ -100,6 +100,7 @@ void conf_places_free(struct conf_places *p);			    /* what it owns */
 size_t conf_line_of(const struct conf_places *p, const char *path); /* 0: it does not stand in the file */
 
 void conf_set_defaults(const struct conf_schema *schema, void *whole);
+void conf_copy(const struct conf_schema *schema, void *to, const void *from); /* what `to` held is freed */
 void conf_free(const struct conf_schema *schema, void *whole); /* what the fields own, not `whole` itself */
 
 /*

@@ -67,7 +67,8 @@ visit(struct reader *r, int index, struct err *e)
 		return NULL;
 	}
 	if (r->is_seen[index]) {
-		fault(r, node, e, "an alias (*name) of this stands elsewhere, aliases are not allowed");
+		fault(r, node, e,
+		      "an alias (*name) of this stands elsewhere, aliases are not allowed: write it out in both places");
 		return NULL;
 	}
 	if (has_tag(node)) {
@@ -159,6 +160,17 @@ read_list(struct reader *r, const struct conf_field *f, const char *path, const 
 	return 0;
 }
 
+/* `product: {project_path}` is a mapping to YAML. */
+static const char *
+quotes_hint(const yaml_node_t *node)
+{
+	if (node->type == YAML_MAPPING_NODE && node->data.mapping.style == YAML_FLOW_MAPPING_STYLE)
+		return " (a text that begins with { stands in quotes)";
+	if (node->type == YAML_SEQUENCE_NODE && node->data.sequence.style == YAML_FLOW_SEQUENCE_STYLE)
+		return " (a text that begins with [ stands in quotes)";
+	return "";
+}
+
 static int
 read_value(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
 	   void *value, struct err *e)
@@ -173,7 +185,8 @@ read_value(struct reader *r, const struct conf_field *f, const char *path, const
 		return read_list(r, f, path, node, value, e);
 	}
 	if (!is_text(node))
-		return fault(r, node, e, "%s: %s, allowed is %s", path, kind_of(node), allowed);
+		return fault(r, node, e, "%s: %s%s, allowed is %s", path, kind_of(node), quotes_hint(node),
+			     allowed);
 	if (conf_parse_scalar(f, text_of(node), value) < 0)
 		return impossible(r, f, path, node, e);
 	return 0;
@@ -228,20 +241,20 @@ read_key(struct reader *r, const char *group, const yaml_node_t *mapping, const 
 	return key;
 }
 
-/* ", is mode meant?", ", it belongs below gate:", or nothing to say. */
+/* " (is mode meant?)", " here (it belongs below gate:)", or nothing to say. */
 static char *
-hint(const struct conf_schema *schema, const struct nearest *n, const char *key, bool in_project)
+hint(const struct conf_schema *schema, const struct nearest *n, bool in_project, bool is_group)
 {
 	const char *near = nearest_best(n);
 
-	for (size_t i = 0; i < schema->n_sections; i++) {
+	for (size_t i = 0; !is_group && i < schema->n_sections; i++) {
 		const struct conf_section *s = &schema->sections[i];
 
-		if (find_field(s, key) && (!in_project || s->is_overridable))
-			return s->key ? mem_printf(" here, it belongs below %s:", s->key)
-				      : mem_strdup(" here, it belongs at the top of the file");
+		if (find_field(s, n->word) && (!in_project || s->is_overridable))
+			return s->key ? mem_printf(" here (it belongs below %s:)", s->key)
+				      : mem_strdup(" here (it belongs at the top of the file)");
 	}
-	return near ? mem_printf(", is %s meant?", near) : mem_strdup("");
+	return near ? mem_printf(" (is %s meant?)", near) : mem_strdup("");
 }
 
 static int
@@ -257,8 +270,8 @@ unknown_field(const struct reader *r, const struct conf_section *s, const char *
 		buf_printf(&known, "%s%s", k ? ", " : "", s->fields[k].key);
 		nearest_try(&near, s->fields[k].key);
 	}
-	what = hint(r->schema, &near, text_of(key), in_project);
-	return fault(r, key, e, "%s.%s is no setting%s; allowed are %s", group, shown, what, buf_str(&known));
+	what = hint(r->schema, &near, in_project, false);
+	return fault(r, key, e, "%s.%s is no setting%s, allowed are %s", group, shown, what, buf_str(&known));
 }
 
 static struct conf_patch_value *
@@ -322,8 +335,8 @@ find_section(const struct conf_schema *schema, const char *key, bool in_project,
 }
 
 static int
-unknown_section(const struct reader *r, const yaml_node_t *key, const char *prefix, bool in_project,
-		struct err *e)
+unknown_section(const struct reader *r, const yaml_node_t *key, const yaml_node_t *value, const char *prefix,
+		bool in_project, struct err *e)
 {
 	AUTO_BUF struct buf known = BUF_INIT(4096);
 	AUTO_FREE char *shown = str_safe(text_of(key), KEY_SHOWN_MAX);
@@ -332,7 +345,7 @@ unknown_section(const struct reader *r, const yaml_node_t *key, const char *pref
 	size_t section;
 
 	buf_add_str(&known, in_project ? "match" : "projects");
-	nearest_try(&near, buf_str(&known));
+	nearest_try(&near, in_project ? "match" : "projects");
 	for (size_t i = 0; i < r->schema->n_sections; i++) {
 		const struct conf_section *s = &r->schema->sections[i];
 
@@ -346,11 +359,10 @@ unknown_section(const struct reader *r, const yaml_node_t *key, const char *pref
 		}
 	}
 	if (in_project && find_section(r->schema, text_of(key), false, &section) == 0)
-		return fault(r, key, e, "%s%s cannot be different for a project; allowed are %s", prefix,
+		return fault(r, key, e, "%s%s cannot be different for a project, allowed are %s", prefix,
 			     shown, buf_str(&known));
-	what = hint(r->schema, &near, text_of(key), in_project);
-	return fault(r, key, e, "%s%s is no setting%s%s; allowed are %s", prefix, shown,
-		     in_project ? " of a project" : "", what, buf_str(&known));
+	what = hint(r->schema, &near, in_project, value->type == YAML_MAPPING_NODE);
+	return fault(r, key, e, "%s%s is no setting%s, allowed are %s", prefix, shown, what, buf_str(&known));
 }
 
 /* A glob that ends or begins with / matches no path: better said than wondered at. */
@@ -406,7 +418,7 @@ read_project(struct reader *r, const yaml_node_t *node, size_t number, struct co
 			continue;
 		}
 		if (find_section(r->schema, text_of(key), true, &section) < 0)
-			return unknown_section(r, key, prefix, true, e);
+			return unknown_section(r, key, value, prefix, true, e);
 		if (read_section(r, section, prefix, value, NULL, ret->patch, e) < 0)
 			return -1;
 	}
@@ -479,7 +491,7 @@ read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_ove
 		} else if (find_section(r->schema, text_of(key), false, &section) == 0) {
 			rc = read_section(r, section, "", value, whole, NULL, e);
 		} else {
-			rc = unknown_section(r, key, "", false, e);
+			rc = unknown_section(r, key, value, "", false, e);
 		}
 		if (rc < 0)
 			return -1;
@@ -523,6 +535,13 @@ plain_words(const yaml_parser_t *parser)
 		return "a byte that is no UTF-8 stands here, allowed is a file saved as UTF-8";
 	if (parser->error == YAML_READER_ERROR && parser->problem && strstr(parser->problem, "control char"))
 		return "control characters are not allowed, one stands here; write it as \"\\x01\" in double quotes";
+	if (parser->context && (strstr(parser->context, "an alias") || strstr(parser->context, "an anchor")))
+		return "a text that begins with * or & stands without quotes, allowed is \"*\" in quotes";
+	if (parser->problem && strstr(parser->problem, "undefined alias"))
+		return "aliases are not allowed, and a text that begins with * stands in quotes, such as \"*\"";
+	if (parser->problem && strstr(parser->problem, "mapping values are not allowed"))
+		return "a second key stands on this line, or below a value: allowed is one on each line, and quotes "
+		       "around a value with a colon in it";
 	return NULL;
 }
 
@@ -539,9 +558,12 @@ parser_fault(const yaml_parser_t *parser, const char *name, const char *text, si
 	since = parser->context && parser->context_mark.line + 1 != line
 			? mem_printf(" that began in line %zu", parser->context_mark.line + 1)
 			: mem_strdup("");
-	return err_set(e, ERR_SETTINGS, "%s:%zu: no YAML: %s%s%s%s", name, line,
+	return err_set(e, ERR_SETTINGS, "%s:%zu: no YAML: %s%s%s%s%s", name, line,
 		       parser->problem ? parser->problem : "not understood", parser->context ? ", " : "",
-		       parser->context ? parser->context : "", parser->context ? since : "");
+		       parser->context ? parser->context : "", parser->context ? since : "",
+		       parser->context && strstr(parser->context, "a block")
+			       ? "; look at indentation and quotes"
+			       : "");
 }
 
 /* A second document in the file would be settings that nobody reads. */

@@ -53,9 +53,7 @@ look(const struct warnings *w, const char *key, const char *path, mode_t kind, s
 	}
 	if ((ret->st_mode & S_IFMT) == kind)
 		return true;
-	warn(w, key, "%s is %s, needed is %s", path,
-	     S_ISDIR(ret->st_mode) ? "a directory" : "no directory and no file of that kind",
-	     kind == S_IFDIR ? "a directory" : "a regular file");
+	warn(w, key, "%s is no %s", path, kind == S_IFDIR ? "directory" : "regular file");
 	return false;
 }
 
@@ -64,8 +62,8 @@ look_at_token(const struct warnings *w, const struct settings *s)
 {
 	static const char key[] = "defectdojo.token_file";
 	const char *path = s->opt.defectdojo.token_file;
-	const struct passwd *courier = getpwnam(s->courier_user);
-	uid_t reader = geteuid() == 0 && courier ? courier->pw_uid : geteuid();
+	const struct passwd *courier = geteuid() == 0 ? getpwnam(s->courier_user) : NULL;
+	uid_t reader = courier ? courier->pw_uid : geteuid();
 	struct stat st;
 
 	if (!look(w, key, path, S_IFREG, &st))
@@ -80,6 +78,10 @@ look_at_token(const struct warnings *w, const struct settings *s)
 	else if (st.st_uid != 0 && st.st_uid != reader)
 		warn(w, key, "%s belongs to uid %u, needed is root or %s, or nothing is sent", path,
 		     st.st_uid, geteuid() == 0 ? s->courier_user : "you");
+	else if (courier && st.st_uid != reader && !(st.st_gid == courier->pw_gid && (st.st_mode & S_IRGRP)))
+		warn(w, key,
+		     "%s cannot be read by %s, and nothing is sent: sudo tidewaiter setup gives it to its group",
+		     path, s->courier_user);
 }
 
 static void
@@ -144,21 +146,18 @@ look_at_order(const struct warnings *w, const struct conf_overrides *projects, s
 	}
 }
 
-/* The settings as they are for one entry of projects[]. */
-static int
-settings_of_entry(const struct settings *s, const struct conf_override *o, struct settings **ret)
+/* The settings as they are for one entry of projects[], owned by the caller. */
+static struct settings *
+settings_of_entry(const struct settings *s, const struct conf_override *o)
 {
-	AUTO(settings) struct settings *own = mem_alloc(sizeof(*own));
-	AUTO_JSON cJSON *j = conf_to_json(&settings_schema, s);
+	struct settings *own = mem_alloc(sizeof(*own));
 	char any[] = "**";
 	struct conf_override one = { .match = any, .patch = o->patch };
 	const struct conf_overrides only = { .v = &one, .n = 1 };
 
-	if (conf_from_json(&settings_schema, j, own, NULL) < 0)
-		return -1;
+	conf_copy(&settings_schema, own, s);
 	conf_apply_overrides(&settings_schema, &only, "", own);
-	*ret = take_ptr(own);
-	return 0;
+	return own;
 }
 
 void
@@ -172,13 +171,11 @@ settings_warnings(const struct settings *s, struct strv *ret)
 	look_at_scanner(&top, s);
 	look_at_server(&top, s);
 	for (size_t i = 0; i < s->projects.n; i++) {
-		AUTO(settings) struct settings *own = NULL;
+		AUTO(settings) struct settings *own = settings_of_entry(s, &s->projects.v[i]);
 		AUTO_FREE char *prefix = mem_printf("projects[%zu].", i + 1);
 		const struct warnings w = { .file = s, .prefix = prefix, .to = ret };
 
 		look_at_order(&w, &s->projects, i);
-		if (settings_of_entry(s, &s->projects.v[i], &own) < 0)
-			continue; /* what was read is written and read again: this cannot be */
 		look_at_scanner(&w, own);
 		look_at_server(&w, own);
 	}

@@ -35,6 +35,26 @@ const struct conf_rule rule_archive_glob = {
 };
 
 static bool
+is_platform(const char *text)
+{
+	unsigned n_parts = 0;
+
+	for (const char *p = text;; p++) {
+		size_t n = strspn(p, LETTERS DIGITS "._-");
+
+		p += n;
+		n_parts++;
+		if (n == 0 || (*p != '/' && *p != '\0'))
+			return false;
+		if (*p == '\0')
+			return n_parts <= 3;
+	}
+}
+
+const struct conf_rule rule_platform = { is_platform, "all, linux, linux/amd64, linux/arm64/v8 and the like",
+					 NULL };
+
+static bool
 is_sha256(const char *text)
 {
 	return strlen(text) == 64 && str_is_hex(text, 64);

@@ -42,7 +42,8 @@ static const struct conf_field images_fields[] = {
 	  .help = "Look at what the job's own artifacts: paths: name, too" },
 	{ "platforms", CONF_LIST, AT(platforms), "[\"linux\"]",
 	  .help = "Which images of an archive that holds several: all, linux, linux/amd64, linux/arm64/v8 and so on; "
-		  "what docker load takes and what says no platform is always looked at" },
+		  "what docker load takes and what says no platform is always looked at",
+	  .rule = &rule_platform },
 	{ "max_size", CONF_SIZE, AT(max_size), "20GiB", .min = MIB, .max = 1024 * GIB,
 	  .help = "Largest archive, and largest image unpacked" },
 	{ "max_layers", CONF_INT, AT(max_layers), "512", .min = 1, .max = 4096, .help = "Layers of one image" },

@@ -6,11 +6,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/conf_private.h"
 #include "base/fs.h"
@@ -40,37 +36,6 @@ assert_refused(const char *text, const char *words)
 	assert_int_equal(e.kind, ERR_SETTINGS);
 	if (!strstr(e.text, "t.yml") || !strstr(e.text, words))
 		fail_msg("\"%s\" does not say \"%s\"", e.text, words);
-}
-
-/* A directory of the test's own; every test removes what it made. */
-struct place {
-	char dir[64];
-};
-
-static void
-make_place(struct place *p)
-{
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-settings-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-}
-
-static void
-remove_place(struct place *p)
-{
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-}
-#define AUTO_PLACE __attribute__((cleanup(remove_place)))
-
-static char *
-write_file(const struct place *p, const char *text, mode_t mode)
-{
-	char *path = mem_printf("%s/t.yml", p->dir);
-	AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(fs_write_all(fd, text, strlen(text), NULL), 0);
-	assert_int_equal(fchmod(fd, mode), 0);
-	return path;
 }
 
 static void
@@ -330,6 +295,9 @@ texts_that_no_rule_lets_pass(void **state)
 		"job: { lang: \"C UTF-8\" }\n",
 		"job: { groups: [\"a:b\"] }\n",
 		"inject: { jobs: [\"\"] }\n",
+		"images: { platforms: [\"linux/\"] }\n",
+		"images: { platforms: [\"linux/a/b/c\"] }\n",
+		"images: { platforms: [\"linux amd64\"] }\n",
 		"report: { expire_in: soon }\n",
 		"report: { expire_in: \"1 fortnight\" }\n",
 		"report: { expire_in: \"1 month and\" }\n",
@@ -363,6 +331,7 @@ static void
 texts_that_rules_let_pass(void **state)
 {
 	static const char *const good[] = {
+		"images: { platforms: [all, linux/arm64/v8] }\n",
 		"report: { expire_in: never }\n",
 		"report: { expire_in: \"3 mins 4 sec\" }\n",
 		"report: { expire_in: \"47 yrs 6 mos and 4d\" }\n",
@@ -475,86 +444,6 @@ the_first_entry_of_projects_that_matches_wins(void **state)
 }
 
 static void
-a_missing_file_says_how_to_make_one(void **state)
-{
-	struct settings *s = NULL;
-	struct err e = ERR_INIT;
-
-	(void)state;
-	assert_int_equal(settings_load("/nonexistent/t.yml", &s, &e), -1);
-	assert_int_equal(e.kind, ERR_SETTINGS);
-	assert_non_null(strstr(e.text, "/nonexistent/t.yml"));
-	assert_non_null(strstr(e.text, "config show --example"));
-}
-
-static void
-a_directory_or_a_fifo_is_no_settings_file(void **state)
-{
-	AUTO_PLACE struct place place;
-	AUTO_FREE char *fifo = NULL;
-	struct settings *s = NULL;
-	struct err e = ERR_INIT;
-
-	(void)state;
-	make_place(&place);
-	fifo = mem_printf("%s/fifo", place.dir);
-	assert_int_equal(mkfifo(fifo, 0600), 0);
-	assert_int_equal(settings_load(place.dir, &s, &e), -1);
-	assert_int_equal(e.kind, ERR_SETTINGS);
-	assert_int_equal(settings_load(fifo, &s, &e), -1);
-	assert_non_null(strstr(e.text, "regular"));
-}
-
-static void
-as_root_settings_that_others_can_write_are_refused(void **state)
-{
-	AUTO_PLACE struct place place;
-	AUTO_FREE char *path = NULL;
-	AUTO(settings) struct settings *s = NULL;
-	struct settings *none = NULL;
-	struct err e = ERR_INIT;
-
-	(void)state;
-	make_place(&place);
-	path = write_file(&place, "{}\n", 0666);
-	if (geteuid() != 0) {
-		assert_int_equal(settings_load(path, &s, &e), 0);
-		return;
-	}
-	assert_int_equal(settings_load(path, &none, &e), -1);
-	assert_non_null(strstr(e.text, "writable"));
-	assert_int_equal(chmod(path, 0644), 0);
-	assert_int_equal(chmod(place.dir, 0777), 0);
-	assert_int_equal(settings_load(path, &none, &e), -1);
-	assert_non_null(strstr(e.text, "writable"));
-	assert_int_equal(chmod(place.dir, 0755), 0);
-	assert_int_equal(chown(path, 65534, 65534), 0);
-	assert_int_equal(settings_load(path, &none, &e), -1);
-	assert_non_null(strstr(e.text, "65534"));
-	assert_int_equal(chown(path, 0, 0), 0);
-	assert_int_equal(settings_load(path, &s, &e), 0);
-}
-
-static void
-a_link_to_the_settings_is_followed(void **state)
-{
-	AUTO_PLACE struct place place;
-	AUTO_FREE char *path = NULL;
-	AUTO_FREE char *link_path = NULL;
-	AUTO(settings) struct settings *s = NULL;
-	struct err e = ERR_INIT;
-
-	(void)state;
-	make_place(&place);
-	path = write_file(&place, "job: { slots: 2 }\n", 0644);
-	link_path = mem_printf("%s/link.yml", place.dir);
-	assert_int_equal(symlink("t.yml", link_path), 0);
-	assert_int_equal(settings_load(link_path, &s, &e), 0);
-	assert_int_equal(s->job.slots, 2);
-	assert_string_equal(s->path, link_path);
-}
-
-static void
 the_example_file_is_what_config_show_prints(void **state)
 {
 	AUTO_BUF struct buf printed = BUF_INIT(SETTINGS_MAX);
@@ -631,10 +520,6 @@ main(void)
 		cmocka_unit_test(settings_that_do_not_go_together_name_the_line_of_the_one_that_is_set),
 		cmocka_unit_test(a_value_that_may_be_a_secret_is_not_repeated),
 		cmocka_unit_test(the_first_entry_of_projects_that_matches_wins),
-		cmocka_unit_test(a_missing_file_says_how_to_make_one),
-		cmocka_unit_test(a_directory_or_a_fifo_is_no_settings_file),
-		cmocka_unit_test(as_root_settings_that_others_can_write_are_refused),
-		cmocka_unit_test(a_link_to_the_settings_is_followed),
 		cmocka_unit_test(the_example_file_is_what_config_show_prints),
 		cmocka_unit_test(the_example_file_holds_the_defaults),
 		cmocka_unit_test(the_enforcing_example_enforces_when_it_is_uncommented),
