@@ -107,7 +107,7 @@ bolt_open(int fd, uint64_t file_size, struct bolt *ret, struct err *e)
 	if (!find_meta(fd, &b))
 		return err_set(e, ERR_FAILED, "no database of Trivy's (bbolt), or its head is damaged");
 	if (b.n_pages > file_size / b.page_size)
-		return err_set(e, ERR_FAILED, "cut: %ju bytes of at least %ju are there",
+		return err_set(e, ERR_FAILED, "it is cut: %ju bytes of at least %ju are there",
 			       (uintmax_t)file_size, (uintmax_t)(b.n_pages * b.page_size));
 	*ret = b;
 	return 0;

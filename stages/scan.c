@@ -78,18 +78,42 @@ scan_check_report(const struct report *r, const char *config_digest, const char 
 
 /* ---- what all scans need ---- */
 
+/* Without a Java index Trivy refuses those images alone that need one. */
+static int
+open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct err *e)
+{
+	struct trivy_db db;
+
+	if (str_is_empty(opt->java_db_dir))
+		return 0;
+	if (trivy_db_open(TRIVY_DB_JAVA, opt->java_db_dir, ret, e) < 0) {
+		if (e->no != ENOENT)
+			return -1;
+		err_clear(e);
+		return 0;
+	}
+	return trivy_db_judge(ret, clock_wall_s(), 0, &db, e);
+}
+
+/* The databases are opened once: what is judged here is what every scan reads, and what the report says. */
 static int
 prepare(struct scan *s, struct err *e)
 {
 	const struct options_trivy *opt = s->opt;
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir dir = TRIVY_DB_DIR_INIT;
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir java_dir = TRIVY_DB_DIR_INIT;
 	struct trivy_db db = { 0 };
 	int rc;
 
-	rc = trivy_db_check(opt->db_dir, clock_wall_s(), opt->db_max_age, &db, e);
-	s->db_updated_s = db.updated_s;
-	if (rc < 0 || (!str_is_empty(opt->java_db_dir) && trivy_java_db_check(opt->java_db_dir, e) < 0))
+	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, &dir, e) < 0)
 		return -1;
-	return trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e);
+	rc = trivy_db_judge(&dir, clock_wall_s(), opt->db_max_age, &db, e);
+	s->db_updated_s = db.updated_s;
+	if (rc < 0 || open_java_db(opt, &java_dir, e) < 0 ||
+	    trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e) < 0 ||
+	    trivy_take_db(s->trivy, &dir, e) < 0)
+		return -1;
+	return java_dir.fd < 0 ? 0 : trivy_take_db(s->trivy, &java_dir, e);
 }
 
 static int

@@ -34,6 +34,8 @@ trivy_free(struct trivy *t)
 	mem_free_at(&t->cache);
 	mem_free_at(&t->config);
 	mem_free_at(&t->nothing);
+	for (size_t k = 0; k < TRIVY_DB_KINDS; k++)
+		trivy_db_close(&t->dbs[k]);
 	mem_free_at(&t);
 }
 
@@ -71,18 +73,22 @@ check_sha256(int fd, const char *path, const char *expected, struct err *e)
 	return 0;
 }
 
-static int
-link_db(const struct trivy *t, const char *name, const char *to, struct err *e)
+int
+trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e)
 {
-	AUTO_FREE char *path = mem_printf("%s/%s", t->cache, name);
+	AUTO_FREE char *path = mem_printf("%s/%s", t->cache, trivy_db_forms[db->kind].cache_name);
+	char to[64];
 
+	snprintf(to, sizeof(to), "/proc/self/fd/%d", db->fd);
 	if (symlink(to, path) < 0)
 		return err_errno(e, "%s", path);
+	t->dbs[db->kind] = *db;
+	*db = (struct trivy_db_dir)TRIVY_DB_DIR_INIT;
 	return 0;
 }
 
 static int
-make_dirs(struct trivy *t, int work_fd, struct err *e)
+make_dirs(int work_fd, struct err *e)
 {
 	AUTO_FD int dirfd = -1;
 
@@ -90,11 +96,9 @@ make_dirs(struct trivy *t, int work_fd, struct err *e)
 		return -1;
 	dirfd = fs_open_dir(work_fd, "trivy", e);
 	if (dirfd < 0 || fs_mkdirs(dirfd, "cwd", 0700, e) < 0 || fs_mkdirs(dirfd, "home", 0700, e) < 0 ||
-	    fs_mkdirs(dirfd, "cache", 0700, e) < 0 || fs_publish(dirfd, "config.yaml", "", 0, 0600, 0, e) < 0)
+	    fs_mkdirs(dirfd, "cache", 0700, e) < 0)
 		return -1;
-	if (link_db(t, "db", t->opt->db_dir, e) < 0)
-		return -1;
-	return str_is_empty(t->opt->java_db_dir) ? 0 : link_db(t, "java-db", t->opt->java_db_dir, e);
+	return fs_publish(dirfd, "config.yaml", "", 0, 0600, 0, e);
 }
 
 int
@@ -104,6 +108,8 @@ trivy_open(const struct options_trivy *opt, int work_fd, const char *work_dir, s
 	AUTO(trivy) struct trivy *t = mem_alloc(sizeof(*t));
 
 	t->opt = opt;
+	for (size_t k = 0; k < TRIVY_DB_KINDS; k++)
+		t->dbs[k] = (struct trivy_db_dir)TRIVY_DB_DIR_INIT;
 	t->fd = open_executable(opt->path, e);
 	if (t->fd < 0 || check_sha256(t->fd, opt->path, opt->sha256, e) < 0)
 		return -1;
@@ -113,7 +119,7 @@ trivy_open(const struct options_trivy *opt, int work_fd, const char *work_dir, s
 	t->cache = mem_printf("%s/cache", t->dir);
 	t->config = mem_printf("%s/config.yaml", t->dir);
 	t->nothing = mem_printf("%s/nothing", t->dir);
-	if (make_dirs(t, work_fd, e) < 0)
+	if (make_dirs(work_fd, e) < 0)
 		return err_wrap(e, "directories for Trivy");
 	*ret = take_ptr(t);
 	return 0;
@@ -298,6 +304,7 @@ trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct
 	AUTO_BUF struct buf err_out = BUF_INIT(STDERR_MAX);
 	AUTO_FD int cwd = fs_open_dir(AT_FDCWD, t->cwd, e);
 	char path[64];
+	int pass[1 + TRIVY_DB_KINDS];
 	struct proc_result result;
 	struct proc_spec spec = PROC_SPEC_INIT;
 
@@ -311,8 +318,11 @@ trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct
 	spec.argv = argv.v;
 	spec.envp = env.v;
 	spec.cwd_fd = cwd;
-	spec.pass_fds = &t->fd;
-	spec.n_pass_fds = 1;
+	pass[spec.n_pass_fds++] = t->fd;
+	for (size_t k = 0; k < TRIVY_DB_KINDS; k++)
+		if (t->dbs[k].fd >= 0)
+			pass[spec.n_pass_fds++] = t->dbs[k].fd;
+	spec.pass_fds = pass;
 	spec.new_group = true;
 	spec.no_new_privs = true;
 	spec.dies_with_parent = true;

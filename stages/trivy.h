@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "stages/options.h"
 #include "stages/report.h"
+#include "stages/trivy_db.h"
 
 /* What we were tested with, and what we trust to write schema 2 and to know the flags. */
 #define TRIVY_VERSION_MIN "0.74.0"
@@ -27,9 +28,10 @@ struct trivy {
 	int fd;		  /* the executable */
 	char *dir;	  /* absolute: what is below was made by trivy_open() */
 	char *cwd, *home; /* empty directories */
-	char *cache;	  /* db → db_dir, java-db → java_db_dir */
+	char *cache;	  /* db and java-db in it lead to the directories that trivy_take_db() was given */
 	char *config;	  /* an empty file */
 	char *nothing;	  /* a name that is not there */
+	struct trivy_db_dir dbs[TRIVY_DB_KINDS];
 };
 
 /*
@@ -40,6 +42,12 @@ int trivy_open(const struct options_trivy *opt, int work_fd, const char *work_di
 	       struct err *e);
 void trivy_free(struct trivy *t); /* leaves the directories to the owner of work_dir */
 MEM_AUTO_DECLARE(trivy)
+
+/*
+ * Takes the opened directory over: every Trivy inherits its descriptor and reads that very directory, whatever becomes of its name.
+ * One of each kind, before the first scan.
+ */
+int trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e);
 
 /*
  * Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. Ended at once when

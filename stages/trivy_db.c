@@ -151,9 +151,9 @@ sqlite_check_head(int fd, uint64_t size, struct err *e)
 		return err_set(e, ERR_FAILED, "no Java index of Trivy's (SQLite), or its head is damaged");
 	/* the number of pages counts where the writer's counter agrees with the other one (1.3.7) */
 	if (memcmp(h + 24, h + 92, 4) == 0 && n_pages > 0 && n_pages != size / page_size)
-		return err_set(e, ERR_FAILED, "cut: %ju bytes of %ju are there", (uintmax_t)size,
+		return err_set(e, ERR_FAILED, "it is cut: %ju bytes of %ju are there", (uintmax_t)size,
 			       (uintmax_t)(n_pages * page_size));
-	return size % page_size ? err_set(e, ERR_FAILED, "cut: its last page is not whole") : 0;
+	return size % page_size ? err_set(e, ERR_FAILED, "it is cut: its last page is not whole") : 0;
 }
 
 /* What a reader of bytes found, with the file and the way out. */

@@ -25,6 +25,7 @@
 #define TRIVY_DB_MARK ".tidewaiter"
 #define TRIVY_DB_MARK_MAX 4096 /* bytes */
 
+#define TRIVY_DB_KINDS 2
 enum trivy_db_kind { TRIVY_DB_VULNERABILITIES, TRIVY_DB_JAVA };
 
 struct trivy_db_form {

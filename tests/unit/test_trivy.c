@@ -154,22 +154,44 @@ every_flag_that_matters_is_given(void **state)
 }
 
 static void
-its_cache_holds_the_databases_and_nothing_else(void **state)
+write_version(const struct place *p, const char *name)
+{
+	AUTO_FD int fd = -1;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(fs_mkdirs(p->fd, name, 0755, &e), 0);
+	fd = fs_open_dir(p->fd, name, &e);
+	assert_int_equal(fs_publish(fd, "metadata.json", name, strlen(name), 0644, 0, &e), 0);
+}
+
+static void
+a_scan_reads_the_databases_that_were_opened_whatever_becomes_of_their_links(void **state)
 {
 	struct place *p = *state;
-	char to[256] = "";
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir db = TRIVY_DB_DIR_INIT;
+	AUTO_TRIVY_DB_DIR struct trivy_db_dir java_db = TRIVY_DB_DIR_INIT;
+	AUTO_FREE char *java_dir = mem_printf("%s/java", p->dir);
+	AUTO_BUF struct buf out = BUF_INIT(1 << 16);
 	AUTO(trivy) struct trivy *t = NULL;
 	struct err e = ERR_INIT;
 
-	write_program(p, "true");
-	free(p->opt.java_db_dir);
-	p->opt.java_db_dir = mem_strdup("/some/java-db");
+	write_program(p, "cache=$(printf '%s\\n' \"$@\" | /bin/sed -n s/^--cache-dir=//p)\n"
+			 "/bin/ls $cache; /bin/cat $cache/db/metadata.json $cache/java-db/metadata.json");
+	write_version(p, "one");
+	write_version(p, "two");
+	write_version(p, "java");
+	assert_int_equal(symlinkat("one", p->fd, "db"), 0);
+	assert_int_equal(trivy_db_open(TRIVY_DB_VULNERABILITIES, p->opt.db_dir, &db, &e), 0);
+	assert_int_equal(trivy_db_open(TRIVY_DB_JAVA, java_dir, &java_db, &e), 0);
 	assert_int_equal(trivy_open(&p->opt, p->fd, p->dir, &t, &e), 0);
-	assert_true(readlinkat(p->fd, "trivy/cache/db", to, sizeof(to) - 1) > 0);
-	assert_string_equal(to, p->opt.db_dir);
-	memset(to, 0, sizeof(to));
-	assert_true(readlinkat(p->fd, "trivy/cache/java-db", to, sizeof(to) - 1) > 0);
-	assert_string_equal(to, "/some/java-db");
+	assert_int_equal(trivy_take_db(t, &db, &e), 0);
+	assert_int_equal(trivy_take_db(t, &java_db, &e), 0);
+	assert_int_equal(unlinkat(p->fd, "db", 0), 0);
+	assert_int_equal(symlinkat("two", p->fd, "db"), 0);
+	assert_int_equal(renameat(p->fd, "java", p->fd, "gone"), 0);
+	if (trivy_scan(t, "/layout", NULL, &out, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_string_equal(buf_str(&out), "db\njava-db\nonejava");
 }
 
 static void
@@ -471,7 +493,7 @@ a_database_that_is_absent_cut_damaged_or_of_another_schema_is_refused(void **sta
 	AUTO_FD int fd = -1;
 	struct err e = ERR_INIT;
 
-	assert_db_refused(p, "No such file");
+	assert_db_refused(p, "is not there");
 	write_db(p, 8, 8, NULL);
 	assert_db_refused(p, "metadata.json");
 	write_db(p, 8, 8, schema);
@@ -522,7 +544,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(nothing_of_the_caller_reaches_it),
 		TEST(every_flag_that_matters_is_given),
-		TEST(its_cache_holds_the_databases_and_nothing_else),
+		TEST(a_scan_reads_the_databases_that_were_opened_whatever_becomes_of_their_links),
 		TEST(the_file_that_was_checked_is_what_runs),
 		TEST(what_is_no_program_is_named),
 		TEST(any_other_end_than_exit_0_is_a_failure),
