@@ -1,5 +1,5 @@
 /*
- * unpack_tool [--threads N] [--max-size SIZE] [--max-ratio N] FILE… WORK_DIR
+ * unpack_tool [--threads N] [--max-size SIZE] [--max-ratio N] [--platform WORD] FILE… WORK_DIR
  *
  * Runs discover's file opening and the unpack stage over the files and prints what came of it as JSON:
  * archives with their fault, images with digests, layers and layout. For tests and benchmarks.
@@ -72,6 +72,18 @@ print_all(const struct inspection *i)
 	fputs(text, stdout);
 }
 
+/* "max_name: 100", of the section images. */
+static int
+set_any(struct options *opt, const char *value, struct err *e)
+{
+	AUTO_FREE char *text = mem_printf("images:\n  %s\n", value);
+	struct conf_overrides none = { 0 };
+	int rc = conf_read_yaml(&options_schema, "--set", text, strlen(text), opt, &none, e);
+
+	conf_overrides_free(&none);
+	return rc;
+}
+
 static int
 set_option(struct options *opt, const char *name, const char *value, struct err *e)
 {
@@ -79,8 +91,15 @@ set_option(struct options *opt, const char *name, const char *value, struct err 
 		return str_parse_int(value, 0, 64, &opt->images.threads, e);
 	if (!strcmp(name, "--max-ratio"))
 		return str_parse_int(value, 1, 1000000, &opt->images.max_ratio, e);
+	if (!strcmp(name, "--platform")) {
+		strv_free(&opt->images.platforms);
+		strv_add(&opt->images.platforms, value);
+		return 0;
+	}
 	if (!strcmp(name, "--max-size"))
 		return str_parse_size(value, &opt->images.max_size, e);
+	if (!strcmp(name, "--set"))
+		return set_any(opt, value, e);
 	return err_set(e, ERR_USAGE, "no such option: %s", name);
 }
 
