@@ -14,7 +14,7 @@
 /* Walks the text by the grammar of RFC 8259; cJSON is only asked when all of it was right. */
 struct scan {
 	const char *text, *p, *end;
-	unsigned depth;
+	unsigned depth, depth_max;
 	const char *fault;
 };
 
@@ -164,7 +164,7 @@ scan_items(struct scan *s, char close, bool has_names)
 {
 	bool ok = false;
 
-	if (++s->depth > JSON_DEPTH_MAX)
+	if (++s->depth > s->depth_max)
 		return fail(s, "nested too deeply");
 	s->p++;
 	skip_space(s);
@@ -260,7 +260,14 @@ find_duplicate(const cJSON *j)
 int
 json_parse(const char *text, size_t len, size_t max, unsigned flags, cJSON **ret, struct err *e)
 {
-	struct scan s = { .text = text, .p = text, .end = text + len };
+	return json_parse_deep(text, len, max, JSON_DEPTH_MAX, flags, ret, e);
+}
+
+int
+json_parse_deep(const char *text, size_t len, size_t max, unsigned depth_max, unsigned flags, cJSON **ret,
+		struct err *e)
+{
+	struct scan s = { .text = text, .p = text, .end = text + len, .depth_max = depth_max };
 	AUTO_JSON cJSON *j = NULL;
 
 	if (len > max)

@@ -28,6 +28,9 @@ json_free_at(cJSON **j)
 
 /* One value, nothing behind it but white space; valid UTF-8; at most max bytes and JSON_DEPTH_MAX deep. Errors say the byte offset. */
 int json_parse(const char *text, size_t len, size_t max, unsigned flags, cJSON **ret, struct err *e);
+/* The same with a depth of one's own; it is at most 1000, which is where cJSON ends. */
+int json_parse_deep(const char *text, size_t len, size_t max, unsigned depth_max, unsigned flags, cJSON **ret,
+		    struct err *e);
 int json_load(int dirfd, const char *path, size_t max, unsigned flags, cJSON **ret, struct err *e);
 
 /* Look-ups with exact names. NULL / fallback when absent, null or of another type; `o` may be NULL. Where a name occurs twice: the first. */

@@ -9,7 +9,7 @@
 void
 entries_init(struct entries *t, size_t n_max)
 {
-	*t = (struct entries){ .n_max = n_max };
+	*t = (struct entries){ .n_max = n_max, .links_max = ENTRY_LINKS_DEFAULT };
 }
 
 void
@@ -297,7 +297,7 @@ entries_resolve(const struct entries *t, const char *name, const char *what, con
 
 		return err_set(e, ERR_REFUSED, "%s: %s (%s)", why, what, safe);
 	}
-	for (int i = 0; i <= ENTRY_LINKS_MAX; i++) {
+	for (unsigned i = 0; i <= t->links_max; i++) {
 		const struct entry *n = entries_find(t, at);
 		char *next = NULL;
 
@@ -318,6 +318,5 @@ entries_resolve(const struct entries *t, const char *name, const char *what, con
 		mem_free_at(&at);
 		at = next;
 	}
-	return err_set(e, ERR_REFUSED, "link: %s (%s) is behind more than %d links", what, safe,
-		       ENTRY_LINKS_MAX);
+	return err_set(e, ERR_REFUSED, "link: %s (%s) is behind more than %u links", what, safe, t->links_max);
 }

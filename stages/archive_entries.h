@@ -23,7 +23,7 @@
 #include "stages/tar.h"
 
 #define ENTRY_NAMES_MAX (16 * 1024 * 1024) /* bytes of all names of an archive */
-#define ENTRY_LINKS_MAX 8		   /* a chain of links to a layer */
+#define ENTRY_LINKS_DEFAULT 8		   /* links one behind the other to a layer */
 
 /* Where an entry's bytes are. */
 struct entry_place {
@@ -58,6 +58,7 @@ struct entries {
 	struct entry *v;
 	size_t n, cap;
 	size_t n_max;
+	unsigned links_max; /* ENTRY_LINKS_DEFAULT at first */
 	size_t name_bytes;
 	unsigned marks;
 	struct err fault;

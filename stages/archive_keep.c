@@ -17,14 +17,15 @@ struct keep {
 	int dir_fd;
 	int shared_fd;
 	uint64_t shared_len;
-	uint64_t left; /* bytes that may still be kept */
+	uint64_t json_max; /* bytes of a file that may be JSON of an image */
+	uint64_t left;	   /* bytes that may still be kept */
 	unsigned n_files;
 	struct hash *hash;
 	unsigned char chunk[CHUNK];
 };
 
 int
-keep_new(int work_fd, const char *name, uint64_t size_max, struct keep **ret, struct err *e)
+keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, struct keep **ret, struct err *e)
 {
 	AUTO(keep) struct keep *s = mem_alloc(sizeof(*s));
 
@@ -32,6 +33,7 @@ keep_new(int work_fd, const char *name, uint64_t size_max, struct keep **ret, st
 	s->name = mem_strdup(name);
 	s->dir_fd = s->shared_fd = -1;
 	s->left = size_max;
+	s->json_max = json_max;
 	s->hash = hash_new(HASH_SHA256);
 	if (mkdirat(work_fd, name, 0700) < 0)
 		return err_errno(e, "mkdir %s", name);
@@ -77,7 +79,7 @@ looks_like_json(const unsigned char *p, size_t n)
 }
 
 static bool
-is_wanted(const struct entry *n, const unsigned char *head, size_t len)
+is_wanted(const struct keep *s, const struct entry *n, const unsigned char *head, size_t len)
 {
 	switch (n->place.kind) {
 	case ARCHIVE_TAR:
@@ -88,7 +90,7 @@ is_wanted(const struct entry *n, const unsigned char *head, size_t len)
 		return true;
 	case ARCHIVE_OTHER:
 		/* A manifest that is none is read to say why. */
-		return n->size <= IMAGE_CONFIG_MAX &&
+		return n->size <= s->json_max &&
 		       (looks_like_json(head, len) || !strcmp(n->name, "manifest.json"));
 	}
 	return false;
@@ -133,7 +135,7 @@ keep_take(struct keep *s, struct tar *t, struct entry *n, struct err *e)
 		return -1;
 	n->place.kind = archive_kind_of(s->chunk, got);
 	n->place.has_kind = true;
-	if (!is_wanted(n, s->chunk, got))
+	if (!is_wanted(s, n, s->chunk, got))
 		return 0;
 	if (open_place(s, n, &own, e) < 0)
 		return -1;

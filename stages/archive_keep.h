@@ -13,7 +13,8 @@
 
 struct keep;
 /* A directory `name` is made below work_fd, which stays the caller's. */
-int keep_new(int work_fd, const char *name, uint64_t size_max, struct keep **ret, struct err *e);
+int keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, struct keep **ret,
+	     struct err *e);
 void keep_free(struct keep *s); /* removes the directory */
 MEM_AUTO_DECLARE(keep)
 

@@ -48,10 +48,12 @@ no_image(bool *ret_is_image, const char *why, struct err *e)
 /* --- the table of entries --- */
 
 static int
-read_entries(struct entries *t, struct source *src, int fd, struct keep *keep, uint64_t size_max,
+read_entries(const struct archive_input *in, struct entries *t, struct source *src, int fd, struct keep *keep,
 	     struct err *e)
 {
-	AUTO(tar) struct tar *tar = tar_new(src, size_max);
+	const struct tar_limits limits = { (uint64_t)in->limits->max_size, (size_t)in->limits->max_name,
+					   (size_t)in->limits->max_pax };
+	AUTO(tar) struct tar *tar = tar_new(src, &limits);
 	struct tar_entry from;
 	bool has = true;
 
@@ -78,7 +80,7 @@ read_entries(struct entries *t, struct source *src, int fd, struct keep *keep, u
 
 /* index.json alone may be anybody's: it is an index when it lists manifests. */
 static bool
-has_oci_index(const struct entries *t)
+has_oci_index(const struct image_limits *l, const struct entries *t)
 {
 	const struct entry *n = entries_find(t, "index.json");
 	AUTO_FREE char *text = NULL;
@@ -91,9 +93,8 @@ has_oci_index(const struct entries *t)
 	/* What cannot be told is taken for one. */
 	if (t->fault.kind != ERR_NONE || (t->marks & HAS_OCI_LAYOUT) || !n || n->type != TAR_FILE)
 		return true;
-	if (n->place.fd < 0 ||
-	    archive_read_entry(n, "index.json", IMAGE_CONFIG_MAX, &text, &len, &ignored) < 0 ||
-	    json_parse(text, len, IMAGE_CONFIG_MAX, 0, &root, &ignored) < 0)
+	if (n->place.fd < 0 || archive_read_entry(n, "index.json", l->json_size, &text, &len, &ignored) < 0 ||
+	    json_parse_deep(text, len, l->json_size, l->json_depth, 0, &root, &ignored) < 0)
 		return false;
 	return json_get(root, "manifests") != NULL;
 }
@@ -114,18 +115,17 @@ is_dir_layout(const struct entries *t)
 }
 
 static int
-read_manifest(const struct archive_input *in, const struct entries *t, struct docker_manifest **ret,
+read_manifest(const struct image_limits *l, const struct entries *t, struct docker_manifest **ret,
 	      struct err *e)
 {
-	const struct docker_limits limits = { (size_t)in->limits->max_images, (size_t)in->limits->max_layers };
 	const struct entry *n = NULL;
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 
 	if (entries_resolve(t, "manifest.json", "manifest.json", "missing manifest", &n, e) < 0 ||
-	    archive_read_entry(n, "manifest.json", IMAGE_MANIFEST_MAX, &text, &len, e) < 0)
+	    archive_read_entry(n, "manifest.json", l->json_size, &text, &len, e) < 0)
 		return -1;
-	return docker_manifest_parse(text, len, &limits, ret, e);
+	return docker_manifest_parse(text, len, l, ret, e);
 }
 
 /* --- plans --- */
@@ -134,6 +134,7 @@ read_manifest(const struct archive_input *in, const struct entries *t, struct do
 struct reading {
 	const struct archive_input *in;
 	const struct entries *t;
+	struct image_limits limits;
 	struct image_plans plans;
 	struct strv notes;
 	bool is_any; /* some layout was there */
@@ -146,7 +147,7 @@ plan_layout(struct reading *r, const char *top, bool is_dir, struct err *e)
 					  .top = top,
 					  .index = is_dir ? "manifest.json" : "index.json",
 					  .is_dir = is_dir,
-					  .max_layers = (size_t)r->in->limits->max_layers };
+					  .limits = &r->limits };
 
 	r->is_any = true;
 	return oci_archive_plan(&at, &r->plans, &r->notes, e);
@@ -208,7 +209,7 @@ static int
 plan_all(struct reading *r, struct err *e)
 {
 	const struct entries *t = r->t;
-	bool has_index = has_oci_index(t) || (t->marks & HAS_OCI_LAYOUT);
+	bool has_index = has_oci_index(&r->limits, t) || (t->marks & HAS_OCI_LAYOUT);
 	bool is_dir = is_dir_layout(t);
 	AUTO(docker_manifest) struct docker_manifest *m = NULL;
 	size_t n_docker = 0;
@@ -220,11 +221,11 @@ plan_all(struct reading *r, struct err *e)
 			*e = t->fault;
 		return -1;
 	}
-	if ((t->marks & HAS_MANIFEST_JSON) && !is_dir && read_manifest(r->in, t, &m, e) < 0)
+	if ((t->marks & HAS_MANIFEST_JSON) && !is_dir && read_manifest(&r->limits, t, &m, e) < 0)
 		return -1;
 	if (m) {
 		r->is_any = true;
-		if (docker_archive_plan(t, m, (size_t)r->in->limits->max_layers, &r->plans, e) < 0)
+		if (docker_archive_plan(t, m, &r->limits, &r->plans, e) < 0)
 			return -1;
 		n_docker = r->plans.n;
 	}
@@ -327,7 +328,10 @@ unpack_entries(const struct archive_input *in, const struct entries *t, const st
 	       struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
 	struct reading r = { .in = in, .t = t };
-	int rc = unpack_reading(&r, keep, ret, ret_is_image, e);
+	int rc;
+
+	image_limits_of(in->limits, &r.limits);
+	rc = unpack_reading(&r, keep, ret, ret_is_image, e);
 
 	image_plans_free(&r.plans);
 	strv_free(&r.notes);
@@ -365,7 +369,7 @@ read_plain(const struct archive_input *in, struct entries *t, struct archive_ima
 {
 	AUTO(source) struct source *src = source_new_file(in->fd, 0, in->size);
 
-	if (read_entries(t, src, in->fd, NULL, (uint64_t)in->limits->max_size, e) < 0)
+	if (read_entries(in, t, src, in->fd, NULL, e) < 0)
 		return -1;
 	return unpack_entries(in, t, NULL, ret, ret_is_image, e);
 }
@@ -406,8 +410,9 @@ read_compressed(const struct archive_input *in, enum archive_kind kind, struct e
 		return no_image(ret_is_image, why, e);
 	}
 	src = new_compressed(in, kind);
-	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, &keep, e) < 0 ||
-	    read_entries(t, src, -1, keep, (uint64_t)in->limits->max_size, e) < 0)
+	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json, &keep,
+		     e) < 0 ||
+	    read_entries(in, t, src, -1, keep, e) < 0)
 		return -1;
 	return unpack_entries(in, t, keep, ret, ret_is_image, e);
 }
@@ -487,6 +492,7 @@ archive_read(const struct archive_input *in, struct archive_images *ret, bool *r
 
 	*ret_is_image = true;
 	entries_init(&t, (size_t)in->limits->max_entries);
+	t.links_max = (unsigned)in->limits->max_link_chain;
 	rc = in->files ? read_directory(in, &t, &images, ret_is_image, &own)
 		       : read_any(in, &t, &images, ret_is_image, &own);
 	entries_free(&t);

@@ -21,13 +21,13 @@ check_config_name(const struct image_plan *p, const char *name, struct err *e)
 }
 
 static int
-read_config(const struct entries *t, const struct docker_image *d, size_t max_layers, struct image_plan *p,
-	    struct err *e)
+read_config(const struct entries *t, const struct docker_image *d, const struct image_limits *limits,
+	    struct image_plan *p, struct err *e)
 {
 	const struct entry *n = NULL;
 
 	if (entries_resolve(t, d->config, "the config", "missing config", &n, e) < 0 ||
-	    image_plan_read_config(p, n, NULL, max_layers, e) < 0 || check_config_name(p, d->config, e) < 0 ||
+	    image_plan_read_config(p, n, NULL, limits, e) < 0 || check_config_name(p, d->config, e) < 0 ||
 	    check_config_name(p, n->name, e) < 0)
 		return -1;
 	if (p->config->diff_ids.n != d->layers.n)
@@ -57,22 +57,22 @@ find_layers(const struct entries *t, const struct docker_image *d, struct image_
 }
 
 static int
-plan_image(const struct entries *t, const struct docker_image *d, size_t max_layers, struct image_plan *p,
-	   struct err *e)
+plan_image(const struct entries *t, const struct docker_image *d, const struct image_limits *limits,
+	   struct image_plan *p, struct err *e)
 {
 	p->is_loaded = true;
 	strv_copy(&p->tags, &d->tags);
-	if (read_config(t, d, max_layers, p, e) < 0)
+	if (read_config(t, d, limits, p, e) < 0)
 		return -1;
 	return find_layers(t, d, p, e);
 }
 
 int
-docker_archive_plan(const struct entries *t, const struct docker_manifest *m, size_t max_layers,
-		    struct image_plans *ret, struct err *e)
+docker_archive_plan(const struct entries *t, const struct docker_manifest *m,
+		    const struct image_limits *limits, struct image_plans *ret, struct err *e)
 {
 	for (size_t i = 0; i < m->n; i++) {
-		if (plan_image(t, &m->v[i], max_layers, image_plans_add(ret), e) == 0)
+		if (plan_image(t, &m->v[i], limits, image_plans_add(ret), e) == 0)
 			continue;
 		/* The rule stays in front; which of several it was comes behind. */
 		if (m->n > 1 && e) {

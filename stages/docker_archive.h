@@ -10,5 +10,5 @@
 #include "stages/image_plan.h"
 
 /* One plan per image of `m`, in its order. ERR_REFUSED "missing config: …", "forged config: …", "missing layer: …", "layers: …". */
-int docker_archive_plan(const struct entries *t, const struct docker_manifest *m, size_t max_layers,
-			struct image_plans *ret, struct err *e);
+int docker_archive_plan(const struct entries *t, const struct docker_manifest *m,
+			const struct image_limits *limits, struct image_plans *ret, struct err *e);

@@ -69,18 +69,15 @@ read_image(struct docker_image *m, const cJSON *o, size_t max_layers, struct err
 }
 
 int
-docker_manifest_parse(const char *text, size_t len, const struct docker_limits *limits,
+docker_manifest_parse(const char *text, size_t len, const struct image_limits *limits,
 		      struct docker_manifest **ret, struct err *e)
 {
 	AUTO(docker_manifest) struct docker_manifest *m = mem_alloc(sizeof(*m));
 	AUTO_JSON cJSON *root = NULL;
 	const cJSON *item;
 
-	if (json_parse(text, len, IMAGE_MANIFEST_MAX, JSON_UNIQUE, &root, e) < 0) {
-		if (e)
-			e->kind = ERR_REFUSED;
+	if (image_limits_parse(limits, text, len, &root, e) < 0)
 		return err_wrap(e, "manifest.json");
-	}
 	if (cJSON_IsObject(root)) {
 		*ret = NULL;
 		return 0;

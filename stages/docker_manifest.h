@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "stages/image_limits.h"
 
 struct docker_image {
 	char *config; /* names in the archive */
@@ -24,15 +25,11 @@ struct docker_manifest {
 	size_t n;
 };
 
-struct docker_limits {
-	size_t images, layers; /* in all, of one image */
-};
-
 /*
  * Refusals begin with "manifest.json", "images" or "layers". *ret is NULL, which is no error, for an object: that is
  * another format's file of the same name.
  */
-int docker_manifest_parse(const char *text, size_t len, const struct docker_limits *limits,
+int docker_manifest_parse(const char *text, size_t len, const struct image_limits *limits,
 			  struct docker_manifest **ret, struct err *e);
 void docker_manifest_free(struct docker_manifest *m);
 MEM_AUTO_DECLARE(docker_manifest)

@@ -166,7 +166,8 @@ image_config_platform(const struct image_config *c)
 }
 
 int
-image_config_parse(const char *text, size_t len, size_t max_layers, struct image_config **ret, struct err *e)
+image_config_parse(const char *text, size_t len, const struct image_limits *limits, struct image_config **ret,
+		   struct err *e)
 {
 	static const char *const known[] = { "os",     "architecture", "rootfs",  "history",
 					     "config", "created",      "variant", NULL };
@@ -175,11 +176,8 @@ image_config_parse(const char *text, size_t len, size_t max_layers, struct image
 	const cJSON *rootfs;
 	const char *os, *architecture, *variant;
 
-	if (json_parse(text, len, IMAGE_CONFIG_MAX, JSON_UNIQUE, &root, e) < 0) {
-		if (e)
-			e->kind = ERR_REFUSED;
+	if (image_limits_parse(limits, text, len, &root, e) < 0)
 		return -1;
-	}
 	if (!cJSON_IsObject(root))
 		return err_set(e, ERR_REFUSED, "it is no JSON object");
 	if (image_check_names(root, known, e) < 0)
@@ -193,7 +191,7 @@ image_config_parse(const char *text, size_t len, size_t max_layers, struct image
 	c->os = mem_strdup(os ? os : "");
 	c->architecture = mem_strdup(architecture ? architecture : "");
 	c->variant = mem_strdup(variant ? variant : "");
-	if (read_diff_ids(c, rootfs, max_layers, e) < 0 || use_history(c, root, e) < 0)
+	if (read_diff_ids(c, rootfs, limits->layers, e) < 0 || use_history(c, root, e) < 0)
 		return -1;
 	*ret = take_ptr(c);
 	return 0;

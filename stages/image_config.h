@@ -12,11 +12,12 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "stages/image_limits.h"
 
 struct image_config {
 	char *os, *architecture, *variant; /* "" when absent */
-	struct strv diff_ids;	 /* none for an image without layers */
-	char **created_by;	 /* one per layer, NULL where the history does not say */
+	struct strv diff_ids;		   /* none for an image without layers */
+	char **created_by;		   /* one per layer, NULL where the history does not say */
 	/*
 	 * How many of the first layers come with the base image, 0 unknown. A guess, since nothing
 	 * records it: a base image ends with its CMD or ENTRYPOINT (the last one that still has layers
@@ -27,9 +28,8 @@ struct image_config {
 	size_t base_layers;
 };
 
-/* At most max_layers diff_ids. */
-int image_config_parse(const char *text, size_t len, size_t max_layers, struct image_config **ret,
-		       struct err *e);
+int image_config_parse(const char *text, size_t len, const struct image_limits *limits,
+		       struct image_config **ret, struct err *e);
 /* "linux/arm64/v8", "" where os or architecture is not said; owned by the caller. */
 char *image_config_platform(const struct image_config *c);
 void image_config_free(struct image_config *c);

@@ -8,8 +8,5 @@
 #include "base/err.h"
 #include "base/json.h"
 
-#define IMAGE_MANIFEST_MAX (1024 * 1024)   /* bytes of manifest.json */
-#define IMAGE_CONFIG_MAX (2 * 1024 * 1024) /* bytes of a config, an index or a manifest of OCI */
-
 /* An object's names: none may be one of `known` but for its case. `known` ends with a NULL. */
 int image_check_names(const cJSON *o, const char *const *known, struct err *e);

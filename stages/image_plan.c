@@ -39,7 +39,7 @@ image_plans_add(struct image_plans *l)
 
 int
 image_plan_read_config(struct image_plan *p, const struct entry *from, const char *expected,
-		       size_t max_layers, struct err *e)
+		       const struct image_limits *limits, struct err *e)
 {
 	AUTO_FREE char *safe = str_safe(from->name, 120);
 	AUTO_FREE char *what = mem_printf("config %s", safe);
@@ -48,14 +48,14 @@ image_plan_read_config(struct image_plan *p, const struct entry *from, const cha
 
 	if (expected && hash_parse_digest(expected, &algo, &hex) < 0)
 		return err_set(e, ERR_REFUSED, "%s: its descriptor has no digest", what);
-	if (archive_read_entry(from, what, IMAGE_CONFIG_MAX, &p->config_text, &p->config_len, e) < 0)
+	if (archive_read_entry(from, what, limits->json_size, &p->config_text, &p->config_len, e) < 0)
 		return -1;
 	hash_of(HASH_SHA256, p->config_text, p->config_len, p->image_id);
 	hash_of(algo, p->config_text, p->config_len, p->config_digest);
 	if (expected && strcmp(expected, p->config_digest) != 0)
 		return err_set(e, ERR_REFUSED, "forged config: %s is %s, not %s as its descriptor says", safe,
 			       p->config_digest, expected);
-	if (image_config_parse(p->config_text, p->config_len, max_layers, &p->config, e) < 0)
+	if (image_config_parse(p->config_text, p->config_len, limits, &p->config, e) < 0)
 		return e && e->kind == ERR_REFUSED ? err_wrap(e, "%s", what) : -1;
 	return 0;
 }

@@ -48,7 +48,7 @@ struct image_plan *image_plans_add(struct image_plans *l);
  * that concerns it. ERR_REFUSED "forged config: …" and what image_config.h refuses.
  */
 int image_plan_read_config(struct image_plan *p, const struct entry *from, const char *expected,
-			   size_t max_layers, struct err *e);
+			   const struct image_limits *limits, struct err *e);
 void image_plans_remove(struct image_plans *l, size_t at);
 /* The first of the list with the same image id. */
 size_t image_plans_first(const struct image_plans *l, size_t at);

@@ -160,6 +160,7 @@ store_layers(struct making *k, int keep_fd, struct err *e)
 {
 	const struct options_images *o = k->in->limits;
 	const struct layer_limits limits = { .size_max = (uint64_t)o->max_size,
+					     .layer_max = (uint64_t)o->max_layer_size,
 					     .ratio_max = (uint64_t)o->max_ratio,
 					     .threads = layer_threads(o->threads) };
 	AUTO_FREE char *pool = pool_name(k->in);
@@ -216,17 +217,18 @@ link_layers(const struct making *k, const struct image_plan *p, int blobs_fd, st
 
 /* The config with the diff_ids of the same layers by SHA-256; NULL where it has no others. */
 static char *
-translate_config(const struct image_plan *p, const struct archive_layer *layers)
+translate_config(const struct making *k, const struct image_plan *p, const struct archive_layer *layers)
 {
 	AUTO_JSON cJSON *root = NULL;
 	struct err ignored = ERR_INIT;
+	struct image_limits limits;
 	bool has_other = false;
 	cJSON *list;
 
+	image_limits_of(k->in->limits, &limits);
 	for (size_t i = 0; i < p->n_layers; i++)
 		has_other = has_other || strcmp(p->config->diff_ids.v[i], layers[i].scanned_digest) != 0;
-	if (!has_other ||
-	    json_parse(p->config_text, p->config_len, IMAGE_CONFIG_MAX, JSON_UNIQUE, &root, &ignored) < 0)
+	if (!has_other || image_limits_parse(&limits, p->config_text, p->config_len, &root, &ignored) < 0)
 		return NULL;
 	list = cJSON_CreateArray();
 	for (size_t i = 0; i < p->n_layers; i++)
@@ -250,7 +252,7 @@ write_layout(const struct making *k, const struct image_plan *p, struct archive_
 		return -1;
 	for (size_t i = 0; i < p->n_layers; i++)
 		layers[i] = (struct oci_blob){ m->layers[i].scanned_digest, m->layers[i].size };
-	other = translate_config(p, m->layers);
+	other = translate_config(k, p, m->layers);
 	if (other)
 		config.size = strlen(other);
 	hash_of(HASH_SHA256, other ? other : p->config_text, config.size, m->scanned_digest);

@@ -179,6 +179,10 @@ copy_plain(struct store *s, struct layer_job *j, struct source *src, int to, str
 		if (to >= 0 && fs_write_all(to, chunk, got, e) < 0)
 			return -1;
 		size += got;
+		if (size > s->limits->layer_max)
+			return err_set(e, ERR_REFUSED,
+				       "size: the layer has more than the %llu bytes that are allowed (images.max_layer_size)",
+				       (unsigned long long)s->limits->layer_max);
 		if (atomic_fetch_add(&s->total, got) + got > s->limits->size_max)
 			return err_set(e, ERR_REFUSED,
 				       "size: the layers have more than the %llu bytes that are allowed",

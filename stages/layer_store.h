@@ -29,6 +29,7 @@ struct layer_job {
 
 struct layer_limits {
 	uint64_t size_max;		 /* bytes of all layers, plain */
+	uint64_t layer_max;		 /* bytes of one, plain */
 	uint64_t ratio_max;		 /* of one compressed layer */
 	uint64_t window_max;		 /* source.h */
 	unsigned threads;		 /* at least 1 */

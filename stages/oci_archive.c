@@ -47,7 +47,7 @@ find_blob(const struct walk *w, const struct oci_descriptor *d, const char *suff
 
 /* Also where that cannot be told. */
 static bool
-has_rootfs(const struct entry *n)
+has_rootfs(const struct walk *w, const struct entry *n)
 {
 	static const char *const known[] = { "rootfs", NULL };
 	AUTO_FREE char *text = NULL;
@@ -56,11 +56,12 @@ has_rootfs(const struct entry *n)
 	size_t len = 0;
 
 	if (n->place.fd < 0)
-		return n->size > IMAGE_CONFIG_MAX;
-	if (archive_read_entry(n, "config", IMAGE_CONFIG_MAX, &text, &len, &ignored) < 0)
+		return n->size > w->at->limits->json_size;
+	if (archive_read_entry(n, "config", w->at->limits->json_size, &text, &len, &ignored) < 0)
 		return true;
 	/* What a strict reader does not take may be one to another. */
-	if (json_parse(text, len, IMAGE_CONFIG_MAX, 0, &root, &ignored) < 0)
+	if (json_parse_deep(text, len, w->at->limits->json_size, w->at->limits->json_depth, 0, &root,
+			    &ignored) < 0)
 		return text[strspn(text, " \t\r\n")] == '{';
 	/* "Rootfs" is one to some engines. */
 	return cJSON_GetObjectItemCaseSensitive(root, "rootfs") ||
@@ -107,7 +108,7 @@ tell_image(struct walk *w, const struct oci_manifest *m, const struct oci_descri
 	}
 	if (find_blob(w, &m->config, "", &config, e) < 0)
 		return -1;
-	if (!oci_is_config(m->config.media_type) && (!config || !has_rootfs(config))) {
+	if (!oci_is_config(m->config.media_type) && (!config || !has_rootfs(w, config))) {
 		/* An empty config says nothing; what hangs on it does. */
 		add_note(w, m->n && !strcmp(m->config.media_type, "application/vnd.oci.empty.v1+json")
 				    ? m->v[0].media_type
@@ -140,7 +141,7 @@ read_config(struct walk *w, const struct oci_manifest *m, struct image_plan *p, 
 		return err_set(e, ERR_REFUSED, "forged config: %s has %llu bytes, its descriptor says %llu",
 			       m->config.digest, (unsigned long long)n->size,
 			       (unsigned long long)m->config.size);
-	if (image_plan_read_config(p, n, m->config.digest, w->at->max_layers, e) < 0)
+	if (image_plan_read_config(p, n, m->config.digest, w->at->limits, e) < 0)
 		return -1;
 	if (p->config->diff_ids.n != m->n)
 		return err_set(e, ERR_REFUSED, "layers: the manifest names %zu, the image's config %zu", m->n,
@@ -215,18 +216,17 @@ static int
 read_document(const struct walk *w, const struct entry *blob, const struct oci_descriptor *d,
 	      struct oci_manifest **ret, struct err *e)
 {
-	size_t max = w->at->max_layers > OCI_MANIFESTS_MAX ? w->at->max_layers : OCI_MANIFESTS_MAX;
 	AUTO_FREE char *text = NULL;
 	char real[HASH_DIGEST_MAX];
 	size_t len = 0;
 
-	if (archive_read_entry(blob, d->digest, IMAGE_CONFIG_MAX, &text, &len, e) < 0)
+	if (archive_read_entry(blob, d->digest, w->at->limits->json_size, &text, &len, e) < 0)
 		return -1;
 	hash_of(d->algo, text, len, real);
 	if (strcmp(real, d->digest) != 0 || d->size != len)
 		return err_set(e, ERR_REFUSED, "forged manifest: %s has %zu bytes and is %s", d->digest, len,
 			       real);
-	if (oci_manifest_parse(text, len, max, ret, e) < 0)
+	if (oci_manifest_parse(text, len, w->at->limits, ret, e) < 0)
 		return err_wrap(e, "%s", d->digest);
 	return 0;
 }
@@ -247,10 +247,10 @@ walk_manifest(struct walk *w, const struct oci_manifest *m, const struct oci_des
 {
 	bool is_image = false;
 
-	if (m->n > w->at->max_layers)
+	if (m->n > w->at->limits->layers)
 		return err_set(e, ERR_REFUSED,
 			       "layers: manifest %s names %zu, more than the %zu that are allowed", d->digest,
-			       m->n, w->at->max_layers);
+			       m->n, w->at->limits->layers);
 	if (tell_image(w, m, d, &is_image, e) < 0)
 		return -1;
 	if (is_image && plan_image(w, m, d, from, e) < 0) {
@@ -272,9 +272,9 @@ walk_descriptor(struct walk *w, const struct oci_descriptor *d, const struct inh
 	const struct entry *blob = NULL;
 	bool is_known = oci_is_index(d->media_type) || oci_is_manifest(d->media_type) || !*d->media_type;
 
-	if (++w->n_seen > OCI_MANIFESTS_MAX)
-		return err_set(e, ERR_REFUSED, "%s: it names more than %d manifests", w->at->index,
-			       OCI_MANIFESTS_MAX);
+	if (++w->n_seen > w->at->limits->manifests)
+		return err_set(e, ERR_REFUSED, "%s: it names more than the %zu manifests that are allowed",
+			       w->at->index, w->at->limits->manifests);
 	if (was_planned(w, d, &own))
 		return 0;
 	if (find_blob(w, d, ".manifest.json", &blob, e) < 0)
@@ -285,7 +285,7 @@ walk_descriptor(struct walk *w, const struct oci_descriptor *d, const struct inh
 		return 0;
 	}
 	/* An index may name anything; what is no manifest by name is one to nobody unless it reads as one. */
-	if (!is_known && (blob->size > IMAGE_CONFIG_MAX || blob->place.fd < 0)) {
+	if (!is_known && (blob->size > w->at->limits->json_size || blob->place.fd < 0)) {
 		add_note(w, d->media_type);
 		return 0;
 	}
@@ -314,9 +314,9 @@ static int
 walk_index(struct walk *w, const struct oci_manifest *m, const struct inherited *from, unsigned depth,
 	   struct err *e)
 {
-	if (depth > OCI_INDEX_DEPTH)
-		return err_set(e, ERR_REFUSED, "%s: indexes within indexes, deeper than %d", w->at->index,
-			       OCI_INDEX_DEPTH);
+	if (depth > w->at->limits->index_depth)
+		return err_set(e, ERR_REFUSED, "%s: indexes within indexes, deeper than %u", w->at->index,
+			       w->at->limits->index_depth);
 	for (size_t i = 0; i < m->n; i++)
 		if (walk_descriptor(w, &m->v[i], from, depth, e) < 0)
 			return -1;
@@ -330,10 +330,9 @@ walk_top(struct walk *w, const char *text, size_t len, struct err *e)
 	static const struct inherited nothing = { NULL, "" };
 	AUTO(oci_manifest) struct oci_manifest *m = NULL;
 	struct oci_descriptor d = { .algo = HASH_SHA256, .size = len };
-	size_t max = w->at->max_layers > OCI_MANIFESTS_MAX ? w->at->max_layers : OCI_MANIFESTS_MAX;
 	char media_type[] = "";
 
-	if (oci_manifest_parse(text, len, max, &m, e) < 0)
+	if (oci_manifest_parse(text, len, w->at->limits, &m, e) < 0)
 		return err_wrap(e, "%s", w->at->index);
 	if (m->kind == OCI_INDEX)
 		return walk_index(w, m, &nothing, 0, e);
@@ -354,7 +353,7 @@ oci_archive_plan(const struct oci_layout_at *at, struct image_plans *ret, struct
 	size_t len = 0;
 
 	if (entries_resolve(at->t, name, at->index, "missing index", &n, e) < 0 ||
-	    archive_read_entry(n, at->index, IMAGE_CONFIG_MAX, &text, &len, e) < 0)
+	    archive_read_entry(n, at->index, at->limits->json_size, &text, &len, e) < 0)
 		return -1;
 	return walk_top(&w, text, len, e);
 }

@@ -16,15 +16,12 @@
 #include "stages/archive_entries.h"
 #include "stages/image_plan.h"
 
-#define OCI_INDEX_DEPTH 4     /* indexes within indexes */
-#define OCI_MANIFESTS_MAX 256 /* descriptors of manifests in all */
-
 struct oci_layout_at {
 	const struct entries *t;
 	const char *top;   /* of the names in it: "" or "<folder>/" */
 	const char *index; /* "index.json", or "manifest.json" of dir: */
 	bool is_dir;	   /* of the layout dir: */
-	size_t max_layers;
+	const struct image_limits *limits;
 };
 
 /*

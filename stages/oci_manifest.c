@@ -184,18 +184,16 @@ tell_kind(struct oci_manifest *m, const cJSON *root, struct err *e)
 }
 
 int
-oci_manifest_parse(const char *text, size_t len, size_t max, struct oci_manifest **ret, struct err *e)
+oci_manifest_parse(const char *text, size_t len, const struct image_limits *limits, struct oci_manifest **ret,
+		   struct err *e)
 {
 	static const char *const known[] = { "schemaVersion", "mediaType", "artifactType", "config", "layers",
 					     "manifests",     "subject",   "annotations",  NULL };
 	AUTO(oci_manifest) struct oci_manifest *m = mem_alloc(sizeof(*m));
 	AUTO_JSON cJSON *root = NULL;
 
-	if (json_parse(text, len, IMAGE_CONFIG_MAX, JSON_UNIQUE, &root, e) < 0) {
-		if (e)
-			e->kind = ERR_REFUSED;
+	if (image_limits_parse(limits, text, len, &root, e) < 0)
 		return -1;
-	}
 	if (!cJSON_IsObject(root))
 		return err_set(e, ERR_REFUSED, "it is no JSON object");
 	if (image_check_names(root, known, e) < 0 || tell_kind(m, root, e) < 0)
@@ -205,8 +203,8 @@ oci_manifest_parse(const char *text, size_t len, size_t max, struct oci_manifest
 		if (read_descriptor(json_get(root, "config"), &m->config, e) < 0)
 			return err_wrap(e, "config");
 	}
-	if (m->kind != OCI_OTHER &&
-	    read_list(m, root, m->kind == OCI_INDEX ? "manifests" : "layers", max, e) < 0)
+	if (m->kind != OCI_OTHER && read_list(m, root, m->kind == OCI_INDEX ? "manifests" : "layers",
+					      m->kind == OCI_INDEX ? limits->manifests : limits->layers, e) < 0)
 		return -1;
 	*ret = take_ptr(m);
 	return 0;

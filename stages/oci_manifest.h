@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "stages/image_limits.h"
 
 enum oci_kind {
 	OCI_INDEX,    /* it lists manifests */
@@ -39,8 +40,8 @@ struct oci_manifest {
 	size_t n;
 };
 
-/* `max`: descriptors in its list. */
-int oci_manifest_parse(const char *text, size_t len, size_t max, struct oci_manifest **ret, struct err *e);
+int oci_manifest_parse(const char *text, size_t len, const struct image_limits *limits,
+		       struct oci_manifest **ret, struct err *e);
 void oci_manifest_free(struct oci_manifest *m);
 MEM_AUTO_DECLARE(oci_manifest)
 

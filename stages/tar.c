@@ -27,7 +27,7 @@ enum dialect { DIALECT_V7, DIALECT_POSIX, DIALECT_GNU };
 
 struct tar {
 	struct source *src;
-	uint64_t size_max;
+	struct tar_limits limits;
 	uint64_t n;    /* entries so far */
 	uint64_t left; /* content of the last entry not read yet */
 	unsigned pad;  /* zeros behind it */
@@ -39,14 +39,14 @@ struct tar {
 };
 
 struct tar *
-tar_new(struct source *src, uint64_t size_max)
+tar_new(struct source *src, const struct tar_limits *limits)
 {
 	struct tar *t = mem_alloc(sizeof(*t));
 
 	t->src = src;
-	t->size_max = size_max;
-	t->name = (struct buf)BUF_INIT(TAR_PAX_MAX + 512);
-	t->link = (struct buf)BUF_INIT(TAR_PAX_MAX + 512);
+	t->limits = *limits;
+	t->name = (struct buf)BUF_INIT(limits->pax + 512);
+	t->link = (struct buf)BUF_INIT(limits->pax + 512);
 	return t;
 }
 
@@ -156,10 +156,10 @@ check_size(const struct tar *t, uint64_t size, struct err *e)
 {
 	char words[160];
 
-	if (size <= t->size_max && size <= INT64_MAX - 2 * TAR_BLOCK)
+	if (size <= t->limits.size && size <= INT64_MAX - 2 * TAR_BLOCK)
 		return 0;
 	return err_set(e, ERR_REFUSED, "size: %s claims %llu bytes, more than the %llu that are allowed",
-		       entry_words(t, words), (unsigned long long)size, (unsigned long long)t->size_max);
+		       entry_words(t, words), (unsigned long long)size, (unsigned long long)t->limits.size);
 }
 
 static int
@@ -232,12 +232,12 @@ read_extension(struct tar *t, char **ret, size_t *ret_len, struct err *e)
 
 	if (read_size(t, &size, e) < 0)
 		return -1;
-	if (size > TAR_PAX_MAX) {
+	if (size > t->limits.pax) {
 		char words[160];
 
 		return err_set(e, ERR_REFUSED,
-			       "header: %s is an extended header of %llu bytes; at most %d are allowed",
-			       entry_words(t, words), (unsigned long long)size, TAR_PAX_MAX);
+			       "header: %s is an extended header of %llu bytes; at most %zu are allowed",
+			       entry_words(t, words), (unsigned long long)size, t->limits.pax);
 	}
 	text = mem_alloc((size_t)size + 1);
 	t->left = size;
@@ -362,8 +362,12 @@ find_names(struct tar *t, enum dialect dialect, struct err *e)
 		buf_add_str(&t->link, longest_link);
 	else
 		buf_add(&t->link, t->h.link, strnlen(t->h.link, sizeof(t->h.link)));
-	if (t->name.len > TAR_NAME_MAX || t->link.len > TAR_NAME_MAX)
-		return refuse(t, "name", "longer than 4096 bytes", e);
+	if (t->name.len > t->limits.name || t->link.len > t->limits.name) {
+		char words[160];
+
+		return err_set(e, ERR_REFUSED, "name: %s: longer than the %zu bytes that are allowed",
+			       entry_words(t, words), t->limits.name);
+	}
 	return 0;
 }
 

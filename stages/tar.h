@@ -20,8 +20,6 @@
 #include "stages/source.h"
 
 #define TAR_BLOCK 512
-#define TAR_NAME_MAX 4096     /* bytes of a name or link */
-#define TAR_PAX_MAX (1 << 20) /* bytes of one extended header */
 
 enum tar_type { TAR_FILE, TAR_DIR, TAR_SYMLINK, TAR_HARDLINK, TAR_SPECIAL };
 
@@ -35,8 +33,13 @@ struct tar_entry {
 };
 
 struct tar;
-/* Reads from where the source is; the source stays the caller's. `size_max`: bytes an entry may claim. */
-struct tar *tar_new(struct source *src, uint64_t size_max);
+struct tar_limits {
+	uint64_t size; /* bytes an entry may claim */
+	size_t name;   /* bytes of a name or link */
+	size_t pax;    /* bytes of one extended header */
+};
+/* Reads from where the source is; the source stays the caller's. */
+struct tar *tar_new(struct source *src, const struct tar_limits *limits);
 void tar_free(struct tar *t);
 MEM_AUTO_DECLARE(tar)
 

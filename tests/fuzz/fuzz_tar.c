@@ -12,21 +12,22 @@
 #include "stages/tar.h"
 #include "tests/fuzz/fuzz.h"
 
-#define SIZE_MAX_HERE (1 << 20)
+#define SIZE_LIMIT (1ULL << 40)
+static const struct tar_limits limits = { SIZE_LIMIT, 4096, 1 << 20 };
 
 static void
 read_all(int fd, size_t size, char digest[HASH_DIGEST_MAX])
 {
 	AUTO(hash) struct hash *hash = hash_new(HASH_SHA256);
 	AUTO(source) struct source *src = source_new_file(fd, 0, size);
-	AUTO(tar) struct tar *tar = tar_new(src, SIZE_MAX_HERE);
+	AUTO(tar) struct tar *tar = tar_new(src, &limits);
 	struct err e = ERR_INIT;
 	struct tar_entry n;
 	uint64_t end = 0;
 	bool has = true;
 
 	while (tar_next(tar, &has, &n, &e) == 0 && has) {
-		if (n.offset < end + TAR_BLOCK || n.offset > size || n.size > SIZE_MAX_HERE ||
+		if (n.offset < end + TAR_BLOCK || n.offset > size || n.size > SIZE_LIMIT ||
 		    (n.type != TAR_FILE && n.size))
 			abort();
 		end = n.offset + n.size;
@@ -41,9 +42,9 @@ read_all(int fd, size_t size, char digest[HASH_DIGEST_MAX])
 static void
 read_gzip(int fd, size_t size)
 {
-	const struct source_limits limits = { .out_max = SIZE_MAX_HERE, .ratio_max = 100 };
-	AUTO(source) struct source *src = source_new_gzip(fd, 0, size, &limits, NULL);
-	AUTO(tar) struct tar *tar = tar_new(src, SIZE_MAX_HERE);
+	const struct source_limits unpacked = { .out_max = SIZE_LIMIT, .ratio_max = 100 };
+	AUTO(source) struct source *src = source_new_gzip(fd, 0, size, &unpacked, NULL);
+	AUTO(tar) struct tar *tar = tar_new(src, &limits);
 	struct err e = ERR_INIT;
 	struct tar_entry n;
 	char chunk[4096];

@@ -12,11 +12,7 @@
 
 #define A "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-#define SHA512                                                             \
-	"sha512:"                                                          \
-	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
-	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define LAYERS_MAX 8
+static const struct image_limits limits = { .layers = 8, .json_size = 1 << 20, .json_depth = 64 };
 
 static struct image_config *
 parse(const char *text)
@@ -24,7 +20,7 @@ parse(const char *text)
 	struct image_config *c = NULL;
 	struct err e = ERR_INIT;
 
-	if (image_config_parse(text, strlen(text), LAYERS_MAX, &c, &e) < 0)
+	if (image_config_parse(text, strlen(text), &limits, &c, &e) < 0)
 		fail_msg("%s", e.text);
 	return c;
 }
@@ -35,7 +31,7 @@ refuse(const char *text, enum err_kind kind, const char *words)
 	struct image_config *c = NULL;
 	struct err e = ERR_INIT;
 
-	assert_int_equal(image_config_parse(text, strlen(text), LAYERS_MAX, &c, &e), -1);
+	assert_int_equal(image_config_parse(text, strlen(text), &limits, &c, &e), -1);
 	assert_null(c);
 	assert_int_equal(e.kind, kind);
 	if (!strstr(e.text, words))
@@ -99,8 +95,8 @@ what_is_no_config_or_read_differently_is_refused(void **state)
 	refuse("{\"rootfs\":{\"diff_ids\":[1]}}", ERR_REFUSED, "rootfs.diff_ids[0] is no digest");
 	refuse("{\"rootfs\":{\"diff_ids\":[\"" A "\",\"sha256:ABC\"]}}", ERR_REFUSED,
 	       "rootfs.diff_ids[1] is no digest: sha256:ABC");
-	refuse("{\"rootfs\":{\"diff_ids\":[\"" SHA512 "\"]}}", ERR_UNSUPPORTED,
-	       "not supported yet: layers named by SHA-512");
+	refuse("{\"rootfs\":{\"diff_ids\":[\"md5:d41d8cd98f00b204e9800998ecf8427e\"]}}", ERR_REFUSED,
+	       "rootfs.diff_ids[0] is no digest");
 	refuse("{\"rootfs\":{},\"RootFS\":{\"diff_ids\":[]}}", ERR_REFUSED,
 	       "\"RootFS\" where some readers see \"rootfs\"");
 	refuse("{\"rootfs\":{\"diff_id\xc5\xbf\":[]}}", ERR_REFUSED, "some readers see \"diff_ids\"");
@@ -111,14 +107,51 @@ what_is_no_config_or_read_differently_is_refused(void **state)
 static void
 layers_are_bounded(void **state)
 {
-	AUTO_BUF struct buf text = BUF_INIT(10000);
 	(void)state;
 
-	buf_add_str(&text, "{\"rootfs\":{\"diff_ids\":[\"" A "\"");
-	for (int i = 0; i < LAYERS_MAX; i++)
-		buf_add_str(&text, ",\"" A "\"");
-	buf_add_str(&text, "]}}");
-	refuse(buf_str(&text), ERR_REFUSED, "layers: rootfs.diff_ids names more than the 8 that are allowed");
+	for (int more = 0; more <= 1; more++) {
+		AUTO_BUF struct buf text = BUF_INIT(10000);
+
+		buf_add_str(&text, "{\"rootfs\":{\"diff_ids\":[\"" A "\"");
+		for (int i = 1; i < (int)limits.layers + more; i++)
+			buf_add_str(&text, ",\"" A "\"");
+		buf_add_str(&text, "]}}");
+		if (more)
+			refuse(buf_str(&text), ERR_REFUSED,
+			       "layers: rootfs.diff_ids names more than the 8 that are allowed");
+		else
+			image_config_free(parse(buf_str(&text)));
+	}
+}
+
+static void
+size_and_depth_of_the_text_are_bounded(void **state)
+{
+	const struct image_limits small = { .layers = 8, .json_size = 60, .json_depth = 10 };
+	(void)state;
+
+	for (size_t more = 0; more <= 1; more++) {
+		AUTO(image_config) struct image_config *c = NULL;
+		AUTO(image_config) struct image_config *d = NULL;
+		AUTO_BUF struct buf text = BUF_INIT(10000);
+		struct err e = ERR_INIT;
+
+		buf_add_str(&text, "{\"rootfs\":{}}");
+		while (text.len < small.json_size + more)
+			buf_add_char(&text, ' ');
+		assert_int_equal(image_config_parse(buf_str(&text), text.len, &small, &c, &e), more ? -1 : 0);
+		assert_int_equal(e.kind, more ? ERR_REFUSED : ERR_NONE);
+		buf_reset(&text);
+		buf_add_str(&text, "{\"rootfs\":{},\"x\":");
+		for (size_t i = 1; i < small.json_depth + more; i++)
+			buf_add_char(&text, '[');
+		for (size_t i = 1; i < small.json_depth + more; i++)
+			buf_add_char(&text, ']');
+		buf_add_char(&text, '}');
+		err_clear(&e);
+		assert_int_equal(image_config_parse(buf_str(&text), text.len, &small, &d, &e), more ? -1 : 0);
+		assert_true(!more || strstr(e.text, "nested too deeply"));
+	}
 }
 
 /* Steps: the text of each; "-" in front: without a layer; "b:" with BuildKit's comment, "d:" with debuerreotype's. */
@@ -184,6 +217,7 @@ main(void)
 		cmocka_unit_test(an_image_without_layers_has_null_or_an_empty_list),
 		cmocka_unit_test(what_is_no_config_or_read_differently_is_refused),
 		cmocka_unit_test(layers_are_bounded),
+		cmocka_unit_test(size_and_depth_of_the_text_are_bounded),
 		cmocka_unit_test(the_base_image_ends_where_its_command_stands),
 	};
 

@@ -11,7 +11,7 @@
 #include "base/str.h"
 #include "tests/unit/archive_builder.h"
 
-#define SIZE_MAX_HERE (1ULL << 40)
+static const struct tar_limits limits = { 1ULL << 40, 4096, 1 << 20 };
 #define GNU "ustar  \0"
 
 /* Reads all; "name:size" of each entry, joined, into `out`. */
@@ -20,7 +20,7 @@ read_all(const struct buf *tar, struct strv *out, struct err *e)
 {
 	AUTO_FD int fd = build_fd(tar->data, tar->len);
 	AUTO(source) struct source *src = source_new_file(fd, 0, tar->len);
-	AUTO(tar) struct tar *t = tar_new(src, SIZE_MAX_HERE);
+	AUTO(tar) struct tar *t = tar_new(src, &limits);
 	struct tar_entry n;
 	bool has = true;
 
@@ -289,24 +289,40 @@ static void
 an_extended_header_is_bounded(void **state)
 {
 	AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
+	AUTO_STRV struct strv read = { 0 };
 	AUTO_BUF struct buf names = BUF_INIT(BUILD_MAX);
 	AUTO_BUF struct buf pax = BUF_INIT(BUILD_MAX);
-	AUTO_FREE char *a = mem_alloc(2 * TAR_PAX_MAX + 1);
+	/* "1048576 comment=…\n" */
+	const size_t fits = limits.pax - strlen("1048576 comment=\n");
+	AUTO_FREE char *a = mem_alloc(2 * limits.pax + 1);
 	(void)state;
 
-	memset(a, 'a', 2 * TAR_PAX_MAX);
-	build_pax_record(&pax, "comment", a);
-	build_pax(&tar, 'x', &pax);
-	build_end(&tar);
-	expect_refusal(&tar, "header: ");
-
-	a[TAR_NAME_MAX + 1] = '\0';
-	buf_reset(&pax);
-	build_pax_record(&pax, "path", a);
-	build_pax(&names, 'x', &pax);
-	build_text(&names, "x", "");
-	build_end(&names);
-	expect_refusal(&names, "name: ");
+	for (size_t more = 0; more <= 1; more++) {
+		memset(a, 'a', 2 * limits.pax);
+		a[fits + more] = '\0';
+		buf_reset(&tar);
+		buf_reset(&pax);
+		build_pax_record(&pax, "comment", a);
+		assert_int_equal(pax.len, limits.pax + more);
+		build_pax(&tar, 'x', &pax);
+		build_text(&tar, "x", "");
+		build_end(&tar);
+		if (more)
+			expect_refusal(&tar, "header: ");
+		else
+			expect_names(&tar, "x:0");
+		a[limits.name + more] = '\0';
+		buf_reset(&pax);
+		buf_reset(&names);
+		build_pax_record(&pax, more ? "linkpath" : "path", a);
+		build_pax(&names, 'x', &pax);
+		build_text(&names, "x", "");
+		build_end(&names);
+		if (more)
+			expect_refusal(&names, "name: ");
+		else
+			assert_int_equal(read_all(&names, &read, NULL), 0);
+	}
 }
 
 static void
@@ -354,7 +370,7 @@ a_file_that_shrinks_while_it_is_read_is_refused(void **state)
 {
 	AUTO_FD int fd = build_fd("x", 1);
 	AUTO(source) struct source *src = source_new_file(fd, 0, 1024);
-	AUTO(tar) struct tar *t = tar_new(src, SIZE_MAX_HERE);
+	AUTO(tar) struct tar *t = tar_new(src, &limits);
 	struct err e = ERR_INIT;
 	struct tar_entry n;
 	bool has = true;

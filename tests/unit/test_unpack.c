@@ -36,6 +36,14 @@ world_init(struct world *w)
 						 .max_layers = 5,
 						 .max_entries = 40,
 						 .max_images = 8,
+						 .max_layer_size = 16 << 20,
+						 .max_name = 4096,
+						 .max_pax = 1 << 20,
+						 .max_json = 2 << 20,
+						 .max_json_depth = 64,
+						 .max_index_depth = 4,
+						 .max_manifests = 32,
+						 .max_link_chain = 8,
 						 .max_ratio = 100,
 						 .threads = 2 };
 	w->log.level = LOG_ERROR;

@@ -78,7 +78,7 @@ set_any(struct options *opt, const char *value, struct err *e)
 {
 	AUTO_FREE char *text = mem_printf("images:\n  %s\n", value);
 	struct conf_overrides none = { 0 };
-	int rc = conf_read_yaml(&options_schema, "--set", text, strlen(text), opt, &none, e);
+	int rc = conf_read_yaml(&options_schema, "--set", text, strlen(text), opt, &none, NULL, e);
 
 	conf_overrides_free(&none);
 	return rc;
