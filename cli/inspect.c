@@ -119,8 +119,9 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	if (pipeline_run(i, &x->users, result, e) < 0)
 		return -1;
 	/* the record last: where it is there, all of it is true */
-	if (keep_reports(x, w, e) < 0 || inspect_record_make(i, &record, e) < 0)
+	if (keep_reports(x, w, e) < 0)
 		return -1;
+	record = inspect_record_make(i);
 	return inspect_record_write(x->tmp_fd, record, e);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "executor/plan.h"
+#include "stages/snapshot.h"
 
 #define RECORD_MAX (16 * 1024 * 1024)
 
@@ -22,26 +23,8 @@ static const struct {
 	{ "ctime_ns", offsetof(struct fs_identity, ctime_ns) },
 };
 
-/* Could anybody be writing to it now, a mapping included? Not certain (no right, no lease on that filesystem) counts as yes. */
-static bool
-has_writer(int fd)
-{
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return true;
-	fcntl(fd, F_SETLEASE, F_UNLCK);
-	return false;
-}
-
-static int
-add_digest(struct inspect_record_file *f, int fd, struct err *e)
-{
-	if (!has_writer(fd))
-		return 0;
-	return hash_of_fd(HASH_SHA256, fd, f->digest, e) < 0 ? err_wrap(e, "%s", f->name) : 0;
-}
-
-static int
-add_dir(struct inspect_record_file *f, const struct layout_files *from, struct err *e)
+static void
+add_dir(struct inspect_record_file *f, const struct layout_files *from)
 {
 	f->files = mem_array(from->n + 1, sizeof(*f->files));
 	for (size_t k = 0; k < from->n; k++) {
@@ -49,14 +32,12 @@ add_dir(struct inspect_record_file *f, const struct layout_files *from, struct e
 
 		*one = (struct inspect_record_file){ .name = mem_strdup(from->v[k].name),
 						     .id = from->v[k].id };
-		if (add_digest(one, from->v[k].fd, e) < 0)
-			return err_wrap(e, "%s", f->name);
+		memcpy(one->digest, from->v[k].snapshot.digest, sizeof(one->digest));
 	}
-	return 0;
 }
 
-int
-inspect_record_make(const struct inspection *i, struct inspect_record **ret, struct err *e)
+struct inspect_record *
+inspect_record_make(const struct inspection *i)
 {
 	AUTO(inspect_record) struct inspect_record *r = mem_alloc(sizeof(*r));
 
@@ -73,11 +54,11 @@ inspect_record_make(const struct inspection *i, struct inspect_record **ret, str
 			.is_unfit = a->is_unfit || a->fd < 0,
 			.is_dir = a->is_dir,
 		};
-		if (a->is_dir ? add_dir(f, &a->files, e) < 0 : a->fd >= 0 && add_digest(f, a->fd, e) < 0)
-			return -1;
+		memcpy(f->digest, a->snapshot.digest, sizeof(f->digest));
+		if (a->is_dir)
+			add_dir(f, &a->files);
 	}
-	*ret = take_ptr(r);
-	return 0;
+	return take_ptr(r);
 }
 
 static void
@@ -254,7 +235,7 @@ compare_file(const struct inspect_record_file *f, int fd)
 	if (now.ctime_ns != f->id.ctime_ns)
 		return "was changed";
 	/* its times are as they were, but a mapping or a descriptor of another process may tell nothing of it */
-	if (!f->digest[0] && !has_writer(fd))
+	if (!f->digest[0] && !snapshot_has_writer(fd))
 		return NULL;
 	if (!f->digest[0])
 		return "is open for writing in another process";

@@ -30,10 +30,10 @@ struct inspect_record {
 };
 
 /*
- * Takes names and identities over. A file that another process has open for writing (no read lease is to be had,
- * fcntl(2) F_SETLEASE) can change without a trace in its times: it is hashed.
+ * Takes names and identities over. A file that another process had open for writing can change without a trace in its
+ * times: the digest is of the copy that was inspected (stages/snapshot.h). Owned by the caller.
  */
-int inspect_record_make(const struct inspection *i, struct inspect_record **ret, struct err *e);
+struct inspect_record *inspect_record_make(const struct inspection *i);
 void inspect_record_free(struct inspect_record *r);
 MEM_AUTO_DECLARE(inspect_record)
 

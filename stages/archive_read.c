@@ -435,7 +435,7 @@ read_directory(const struct archive_input *in, struct entries *t, struct archive
 
 		size += from.size;
 		if (n)
-			n->place.fd = f->fd;
+			n->place.fd = snapshot_fd(&f->snapshot, f->fd);
 	}
 	entries_finish(t);
 	if (size > (uint64_t)in->limits->max_size) {

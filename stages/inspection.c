@@ -20,6 +20,7 @@ archive_free(struct archive *a)
 {
 	free(a->name);
 	mem_close_at(&a->fd);
+	snapshot_free(&a->snapshot);
 	layout_files_free(&a->files);
 }
 

@@ -17,6 +17,7 @@
 #include "stages/layout_dir.h"
 #include "stages/options.h"
 #include "stages/report.h"
+#include "stages/snapshot.h"
 
 /* In order of weight: the verdict of several is the heaviest, but block outweighs undecided. */
 enum verdict { VERDICT_PASS, VERDICT_WARN, VERDICT_UNDECIDED, VERDICT_BLOCK };
@@ -30,6 +31,7 @@ struct archive {
 	struct fs_identity id;
 	bool is_dir; /* an image layout that is a directory: what is in it is `files` */
 	struct layout_files files;
+	struct snapshot snapshot; /* filled by stage snapshot */
 	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
 	struct err fault;
 	/* A tar (or other file) that is no image archive: named, ignored. Only outside tar_images/. */

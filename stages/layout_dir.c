@@ -22,6 +22,7 @@ layout_files_free(struct layout_files *l)
 	for (size_t i = 0; i < l->n; i++) {
 		mem_free_at(&l->v[i].name);
 		mem_close_at(&l->v[i].fd);
+		snapshot_free(&l->v[i].snapshot);
 	}
 	mem_free_at(&l->v);
 	*l = (struct layout_files){ 0 };

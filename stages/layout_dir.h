@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/fs.h"
+#include "stages/snapshot.h"
 
 #define LAYOUT_DIR_DEPTH 8 /* directories within it */
 
@@ -15,6 +16,7 @@ struct layout_file {
 	char *name; /* below the directory */
 	int fd;	    /* read-only */
 	struct fs_identity id;
+	struct snapshot snapshot; /* filled by stage snapshot */
 };
 
 struct layout_files {

@@ -29,7 +29,8 @@
 #define ARCHIVES_MAX 4096 /* discover takes no more */
 
 static const struct stage *const all_stages[] = {
-	&stage_discover, &stage_unpack, &stage_scan, &stage_gate, &stage_report, &stage_upload, NULL,
+	&stage_discover, &stage_snapshot, &stage_unpack, &stage_scan,
+	&stage_gate,	 &stage_report,	  &stage_upload, NULL,
 };
 static const struct stage *const classifying_stages[] = { &stage_discover, &stage_unpack, NULL };
 

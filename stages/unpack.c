@@ -166,7 +166,7 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 {
 	const struct archive *a = &i->archives[at];
 	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
-	const struct archive_input in = { .fd = a->fd,
+	const struct archive_input in = { .fd = snapshot_fd(&a->snapshot, a->fd),
 					  .size = (uint64_t)a->id.size,
 					  .work_fd = i->work_fd,
 					  .stem = stem,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/inspect_record.h"
+#include "stages/snapshot.h"
 
 #define CONTENT "an image archive"
 
@@ -62,10 +63,9 @@ tear_down(void **state)
 static struct inspect_record *
 recorded(struct place *p)
 {
-	AUTO(inspect_record) struct inspect_record *made = NULL;
+	AUTO(inspect_record) struct inspect_record *made = inspect_record_make(&p->i);
 	struct inspect_record *back = NULL;
 
-	assert_int_equal(inspect_record_make(&p->i, &made, NULL), 0);
 	assert_int_equal(inspect_record_write(p->dir_fd, made, NULL), 0);
 	assert_int_equal(inspect_record_read(p->dir_fd, &back, NULL), 0);
 	return back;
@@ -226,6 +226,9 @@ a_store_through_a_mapping_that_was_there_before_is_seen(void **state)
 	map[0] = 'A';
 	assert_int_equal(fstat(fd, &st), 0);
 	fs_identity_of(&st, &p->i.archives[0].id);
+	assert_int_equal(snapshot_take(&p->i.archives[0].snapshot, p->i.archives[0].fd, &p->i.archives[0].id,
+				       p->dir_fd, NULL),
+			 0);
 	r = recorded(p);
 	assert_string_not_equal(r->files[0].digest, "");
 	assert_null(difference(p, r));
