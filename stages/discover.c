@@ -215,7 +215,7 @@ is_named_by_its_files(const struct walk *w, const struct glob_at *below)
 	bool is_named = false;
 
 	for (size_t k = 0; k < MEM_COUNT(names); k++) {
-		struct glob_at ignored;
+		struct glob_at ignored = { 0 };
 
 		is_named = is_named || glob_at_step(w->globs, below, names[k], &ignored).is_named;
 		glob_at_free(&ignored);
