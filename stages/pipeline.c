@@ -21,11 +21,16 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "stages/confine.h"
 #include "stages/delivery.h"
+#include "stages/queue.h"
 #include "stages/scan.h"
 #include "stages/shared.h"
 
 #define PROGRESS_MS 1000
+/* A runner with inspections of that length in front has a job timeout that is shorter. */
+#define TURN_WAIT_MAX_MS (60 * 60 * 1000)
+#define SAY_PLACE_MS 15000
 #define ARCHIVES_MAX 4096 /* discover takes no more */
 
 static const struct stage *const all_stages[] = {
@@ -80,35 +85,21 @@ run_stages(const struct pipeline *p, enum stage_place place, struct err *e)
 	return 0;
 }
 
-/* ---- confinement ---- */
-
-static int
-become(uid_t uid, gid_t gid, struct err *e)
-{
-	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-		return err_errno(e, "cannot become user %u", (unsigned)uid);
-	return 0;
-}
-
 /* For the child of `place`, before anything of a stranger is looked at. */
 static int
-confine(enum stage_place place, const struct pipeline_users *u, struct err *e)
+confine(const struct pipeline *p, enum stage_place place, struct err *e)
 {
-	struct rlimit none = { 0, 0 };
+	const struct pipeline_users *u = p->users;
+	const struct confine_view view = { .cache_dir = p->i->cache_dir,
+					   .work_dir = p->i->work_dir,
+					   .work_fd = p->i->work_fd };
 
-	if (setrlimit(RLIMIT_CORE, &none) < 0)
-		return err_errno(e, "no core files");
-	if (u->is_separated && place == STAGE_SCANNER) {
-		if (unshare(CLONE_NEWNET) < 0)
-			return err_errno(e, "cannot take the network away from the scanner");
-		if (become(u->scan_uid, u->scan_gid, e) < 0)
-			return -1;
-	}
-	if (u->is_separated && place == STAGE_COURIER && become(u->courier_uid, u->courier_gid, e) < 0)
+	if (u->is_separated && place == STAGE_SCANNER &&
+	    confine_scanner(&view, u->scan_uid, u->scan_gid, e) < 0)
 		return -1;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_errno(e, "prctl");
-	return 0;
+	if (u->is_separated && place == STAGE_COURIER && confine_become(u->courier_uid, u->courier_gid, e) < 0)
+		return -1;
+	return confine_finish(e);
 }
 
 /* ---- children ---- */
@@ -157,18 +148,27 @@ take_answer(struct inspection *i, const struct answer *a)
 	}
 }
 
+/* Nobody holds the other end of its pipe: getppid(2) tells nothing in a PID namespace of one's own. */
+static bool
+is_orphan(int to)
+{
+	struct pollfd pfd = { .fd = to, .events = POLLOUT };
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
+}
+
 /* In the child; does not return. */
 static void
-child_main(const struct pipeline *p, enum stage_place place, int to, pid_t parent)
+child_main(const struct pipeline *p, enum stage_place place, int to)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 	sigset_t none;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	a->rc = confine(place, p->users, &a->e);
+	a->rc = confine(p, place, &a->e);
 	/* a change of user clears it, so it comes behind */
-	if (a->rc == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent))
+	if (a->rc == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || is_orphan(to)))
 		a->rc = err_set(&a->e, ERR_FAILED, "its parent is gone");
 	/* neither has business in the project directory: the scanner got the archives' descriptors */
 	if (p->i->project_fd >= 0)
@@ -246,7 +246,7 @@ run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, 
 	AUTO_FD int to = -1;
 	AUTO_FD int pidfd = -1;
 	struct proc_result how;
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 	int ends[2];
 
 	_Static_assert(sizeof(*ret) < 64 * 1024,
@@ -256,12 +256,13 @@ run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, 
 	from = ends[0];
 	to = ends[1];
 	fflush(NULL);
-	pid = fork();
+	pid = confine_fork(p->users->is_separated && place == STAGE_SCANNER, e);
 	if (pid < 0)
-		return err_errno(e, "fork");
+		return -1;
 	if (pid == 0) {
 		setpgid(0, 0);
-		child_main(p, place, to, parent);
+		close(take_fd(from));
+		child_main(p, place, to);
 	}
 	setpgid(pid, pid); /* in both, so that it is so before either goes on */
 	close(take_fd(to));
@@ -319,13 +320,58 @@ give_deliveries(const struct pipeline *p, struct err *e)
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
 }
 
+/* ---- the queue of inspections ---- */
+
+struct waiting {
+	const struct log *log;
+	int64_t said_at; /* clock_mono_ms(), 0: never */
+};
+
+/* At once, then as it changes, but not for each that goes. */
+static void
+say_place(void *arg, int64_t n_going_on, int64_t n_before)
+{
+	struct waiting *w = arg;
+	int64_t now = clock_mono_ms();
+
+	if (w->said_at && now - w->said_at < SAY_PLACE_MS)
+		return;
+	w->said_at = now;
+	if (n_before == 0)
+		log_line(w->log, LOG_NOTE, "waiting: this inspection is the next (trivy.parallel: %jd)",
+			 (intmax_t)n_going_on);
+	else
+		log_line(w->log, LOG_NOTE, "waiting: %jd inspection%s before this one (trivy.parallel: %jd)",
+			 (intmax_t)n_before, n_before == 1 ? "" : "s", (intmax_t)n_going_on);
+}
+
+/* What inspects unpacks and scans; both cost memory and disk, so no more than trivy.parallel do it at once. */
+static int
+wait_for_turn(const struct pipeline *p, struct queue_ticket **ret, struct err *e)
+{
+	struct waiting waiting = { .log = p->i->log };
+	const struct queue_wait wait = { .n = p->i->opt->trivy.parallel,
+					 .deadline = clock_deadline(TURN_WAIT_MAX_MS),
+					 .stop_fd = &p->sigfd,
+					 .say = say_place,
+					 .arg = &waiting };
+
+	if (!p->i->shared || p->i->shared->inspections_fd < 0 || p->i->n_archives == 0)
+		return 0;
+	if (queue_take(p->i->shared->inspections_fd, &wait, ret, e) < 0)
+		return err_wrap(e, "queue of inspections (trivy.parallel)");
+	return 0;
+}
+
 static int
 run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 {
 	const struct pipeline_users *u = p->users;
+	AUTO(queue_ticket) struct queue_ticket *ticket = NULL;
 
 	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
-	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
+	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || wait_for_turn(p, &ticket, e) < 0 ||
+	    run_child(p, STAGE_SCANNER, a, e) < 0)
 		return -1;
 	take_answer(p->i, a);
 	return 0;

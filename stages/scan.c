@@ -9,10 +9,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/queue.h"
 #include "stages/shared.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
-#include "stages/trivy_slots.h"
 
 #define WORKERS_MAX 16
 /* Somebody's scans are in the way; a runner with that many has a job timeout shorter than this. */
@@ -151,14 +151,13 @@ parse_report(const struct scan *s, const struct task *t, const struct buf *json,
 static int
 ask_trivy(const struct scan *s, const struct task *t, struct buf *ret_json, struct err *e)
 {
-	AUTO_FD int slot = -1;
+	AUTO(queue_ticket) struct queue_ticket *ticket = NULL;
+	const struct queue_wait wait = { .n = s->opt->parallel,
+					 .deadline = clock_deadline(SLOT_WAIT_MAX_MS),
+					 .stop_fd = t->stop_fd >= 0 ? &t->stop_fd : NULL };
 
-	if (s->shared && s->shared->slots_fd >= 0) {
-		slot = trivy_slots_take(s->shared->slots_fd, s->opt->parallel,
-					clock_deadline(SLOT_WAIT_MAX_MS), s->log, e);
-		if (slot < 0)
-			return -1;
-	}
+	if (s->shared && s->shared->slots_fd >= 0 && queue_take(s->shared->slots_fd, &wait, &ticket, e) < 0)
+		return err_wrap(e, "queue of scans (trivy.parallel)");
 	return trivy_scan(s->trivy, t->layout, &t->stop_fd, ret_json, e);
 }
 
@@ -192,13 +191,12 @@ next_waiting(const struct scan *s)
 }
 
 static struct task *
-find_task(const struct scan *s, const struct image *m)
+find_task(const struct scan *s, const char *layout, const char *config_digest)
 {
 	for (size_t k = 0; k < s->n_tasks; k++) {
 		struct task *t = s->tasks[k];
 
-		if (!t->is_withdrawn && str_eq(t->layout, m->layout) &&
-		    str_eq(t->config_digest, m->config_digest))
+		if (!t->is_withdrawn && str_eq(t->layout, layout) && str_eq(t->config_digest, config_digest))
 			return t;
 	}
 	return NULL;
@@ -341,7 +339,8 @@ scan_start(struct inspection *i, size_t archive, const char *layout, const char 
 	if (!s)
 		return;
 	pthread_mutex_lock(&s->lock);
-	add_task(s, archive, layout, config_digest);
+	if (!find_task(s, layout, config_digest))
+		add_task(s, archive, layout, config_digest);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -382,9 +381,9 @@ finish(struct inspection *i, struct scan *s)
 
 		if (!is_to_scan(m))
 			continue;
-		of[k] = find_task(s, m);
+		of[k] = find_task(s, m->layout, m->scanned_digest);
 		if (!of[k])
-			of[k] = add_task(s, m->archive, m->layout, m->config_digest);
+			of[k] = add_task(s, m->archive, m->layout, m->scanned_digest);
 	}
 	/* no thread could be had: this one is a worker, too */
 	if (s->n_threads == 0) {

@@ -22,7 +22,7 @@ void scan_free(struct scan *s); /* stops what runs */
 
 /*
  * Begins the scan of the image in `layout` (absolute path, complete), which came from archive `archive`. Returns at once.
- * For any thread. Whoever calls it must not remove the layout without scan_withdraw().
+ * For any thread; once more for the same layout does nothing. Who removes the layout calls scan_withdraw().
  */
 void scan_start(struct inspection *i, size_t archive, const char *layout, const char *config_digest);
 

@@ -20,7 +20,6 @@
 #include "stages/scan.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
-#include "stages/trivy_slots.h"
 
 struct place {
 	char dir[64];
@@ -513,30 +512,6 @@ a_database_that_is_absent_cut_damaged_or_of_another_schema_is_refused(void **sta
 	assert_db_refused(p, "no regular file");
 }
 
-/* --- slots ------------------------------------------------------------------------------------------------------ */
-
-static void
-as_many_slots_as_there_are_can_be_held_and_no_more(void **state)
-{
-	struct place *p = *state;
-	struct err e = ERR_INIT;
-	AUTO_FD int dirfd = trivy_slots_open(p->dir, &e);
-	AUTO_FD int first = -1;
-	AUTO_FD int second = -1;
-	AUTO_FD int third = -1;
-
-	assert_true(dirfd >= 0);
-	first = trivy_slots_take(dirfd, 2, clock_deadline(1000), NULL, &e);
-	second = trivy_slots_take(dirfd, 2, clock_deadline(1000), NULL, &e);
-	assert_true(first >= 0 && second >= 0);
-	assert_int_equal(trivy_slots_take(dirfd, 2, clock_deadline(0), NULL, &e), -1);
-	assert_int_equal(e.kind, ERR_TIMEOUT);
-	close(take_fd(first));
-	err_clear(&e);
-	third = trivy_slots_take(dirfd, 2, clock_deadline(10000), NULL, &e);
-	assert_true(third >= 0);
-}
-
 int
 main(void)
 {
@@ -558,7 +533,6 @@ main(void)
 		TEST(a_whole_young_database_is_accepted_with_its_age),
 		TEST(the_age_is_judged_to_the_second),
 		TEST(a_database_that_is_absent_cut_damaged_or_of_another_schema_is_refused),
-		TEST(as_many_slots_as_there_are_can_be_held_and_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
