@@ -35,6 +35,17 @@ fs_hold_standard(struct err *e)
 	return 0;
 }
 
+int
+fs_flush_standard(struct err *e)
+{
+	/* What failed before the last flush has left its mark alone; errno is then what it was by now. */
+	bool has_failed = ferror(stdout) != 0;
+
+	if (fflush(stdout) != 0)
+		return err_errno(e, "standard output");
+	return has_failed ? err_set(e, ERR_FAILED, "standard output: not all of it could be written") : 0;
+}
+
 void
 fs_identity_of(const struct stat *st, struct fs_identity *ret)
 {

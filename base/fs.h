@@ -19,6 +19,8 @@
  * use still fails: no file that is opened later becomes standard output by its number.
  */
 int fs_hold_standard(struct err *e);
+/* Everything that was printed to stdout is written, or "standard output: …" is the error: the last thing that main() does. */
+int fs_flush_standard(struct err *e);
 
 /* What makes a file the same file. */
 struct fs_identity {

@@ -96,5 +96,12 @@ const struct phase phase_cleanup = {
 	.name = "cleanup",
 	.usage = "",
 	.summary = "Ends what is left of the job, removes what it made, and gives its slot back.",
+	.details =
+		"Reads   the plan in $TMPDIR; without one, the settings and the slot's record.\n"
+		"Waits   for another cleanup of the same slot, at most 5 min.\n"
+		"Ends    every process of the job; removes its mounts, files, System V IPC, crontab and at jobs. Trees\n"
+		"        that job.keep_builds keeps stay. May be called again, and while run is still at work.\n"
+		"Fails   where something cannot be removed: the slot stays taken, and the next call tries again.\n"
+		"        gitlab-runner writes what it says into its own log, not into the job's.\n",
 	.run = cleanup_run,
 };

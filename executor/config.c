@@ -126,6 +126,14 @@ const struct phase phase_config = {
 	.name = "config",
 	.usage = "",
 	.summary = "Reads the settings and the job, takes a slot, and tells gitlab-runner where the job runs.",
+	.details =
+		"Reads   the settings, at most 1 MiB; $JOB_RESPONSE_FILE, the job as GitLab gave it, at most 16 MiB.\n"
+		"Waits   for a free slot, at most job.slot_wait of the settings; a slot whose runner is gone is\n"
+		"        cleaned first: what runs of its job has 30 s to end.\n"
+		"Writes  the plan and the slot's record (state_dir); one JSON object to standard output: driver,\n"
+		"        builds_dir, builds_dir_is_shared, cache_dir, job_env.\n"
+		"Fails   on settings that were not understood, in one line with file, line, key, what was found and\n"
+		"        what is allowed; on users that are missing (tidewaiter setup makes them).\n",
 	.is_in_job_log = true,
 	.run = config_run,
 };

@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/str.h"
 
 #define FAILURE_CODE_DEFAULT 1
@@ -22,10 +23,6 @@ struct runner_codes {
 	int system_failed;
 	const char *file; /* BUILD_EXIT_CODE_FILE, NULL with runners older than 17 */
 };
-
-static const char *const exit_code_help =
-	"Exit codes: 0, $BUILD_FAILURE_EXIT_CODE when the job failed (its own exit code is\n"
-	"written to $BUILD_EXIT_CODE_FILE), $SYSTEM_FAILURE_EXIT_CODE for everything else.\n";
 
 static int
 code_from_env(const char *name, int fallback)
@@ -106,11 +103,38 @@ print_help(const struct phase *p)
 {
 	printf("Usage: tidewaiter-%s [--config FILE]%s\n\n"
 	       "%s\n\n"
-	       "  --config FILE  settings (default " SETTINGS_PATH_DEFAULT ")\n"
+	       "%s%s"
+	       "  --config FILE  settings, an absolute path (default " SETTINGS_PATH_DEFAULT ")\n"
 	       "  --help         this text\n"
 	       "  --version      name and version\n\n"
-	       "Called by gitlab-runner as its custom executor's %s_exec, with --config in %s_args.\n%s",
-	       p->name, p->usage, p->summary, p->name, p->name, exit_code_help);
+	       "gitlab-runner calls it as its custom executor's %s_exec, with --config in %s_args, and says in\n"
+	       "the environment where things are: TMPDIR and the variables below. To try a job by hand:\n"
+	       "tidewaiter rehearse.\n\n"
+	       "Errors: one line on standard error, which %s.\n"
+	       "Exit codes: 0; $BUILD_FAILURE_EXIT_CODE (1 where it is not set) when the job failed, its own exit\n"
+	       "code, 1 to 255, is then in $BUILD_EXIT_CODE_FILE; $SYSTEM_FAILURE_EXIT_CODE (2) for everything\n"
+	       "else: settings, a wrong call, something missing or broken on this host.\n"
+	       "Protocol: https://docs.gitlab.com/runner/executors/custom/ (as of gitlab-runner 19.4; 17 and newer\n"
+	       "are supported fully).\n",
+	       p->name, p->usage, p->summary, p->details ? p->details : "", p->details ? "\n" : "", p->name,
+	       p->name, p->is_in_job_log ? "is the job log" : "is gitlab-runner's log");
+}
+
+static int
+unknown_option(const struct phase *p, const char *option, struct err *e)
+{
+	static const char *const options[] = { "--config", "--help", "--version" };
+	AUTO_FREE char *safe = str_safe(option, 80), *name = mem_strndup(option, strcspn(option, "="));
+	struct nearest near = NEAREST_INIT(name);
+	const char *best;
+
+	for (size_t i = 0; i < MEM_COUNT(options); i++)
+		nearest_try(&near, options[i]);
+	best = nearest_best(&near);
+	return err_set(e, ERR_USAGE,
+		       "%s is no option%s%s%s, allowed are --config FILE, --help and --version; see "
+		       "tidewaiter-%s --help",
+		       safe, best ? " (is " : "", best ? best : "", best ? " meant?)" : "", p->name);
 }
 
 /* 0: go on, 1: said what was asked for. */
@@ -123,7 +147,7 @@ parse_args(const struct phase *p, struct phase_context *c, int argc, char **argv
 		if (str_eq(argv[i], "--")) {
 			i++;
 			break;
-		} else if (str_eq(argv[i], "--help")) {
+		} else if (str_eq(argv[i], "--help") || str_eq(argv[i], "-h")) {
 			print_help(p);
 			return 1;
 		} else if (str_eq(argv[i], "--version")) {
@@ -136,8 +160,7 @@ parse_args(const struct phase *p, struct phase_context *c, int argc, char **argv
 				return err_set(e, ERR_USAGE, "--config needs a file");
 			c->config_path = argv[i];
 		} else {
-			return err_set(e, ERR_USAGE, "unknown option %s; see tidewaiter-%s --help", argv[i],
-				       p->name);
+			return unknown_option(p, argv[i], e);
 		}
 	}
 	c->n_args = argc - i;
@@ -164,21 +187,6 @@ open_tmpdir(struct phase_context *c, struct err *e)
 	c->tmpdir_fd = fs_open_dir(AT_FDCWD, c->tmpdir, e);
 	if (c->tmpdir_fd < 0)
 		return err_wrap(e, "TMPDIR");
-	return 0;
-}
-
-/* A descriptor below 3 that is closed would be given to the next file that is opened. */
-static int
-open_standard_fds(struct err *e)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	} while (fd >= 0 && fd < 3);
-	if (fd < 0)
-		return err_errno(e, "/dev/null");
-	close(fd);
 	return 0;
 }
 
@@ -212,12 +220,12 @@ phase_main(const struct phase *p, int argc, char **argv)
 	/* A runner that was killed has closed its ends of our pipes: what is being done is done to its end. */
 	signal(SIGPIPE, SIG_IGN);
 	codes_load(&codes);
-	rc = open_standard_fds(&e);
+	rc = fs_hold_standard(&e);
 	if (rc == 0)
 		rc = phase_run_all(p, &c, &codes, argc, argv, &result, &e);
 	if (c.tmpdir_fd >= 0)
 		close(c.tmpdir_fd);
-	if (fflush(stdout) != 0 && rc == 0)
-		rc = err_errno(&e, "standard output");
+	if (rc == 0)
+		rc = fs_flush_standard(&e);
 	return phase_exit(p, &c.log, &codes, rc, &result, &e);
 }

@@ -37,8 +37,9 @@ struct phase {
 	const char *name;    /* "config" … */
 	const char *usage;   /* its arguments, for --help: "" or " SCRIPT STAGE" */
 	const char *summary; /* what it does, for --help */
-	int n_args_min;	     /* run: 2; 0: none are allowed */
-	bool is_in_job_log;  /* its output is read in the job log (all but cleanup) */
+	const char *details; /* what it reads, writes and needs, limits with units, for --help; lines that end in \n */
+	int n_args_min;	    /* run: 2; 0: none are allowed */
+	bool is_in_job_log; /* its output is read in the job log (all but cleanup) */
 	/* -1 with e set is a system failure, whatever ret says. */
 	int (*run)(struct phase_context *c, struct phase_result *ret, struct err *e);
 };
@@ -48,7 +49,7 @@ extern const struct phase phase_config, phase_prepare, phase_run, phase_cleanup;
 /*
  * The whole of a protocol program: reads the arguments and what the runner says in the environment, opens TMPDIR, unlinks
  * BUILD_EXIT_CODE_FILE, runs the phase, logs its error, writes BUILD_EXIT_CODE_FILE for PHASE_JOB_FAILED (runners older
- * than 17 name none: their jobs fail with 1). The umask is 022 from here on, SIGPIPE
- * ignored, descriptors 0 to 2 are open. Returns the exit code.
+ * than 17 name none: their jobs fail with 1). The umask is 022 from here on, SIGPIPE ignored, descriptors 0 to 2 are
+ * taken (fs_hold_standard()); output that could not be written is an error. Returns the exit code.
  */
 int phase_main(const struct phase *p, int argc, char **argv);

@@ -84,6 +84,12 @@ const struct phase phase_prepare = {
 	.name = "prepare",
 	.usage = "",
 	.summary = "Makes the job's directories and checks that its tools are there.",
+	.details =
+		"Reads   the plan that config left in $TMPDIR, at most 16 MiB.\n"
+		"Makes   the slot's directories: project, cache, home, and /tmp, /var/tmp and /dev/shm of its own.\n"
+		"Prints  a line for the job log: slot, user, whether images are inspected.\n"
+		"Fails   where bash, git or gitlab-runner are not there for the job's user; the job itself fails\n"
+		"        with 1 where it asks for image: or services: and job.on_image is fail.\n",
 	.is_in_job_log = true,
 	.run = prepare_run,
 };

@@ -129,6 +129,14 @@ const struct phase phase_run = {
 	.usage = " SCRIPT STAGE",
 	.summary =
 		"Runs one stage script of the job; after the last user step of a matching job, the inspection.",
+	.details =
+		"SCRIPT  the stage's script, a regular file of any length; bash gets it on descriptor 0.\n"
+		"STAGE   its name; names that are not known are run like any other.\n"
+		"Runs    it as the slot's user with an environment made anew; SIGTERM is handed on; what is left of\n"
+		"        it afterwards is killed (job.kill_wait of the settings between SIGTERM and SIGKILL).\n"
+		"Prints  what the script prints, untouched, and the inspection's section.\n"
+		"Fails   the job with the script's own code, with 128 + n for signal n, with 90 where images are\n"
+		"        blocked (mode enforce); an inspection that is undecided is a system failure there.\n",
 	.n_args_min = 2,
 	.is_in_job_log = true,
 	.run = run_run,

@@ -23,8 +23,10 @@ struct call {
 	char dir[64];
 	char *code_file;
 	int code;
-	char *text; /* what the file held afterwards; NULL: it was not there */
-	char *err;  /* standard error */
+	char *text;		 /* what the file held afterwards; NULL: it was not there */
+	char *err;		 /* standard error */
+	const char *stdout_path; /* NULL: /dev/null */
+	bool is_closed;		 /* descriptors 0 and 1 */
 };
 
 static void
@@ -73,10 +75,15 @@ run_with(struct call *c, const struct phase *p, bool has_code_file, char **argv)
 	assert_true(child >= 0);
 	if (child == 0) {
 		int fd = open(err_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		int out = open(c->stdout_path ? c->stdout_path : "/dev/null", O_WRONLY | O_CLOEXEC | O_CREAT,
+			       0600);
 
-		dup2(null, 1);
+		dup2(out, 1);
 		dup2(fd, 2);
+		if (c->is_closed) {
+			close(0);
+			close(1);
+		}
 		set_env(c, has_code_file);
 		_exit(phase_main(p, argc, argv));
 	}
@@ -115,6 +122,18 @@ ends_well(struct phase_context *c, struct phase_result *ret, struct err *e)
 	ret->end = PHASE_OK;
 	return 0;
 }
+
+/* A descriptor below 3 would be standard input or output to whatever is started next. */
+static int
+opens_file(struct phase_context *c, struct phase_result *ret, struct err *e)
+{
+	int fd = open("/", O_RDONLY | O_CLOEXEC);
+
+	(void)c;
+	ret->end = PHASE_OK;
+	return fd >= 3 ? 0 : err_set(e, ERR_FAILED, "descriptor %d", fd);
+}
+static const struct phase opens_a_file = { .name = "test", .usage = "", .summary = "", .run = opens_file };
 
 static int
 job_failed_with_90(struct phase_context *c, struct phase_result *ret, struct err *e)
@@ -258,6 +277,7 @@ a_wrong_call_is_a_system_failure_that_says_what_is_wrong(void **state)
 	char *no_file[] = { (char[]){ "x" }, (char[]){ "--config" }, NULL };
 	char *relative[] = { (char[]){ "x" }, (char[]){ "--config=c.yml" }, NULL };
 	char *unknown[] = { (char[]){ "x" }, (char[]){ "--colour" }, NULL };
+	char *slip[] = { (char[]){ "x" }, (char[]){ "--confg=/x" }, NULL };
 	char *extra[] = { (char[]){ "x" }, (char[]){ "extra" }, NULL };
 	char *less[] = { (char[]){ "x" }, (char[]){ "/s" }, NULL };
 
@@ -270,7 +290,10 @@ a_wrong_call_is_a_system_failure_that_says_what_is_wrong(void **state)
 	assert_non_null(strstr(c.err, "absolute"));
 	run_with(&c, &good, true, unknown);
 	assert_int_equal(c.code, 2);
-	assert_non_null(strstr(c.err, "--colour"));
+	assert_non_null(strstr(c.err, "--colour is no option, allowed are --config FILE"));
+	run_with(&c, &good, true, slip);
+	assert_int_equal(c.code, 2);
+	assert_non_null(strstr(c.err, "--confg=/x is no option (is --config meant?)"));
 	run_with(&c, &good, true, extra);
 	assert_int_equal(c.code, 2);
 	run_with(&c, &with_args, true, less);
@@ -290,6 +313,69 @@ help_and_version_need_no_runner(void **state)
 	run_with(&c, &broken, true, help);
 	assert_int_equal(c.code, 0);
 	run_with(&c, &broken, true, version);
+	assert_int_equal(c.code, 0);
+}
+
+static void
+help_tells_limits_errors_exit_codes_and_the_protocol(void **state)
+{
+	static const char *const words[] = { "Usage: tidewaiter-",
+					     "--config FILE",
+					     "--version",
+					     "Reads ",
+					     "Fails ",
+					     "standard error",
+					     "$BUILD_FAILURE_EXIT_CODE",
+					     "$SYSTEM_FAILURE_EXIT_CODE",
+					     "https://docs.gitlab.com/runner/executors/custom/" };
+	const struct phase *const phases[] = { &phase_config, &phase_prepare, &phase_run, &phase_cleanup };
+	char *help[] = { (char[]){ "x" }, (char[]){ "--help" }, NULL };
+
+	(void)state;
+	for (size_t i = 0; i < MEM_COUNT(phases); i++) {
+		AUTO_CALL struct call c;
+		AUTO_FREE char *path = NULL, *text = NULL;
+		size_t len;
+
+		make_call(&c);
+		path = mem_printf("%s/stdout", c.dir);
+		c.stdout_path = path;
+		run_with(&c, phases[i], true, help);
+		assert_int_equal(c.code, 0);
+		assert_string_equal(c.err, "");
+		assert_int_equal(fs_read_max(AT_FDCWD, path, 10000, &text, &len, NULL), 0);
+		for (size_t k = 0; k < MEM_COUNT(words); k++)
+			if (!strstr(text, words[k]) &&
+			    !(phases[i] == &phase_run && str_has_prefix(words[k], "Reads")))
+				fail_msg("%s --help does not say %s", phases[i]->name, words[k]);
+		for (const char *p = text; *p; p += strcspn(p, "\n") + 1)
+			if (strcspn(p, "\n") > 110)
+				fail_msg("a long line: %s", p);
+	}
+}
+
+static void
+output_that_cannot_be_written_is_a_system_failure_that_says_so(void **state)
+{
+	AUTO_CALL struct call c;
+	char *help[] = { (char[]){ "x" }, (char[]){ "--help" }, NULL };
+	char *version[] = { (char[]){ "x" }, (char[]){ "--version" }, NULL };
+
+	(void)state;
+	make_call(&c);
+	c.stdout_path = "/dev/full";
+	run_with(&c, &good, true, help);
+	assert_int_equal(c.code, 2);
+	assert_non_null(strstr(c.err, "standard output: No space left on device"));
+	run_with(&c, &good, true, version);
+	assert_int_equal(c.code, 2);
+	assert_non_null(strstr(c.err, "standard output"));
+	/* a file that is opened must not become the runner's answer */
+	c.is_closed = true;
+	run_with(&c, &good, true, version);
+	assert_int_equal(c.code, 2);
+	assert_non_null(strstr(c.err, "standard output: Bad file descriptor"));
+	run_with(&c, &opens_a_file, true, (char *[]){ (char[]){ "x" }, NULL });
 	assert_int_equal(c.code, 0);
 }
 
@@ -318,6 +404,8 @@ main(void)
 		cmocka_unit_test(arguments_come_after_the_options),
 		cmocka_unit_test(a_wrong_call_is_a_system_failure_that_says_what_is_wrong),
 		cmocka_unit_test(help_and_version_need_no_runner),
+		cmocka_unit_test(help_tells_limits_errors_exit_codes_and_the_protocol),
+		cmocka_unit_test(output_that_cannot_be_written_is_a_system_failure_that_says_so),
 		cmocka_unit_test(a_directory_in_place_of_the_exit_code_file_is_a_system_failure),
 	};
 
