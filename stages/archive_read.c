@@ -378,7 +378,8 @@ static struct source *
 new_compressed(const struct archive_input *in, enum archive_kind kind)
 {
 	const struct source_limits limits = { .out_max = (uint64_t)in->limits->max_size,
-					      .ratio_max = (uint64_t)in->limits->max_ratio };
+					      .ratio_max = (uint64_t)in->limits->max_ratio,
+					      .window_max = (uint64_t)in->limits->max_window };
 
 	return source_new_compressed(kind, source_new_file(in->fd, 0, in->size), &limits, NULL);
 }

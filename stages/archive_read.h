@@ -17,8 +17,11 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "stages/image_config.h"
+#include "stages/layer_cache.h"
 #include "stages/layout_dir.h"
 #include "stages/options.h"
+
+struct archive_image;
 
 struct archive_input {
 	int fd;				 /* regular file, readable; pread only */
@@ -28,6 +31,13 @@ struct archive_input {
 	int work_fd; /* where layouts and kept contents are made */
 	const char *stem; /* of the names that are made there: "archive-3" gives archive-3-1, …, archive-3-kept */
 	const struct options_images *limits;
+	const struct layer_cache *cache; /* of verified layers; NULL: none */
+	/*
+	 * Is told of an image as soon as its layout is whole, which may be before the archive's bytes have been verified: when the
+	 * cache has all its layers. On an error afterwards the layout is removed. From the caller's thread; NULL: nobody.
+	 */
+	void (*on_ready)(void *arg, const struct archive_image *m);
+	void *on_ready_arg;
 };
 
 struct archive_layer {

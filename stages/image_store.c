@@ -23,6 +23,7 @@ struct making {
 	size_t n_jobs;
 	size_t *job_of;		      /* entry → its job + 1, 0 none */
 	int pool_fd;		      /* where all layers are, before they are linked into layouts */
+	bool *has_layout;	      /* of images */
 	struct layer_watch **watches; /* of jobs, for package lists behind links */
 	atomic_size_t watch_left;
 };
@@ -36,6 +37,7 @@ making_free(struct making *k)
 			layer_watch_free(k->watches[i]);
 	}
 	mem_free_at(&k->watches);
+	mem_free_at(&k->has_layout);
 	mem_free_at(&k->jobs);
 	mem_free_at(&k->job_of);
 	mem_close_at(&k->pool_fd);
@@ -120,13 +122,17 @@ collect_jobs(struct making *k, struct err *e)
 static int
 check_room(const struct making *k, struct err *e)
 {
-	uint64_t announced = 0, space = 0;
+	uint64_t announced = 0, wanted = 0, space = 0;
 	AUTO_FREE char *size = NULL;
 	AUTO_FREE char *left = NULL;
 
-	for (size_t i = 0; i < k->n_jobs; i++)
-		if (!k->jobs[i].from->place.work_name)
-			announced += k->jobs[i].from->size;
+	for (size_t i = 0; i < k->n_jobs; i++) {
+		if (k->jobs[i].from->place.work_name)
+			continue;
+		announced += k->jobs[i].from->size;
+		if (!k->jobs[i].is_known)
+			wanted += k->jobs[i].from->size;
+	}
 	size = str_human_size(announced);
 	if (announced > (uint64_t)k->in->limits->max_size) {
 		AUTO_FREE char *max = str_format_size(k->in->limits->max_size);
@@ -137,8 +143,10 @@ check_room(const struct making *k, struct err *e)
 	}
 	if (fs_space_left(k->in->work_fd, &space, e) < 0)
 		return -1;
-	if (announced <= space)
+	if (wanted <= space)
 		return 0;
+	mem_free_at(&size);
+	size = str_human_size(wanted);
 	left = str_human_size(space);
 	return err_set(e, ERR_NO_SPACE, "no space to unpack: the layers have %s, %s are left", size, left);
 }
@@ -156,22 +164,14 @@ watch_layers(struct making *k)
 }
 
 static int
-store_layers(struct making *k, int keep_fd, struct err *e)
+open_pool(struct making *k, struct err *e)
 {
-	const struct options_images *o = k->in->limits;
-	const struct layer_limits limits = { .size_max = (uint64_t)o->max_size,
-					     .layer_max = (uint64_t)o->max_layer_size,
-					     .ratio_max = (uint64_t)o->max_ratio,
-					     .threads = layer_threads(o->threads) };
 	AUTO_FREE char *pool = pool_name(k->in);
 
 	if (mkdirat(k->in->work_fd, pool, 0700) < 0)
 		return err_errno(e, "mkdir %s", pool);
 	k->pool_fd = fs_open_dir(k->in->work_fd, pool, e);
-	if (k->pool_fd < 0)
-		return -1;
-	watch_layers(k);
-	return layer_store(k->jobs, k->n_jobs, k->pool_fd, keep_fd, &limits, e);
+	return k->pool_fd < 0 ? -1 : 0;
 }
 
 /* --- the layouts --- */
@@ -285,16 +285,13 @@ find_hidden(const struct making *k, const struct image_plan *p, struct strv *ret
 	layer_hidden_find(facts, p->n_layers, ret);
 }
 
-static int
-make_image(const struct making *k, struct image_plan *p, struct archive_images *ret, struct err *e)
+static void
+add_image(const struct making *k, const struct image_plan *p, struct archive_images *ret)
 {
-	struct archive_image *m;
+	struct archive_image *m = &ret->v[ret->n++];
 
-	ret->v = mem_resize(ret->v, ret->n + 1, sizeof(*ret->v));
-	m = &ret->v[ret->n++];
 	*m = (struct archive_image){ .layout_name = layout_name(k->in, ret->n) };
 	collect_tags(k->plans, p, &m->tags);
-	find_hidden(k, p, &m->hidden);
 	m->platform = image_config_platform(p->config);
 	if (!m->platform[0] && !str_is_empty(p->said_platform)) {
 		mem_free_at(&m->platform);
@@ -302,23 +299,91 @@ make_image(const struct making *k, struct image_plan *p, struct archive_images *
 	}
 	memcpy(m->manifest_digest, p->manifest_digest, sizeof(m->manifest_digest));
 	memcpy(m->config_digest, p->config_digest, sizeof(m->config_digest));
-	if (write_layout(k, p, m, e) < 0)
-		return -1;
-	m->config = take_ptr(p->config);
+}
+
+/* One per config, in the order of the archive. */
+static void
+add_images(struct making *k, struct archive_images *ret)
+{
+	ret->v = mem_array(k->plans->n + 1, sizeof(*ret->v));
+	k->has_layout = mem_array(k->plans->n + 1, sizeof(*k->has_layout));
+	for (size_t i = 0; i < k->plans->n; i++)
+		if (image_plans_first(k->plans, i) == i)
+			add_image(k, &k->plans->v[i], ret);
+}
+
+static bool
+is_all_known(const struct making *k, const struct image_plan *p)
+{
+	for (size_t i = 0; i < p->n_layers; i++)
+		if (!job_of(k, &p->layers[i])->is_known)
+			return false;
+	return true;
+}
+
+/* The layouts that are not there yet; `only_known`: of images whose layers are all in the pool. */
+static int
+write_layouts(struct making *k, bool only_known, struct archive_images *ret, struct err *e)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k->plans->n; i++) {
+		const struct image_plan *p = &k->plans->v[i];
+		struct archive_image *m = &ret->v[n];
+
+		if (image_plans_first(k->plans, i) != i)
+			continue;
+		if (k->has_layout[n++] || (only_known && !is_all_known(k, p)))
+			continue;
+		if (write_layout(k, p, m, e) < 0)
+			return -1;
+		k->has_layout[n - 1] = true;
+		if (k->in->on_ready)
+			k->in->on_ready(k->in->on_ready_arg, m);
+	}
 	return 0;
+}
+
+/* What is known when all bytes have passed. */
+static void
+finish_images(struct making *k, struct archive_images *ret)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k->plans->n; i++) {
+		struct image_plan *p = &k->plans->v[i];
+
+		if (image_plans_first(k->plans, i) != i)
+			continue;
+		find_hidden(k, p, &ret->v[n].hidden);
+		ret->v[n++].config = take_ptr(p->config);
+	}
 }
 
 static int
 make_all(struct making *k, int keep_fd, struct archive_images *ret, struct err *e)
 {
+	const struct options_images *o = k->in->limits;
+	const struct layer_limits limits = { .size_max = (uint64_t)o->max_size,
+					     .layer_max = (uint64_t)o->max_layer_size,
+					     .ratio_max = (uint64_t)o->max_ratio,
+					     .window_max = (uint64_t)o->max_window,
+					     .threads = layer_threads(o->threads),
+					     .cache = k->in->cache };
 	AUTO_FREE char *pool = pool_name(k->in);
 
-	if (collect_jobs(k, e) < 0 || check_room(k, e) < 0 || store_layers(k, keep_fd, e) < 0)
+	if (collect_jobs(k, e) < 0 || open_pool(k, e) < 0)
 		return -1;
-	for (size_t i = 0; i < k->plans->n; i++) {
-		if (image_plans_first(k->plans, i) == i && make_image(k, &k->plans->v[i], ret, e) < 0)
-			return -1;
-	}
+	layer_store_known(k->jobs, k->n_jobs, k->pool_fd, &limits);
+	if (check_room(k, e) < 0)
+		return -1;
+	watch_layers(k);
+	add_images(k, ret);
+	if (write_layouts(k, true, ret, e) < 0 ||
+	    layer_store(k->jobs, k->n_jobs, k->pool_fd, keep_fd, &limits, e) < 0 ||
+	    write_layouts(k, false, ret, e) < 0)
+		return -1;
+	finish_images(k, ret);
 	return fs_remove_tree(k->in->work_fd, pool, e);
 }
 

@@ -93,6 +93,7 @@ struct inspection {
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
 	const struct shared *shared; /* shared.h; what pipeline_run() opened, NULL outside of it */
+	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */

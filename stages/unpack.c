@@ -8,6 +8,7 @@
 #include "stages/image_label.h"
 #include "stages/pipeline.h"
 #include "stages/scan.h"
+#include "stages/shared.h"
 
 bool
 unpack_must_be_image(const struct inspection *i, const struct archive *a)
@@ -161,18 +162,36 @@ n_image_archives_before(const struct inspection *i, size_t at)
 	return n;
 }
 
+struct ready {
+	struct inspection *i;
+	size_t archive;
+};
+
+static void
+start_scan(void *arg, const struct archive_image *m)
+{
+	struct ready *r = arg;
+	AUTO_FREE char *layout = mem_printf("%s/%s", r->i->work_dir, m->layout_name);
+
+	scan_start(r->i, r->archive, layout, m->scanned_digest);
+}
+
 static int
 read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
 	const struct archive *a = &i->archives[at];
 	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
+	struct ready ready = { i, at };
 	const struct archive_input in = { .fd = snapshot_fd(&a->snapshot, a->fd),
 					  .size = (uint64_t)a->id.size,
 					  .work_fd = i->work_fd,
 					  .stem = stem,
 					  .files = a->is_dir ? a->files.v : NULL,
 					  .n_files = a->files.n,
-					  .limits = &i->opt->images };
+					  .limits = &i->opt->images,
+					  .cache = i->layer_cache,
+					  .on_ready = start_scan,
+					  .on_ready_arg = &ready };
 
 	if (n_image_archives_before(i, at) >= (size_t)i->opt->images.max_images)
 		return err_set(e, ERR_NO_SPACE, "not inspected: the job left more than %lld image archives",
@@ -208,10 +227,17 @@ unpack_archive(struct inspection *i, size_t at)
 static int
 run(struct inspection *i, struct err *e)
 {
+	AUTO(layer_cache)
+	struct layer_cache *cache =
+		layer_cache_open(i->shared ? i->shared->layers_fd : -1, i->opt->images.store_max);
+
 	(void)e;
+	i->layer_cache = cache;
 	for (size_t at = 0; at < i->n_archives; at++)
 		if (!i->archives[at].is_ignored && i->archives[at].fault.kind == ERR_NONE)
 			unpack_archive(i, at);
+	i->layer_cache = NULL;
+	layer_cache_trim(cache);
 	return 0;
 }
 
