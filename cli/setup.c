@@ -13,12 +13,18 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/subid.h"
 #include "cli/command.h"
-#include "cli/subid.h"
 #include "executor/settings.h"
 
 #define TOOL_TIME_MS 60000
+#define SUBUID "/etc/subuid"
+#define SUBGID "/etc/subgid"
 #define TOOL_PATH "/usr/sbin:/usr/bin:/sbin:/bin"
+/* Two at once would find the same numbers free. For all installations of a host; jobs cannot write there. */
+#define LOCK_DIR "/run"
+#define LOCK_NAME "tidewaiter-setup.lock"
+#define LOCK_TIME_MS 120000
 
 struct setup {
 	const struct settings *s;
@@ -124,6 +130,24 @@ setup_user(struct setup *u, const char *name, const char *home, const char *comm
 	return move_home(u, pw, home, e);
 }
 
+/* With numbers in common two slots could kill each other's containers and write their files. */
+static int
+check_subids(const char *path, const char *user, struct err *e)
+{
+	const struct passwd *pw = getpwnam(user);
+	struct subid_ranges own;
+
+	if (!pw)
+		return 0;
+	if (subid_ranges(path, user, pw->pw_uid, &own, e) < 0)
+		return -1;
+	if (own.n == 0)
+		return err_set(e, ERR_SETTINGS,
+			       "%s: the range of user %s reaches into another user's: give it one of its own",
+			       path, user);
+	return 0;
+}
+
 /* Room for the users of rootless containers: 65536 numbers each of users and groups. */
 static int
 setup_subids(struct setup *u, const char *user, struct err *e)
@@ -132,8 +156,10 @@ setup_subids(struct setup *u, const char *user, struct err *e)
 	struct subid_range uids, gids;
 	bool has_uids, has_gids;
 
-	if (subid_find("/etc/subuid", user, &has_uids, &uids, e) < 0 ||
-	    subid_find("/etc/subgid", user, &has_gids, &gids, e) < 0)
+	if (subid_find(SUBUID, user, &has_uids, &uids, e) < 0 ||
+	    subid_find(SUBGID, user, &has_gids, &gids, e) < 0)
+		return -1;
+	if ((has_uids && check_subids(SUBUID, user, e) < 0) || (has_gids && check_subids(SUBGID, user, e) < 0))
 		return -1;
 	if (has_uids && has_gids)
 		return 0;
@@ -342,8 +368,21 @@ setup_token(struct setup *u, struct err *e)
 }
 
 static int
+lock_others_out(struct err *e)
+{
+	AUTO_FD int dir = fs_open_dir(AT_FDCWD, LOCK_DIR, e);
+	int fd = dir < 0 ? -1 : fs_lock(dir, LOCK_NAME, clock_deadline(LOCK_TIME_MS), e);
+
+	return fd < 0 ? err_wrap(e, "setup is made one at a time (" LOCK_DIR "/" LOCK_NAME ")") : fd;
+}
+
+static int
 setup_all(struct setup *u, struct err *e)
 {
+	AUTO_FD int lock = u->is_dry ? -1 : lock_others_out(e);
+
+	if (lock < 0 && !u->is_dry)
+		return -1;
 	if (setup_users(u, e) < 0 || setup_dirs(u, e) < 0 || setup_token(u, e) < 0)
 		return -1;
 	if (u->n_changes == 0)

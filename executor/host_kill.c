@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "executor/cgroup.h"
+#include "executor/host_ids.h"
 
 #define PROC_TEXT_MAX (4 * 1024 * 1024) /* bytes of a process' environment or list of children */
 #define PAUSE_MS 5			/* between two looks at what no event tells of */
@@ -64,18 +66,15 @@ kill_as(uid_t uid, gid_t gid, int sig)
  * gets away by forking. *ret_done: false when the killer was killed itself.
  */
 static int
-signal_uid(const struct plan *p, int sig, bool *ret_done, struct err *e)
+signal_as(uid_t uid, gid_t gid, int sig, bool *ret_done, struct err *e)
 {
 	int status;
-	pid_t pid;
+	pid_t pid = fork();
 
-	if (host_kill_check_uid(p, e) < 0)
-		return -1;
-	pid = fork();
 	if (pid < 0)
 		return err_errno(e, "fork");
 	if (pid == 0)
-		_exit(kill_as((uid_t)p->uid, (gid_t)p->gid, sig) & 0xff);
+		_exit(kill_as(uid, gid, sig) & 0xff);
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
 			return err_errno(e, "wait");
@@ -83,9 +82,17 @@ signal_uid(const struct plan *p, int sig, bool *ret_done, struct err *e)
 	*ret_done = WIFEXITED(status);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
 		errno = WEXITSTATUS(status);
-		return err_errno(e, "processes of user %s", p->user);
+		return err_errno(e, "processes of uid %u", uid);
 	}
 	return 0;
+}
+
+static int
+signal_uid(const struct plan *p, int sig, bool *ret_done, struct err *e)
+{
+	if (host_kill_check_uid(p, e) < 0)
+		return -1;
+	return signal_as((uid_t)p->uid, (gid_t)p->gid, sig, ret_done, e);
 }
 
 /* "State:" and the real uid of "Uid:" in /proc/PID/status (proc(5)): one that runs, or could again? */
@@ -145,6 +152,54 @@ kill_uid(const struct plan *p, int64_t deadline, struct err *e)
 			return err_set(e, ERR_TIMEOUT, "user %s: processes are left that do not die", p->user);
 		pause_ms(1);
 	}
+}
+
+/*
+ * What runs as a subordinate number outside of the user's namespaces, where a kill as the user does not reach: a set-uid
+ * program of a container's files is enough to get there. *ret_n: how many there were.
+ */
+static int
+kill_subs_once(const struct host_ids *ids, size_t *ret_n, struct err *e)
+{
+	AUTO_DIR DIR *dir = opendir("/proc");
+	struct dirent *ent;
+
+	if (!dir)
+		return err_errno(e, "/proc");
+	*ret_n = 0;
+	while ((ent = readdir(dir))) {
+		struct stat st;
+		bool is_done;
+
+		if (ent->d_name[0] < '1' || ent->d_name[0] > '9' ||
+		    fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !host_ids_is_sub(ids, st.st_uid) || !is_living_of(dirfd(dir), ent->d_name, st.st_uid))
+			continue;
+		if (signal_as(st.st_uid, st.st_uid, SIGKILL, &is_done, e) < 0)
+			return -1;
+		++*ret_n;
+	}
+	return 0;
+}
+
+/* The user and all that is subordinate to him: again while one could have started another. */
+static int
+kill_ids(const struct plan *p, int64_t deadline, struct err *e)
+{
+	struct host_ids ids;
+	size_t n = 0;
+
+	if (host_ids_load(p, &ids, e) < 0)
+		return -1;
+	do {
+		if (kill_uid(p, deadline, e) < 0 || (ids.subs.n > 0 && kill_subs_once(&ids, &n, e) < 0))
+			return -1;
+		if (n > 0 && clock_left_ms(deadline) == 0)
+			return err_set(e, ERR_TIMEOUT,
+				       "user %s: processes of subordinate ids are left that do not die",
+				       p->user);
+	} while (n > 0);
+	return 0;
 }
 
 /* Parent of a process by /proc/PID/stat (the field behind the name in parentheses, which may hold anything). */
@@ -299,7 +354,7 @@ host_kill_stage(const struct plan *p, struct err *e)
 	if (!str_is_empty(p->cgroup))
 		rc = cgroup_kill(p->cgroup, deadline, e);
 	else if (p->is_separated)
-		rc = kill_uid(p, deadline, e);
+		rc = kill_ids(p, deadline, e);
 	else
 		rc = kill_children(deadline, e);
 	reap();
@@ -332,5 +387,5 @@ host_kill_all(const struct plan *p, struct err *e)
 	if (!str_is_empty(p->cgroup) && cgroup_kill(p->cgroup, deadline, e) < 0)
 		return -1;
 	/* What cron, at or a user's systemd started in the user's name was born elsewhere. */
-	return p->is_separated ? kill_uid(p, deadline, e) : kill_marked(p, deadline, e);
+	return p->is_separated ? kill_ids(p, deadline, e) : kill_marked(p, deadline, e);
 }

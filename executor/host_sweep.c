@@ -19,7 +19,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "executor/host_kill.h"
+#include "executor/host_ids.h"
 #include "executor/mountinfo.h"
 
 #define PROC_TEXT_MAX (16 * 1024 * 1024) /* bytes */
@@ -30,9 +30,19 @@ static const char *const crontab_dirs[] = { "/var/spool/cron/crontabs", "/var/sp
 /* Where at jobs lie: files of their user. */
 static const char *const at_dirs[] = { "/var/spool/cron/atjobs", "/var/spool/cron/atspool", "/var/spool/at",
 				       "/var/spool/at/spool" };
-/* Where everybody may write. */
-static const char *const shared_dirs[] = { "/tmp",	"/var/tmp",   "/dev/shm", "/dev/mqueue",
-					   "/run/lock", "/var/crash", "/var/mail" };
+/* Where everybody may write. Directories of others in them, where everybody may write too (/tmp/.X11-unix), are looked into. */
+static const char *const shared_dirs[] = { "/tmp",
+					   "/var/tmp",
+					   "/dev/shm",
+					   "/dev/mqueue",
+					   "/run/lock",
+					   "/run/screen",
+					   "/var/crash",
+					   "/var/mail",
+					   "/var/metrics",
+					   "/var/spool/samba",
+					   "/var/lib/php/sessions" };
+#define SHARED_DEPTH 3 /* directories below each other */
 
 /* The first error of several. */
 static void
@@ -65,9 +75,9 @@ remove_crontab(const char *dir, const char *user, struct err *e)
 
 /* A directory of ours or of the system's; NULL where the host has none. */
 static DIR *
-open_shared(const char *path)
+open_shared(int dirfd_, const char *path)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(dirfd_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	if (!dir && fd >= 0)
@@ -75,11 +85,19 @@ open_shared(const char *path)
 	return dir;
 }
 
-/* What lies directly in the directory and belongs to the uid. */
+/* Somebody else's directory that lets others make files in it. */
+static bool
+is_shared(const struct stat *st)
+{
+	return S_ISDIR(st->st_mode) && (st->st_mode & S_IWOTH);
+}
+
+/* What lies in the directory, and `depth` shared ones below each other, and belongs to the slot. */
 static int
-remove_owned(DIR *dir, uid_t uid, struct err *e)
+remove_owned(DIR *dir, const struct host_ids *ids, int depth, struct err *e)
 {
 	AUTO_STRV struct strv names = { 0 };
+	AUTO_STRV struct strv shared = { 0 };
 	struct err first = ERR_INIT, one = ERR_INIT;
 	struct dirent *ent;
 	size_t i;
@@ -87,50 +105,60 @@ remove_owned(DIR *dir, uid_t uid, struct err *e)
 	while ((ent = readdir(dir))) {
 		struct stat st;
 
-		if (!str_eq(ent->d_name, ".") && !str_eq(ent->d_name, "..") &&
-		    fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid == uid)
+		if (str_eq(ent->d_name, ".") || str_eq(ent->d_name, "..") ||
+		    fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (host_ids_has(ids, st.st_uid))
 			strv_add(&names, ent->d_name);
+		else if (depth > 0 && is_shared(&st))
+			strv_add(&shared, ent->d_name);
 	}
 	for (i = 0; i < names.n; i++) {
 		err_clear(&one);
 		note(fs_remove_tree(dirfd(dir), names.v[i], &one), &one, &first);
 	}
+	for (i = 0; i < shared.n; i++) {
+		AUTO_DIR DIR *below = open_shared(dirfd(dir), shared.v[i]);
+
+		err_clear(&one);
+		if (below)
+			note(remove_owned(below, ids, depth - 1, &one), &one, &first);
+	}
 	return give(&first, e);
 }
 
-static int
-sweep_dirs(const char *const *dirs, size_t n, uid_t uid, struct err *first)
+static void
+sweep_dir(const char *path, const struct host_ids *ids, int depth, struct err *first)
 {
-	size_t i;
+	AUTO_DIR DIR *dir = open_shared(AT_FDCWD, path);
+	struct err one = ERR_INIT;
 
-	for (i = 0; i < n; i++) {
-		AUTO_DIR DIR *dir = open_shared(dirs[i]);
-		struct err one = ERR_INIT;
-
-		if (dir && remove_owned(dir, uid, &one) < 0) {
-			err_wrap(&one, "%s", dirs[i]);
-			note(-1, &one, first);
-		}
+	if (dir && remove_owned(dir, ids, depth, &one) < 0) {
+		err_wrap(&one, "%s", path);
+		note(-1, &one, first);
 	}
-	return 0;
 }
 
 int
 host_sweep_timers(const struct plan *p, struct err *e)
 {
 	struct err first = ERR_INIT;
+	struct host_ids ids;
 	size_t i;
 
 	if (!p->is_separated)
 		return 0;
-	if (host_kill_check_uid(p, e) < 0)
+	if (host_ids_load(p, &ids, e) < 0)
 		return -1;
 	for (i = 0; i < MEM_COUNT(crontab_dirs); i++) {
 		struct err one = ERR_INIT;
 
 		note(remove_crontab(crontab_dirs[i], p->user, &one), &one, &first);
+		/* and what an editor of it left half written */
+		sweep_dir(crontab_dirs[i], &ids, 0, &first);
 	}
-	sweep_dirs(at_dirs, MEM_COUNT(at_dirs), (uid_t)p->uid, &first);
+	for (i = 0; i < MEM_COUNT(at_dirs); i++)
+		sweep_dir(at_dirs[i], &ids, 0, &first);
 	return give(&first, e);
 }
 
@@ -190,7 +218,7 @@ find_column(const char *heading, const char *name)
 }
 
 static int
-sweep_ipc(const struct ipc_table *t, int64_t uid, struct err *e)
+sweep_ipc(const struct ipc_table *t, const struct host_ids *ids, struct err *e)
 {
 	AUTO_FREE char *text = NULL;
 	char *save = NULL, *line;
@@ -212,7 +240,8 @@ sweep_ipc(const struct ipc_table *t, int64_t uid, struct err *e)
 
 		if (column(line, 1, &id) < 0 || column(line, owner, &a) < 0 || column(line, maker, &b) < 0)
 			continue;
-		if ((a == uid || b == uid) && t->remove((int)id) < 0 && errno != EINVAL && errno != EIDRM)
+		if ((host_ids_has(ids, (uid_t)a) || host_ids_has(ids, (uid_t)b)) && t->remove((int)id) < 0 &&
+		    errno != EINVAL && errno != EIDRM)
 			return err_errno(e, "%s: id %lld", t->path, (long long)id);
 	}
 	return 0;
@@ -220,7 +249,7 @@ sweep_ipc(const struct ipc_table *t, int64_t uid, struct err *e)
 
 /* All queues of our IPC namespace, wherever they are mounted: by a mount of our own that has no name. */
 static int
-sweep_queues(uid_t uid, struct err *e)
+sweep_queues(const struct host_ids *ids, struct err *e)
 {
 	AUTO_FD int fs = fsopen("mqueue", FSOPEN_CLOEXEC);
 	AUTO_FD int mnt = -1;
@@ -240,7 +269,7 @@ sweep_queues(uid_t uid, struct err *e)
 			close(fd);
 		return err_errno(e, "message queues");
 	}
-	return remove_owned(dir, uid, e) < 0 ? err_wrap(e, "message queues") : 0;
+	return remove_owned(dir, ids, 0, e) < 0 ? err_wrap(e, "message queues") : 0;
 }
 
 /* As the user himself, whose processes are all dead. */
@@ -289,22 +318,27 @@ sweep_keys(const struct plan *p, struct err *e)
 int
 host_sweep_rest(const struct plan *p, struct err *e)
 {
+	AUTO_FREE char *runtime_dir = mem_printf("/run/user/%lld", (long long)p->uid);
 	struct err first = ERR_INIT, one = ERR_INIT;
+	struct host_ids ids;
 	size_t i;
 
 	if (!p->is_separated)
 		return 0;
-	if (host_kill_check_uid(p, e) < 0)
+	if (host_ids_load(p, &ids, e) < 0)
 		return -1;
 	for (i = 0; i < MEM_COUNT(ipc_tables); i++) {
 		err_clear(&one);
-		note(sweep_ipc(&ipc_tables[i], p->uid, &one), &one, &first);
+		note(sweep_ipc(&ipc_tables[i], &ids, &one), &one, &first);
 	}
 	err_clear(&one);
-	note(sweep_queues((uid_t)p->uid, &one), &one, &first);
+	note(sweep_queues(&ids, &one), &one, &first);
 	err_clear(&one);
 	note(sweep_keys(p, &one), &one, &first);
-	sweep_dirs(shared_dirs, MEM_COUNT(shared_dirs), (uid_t)p->uid, &first);
+	for (i = 0; i < MEM_COUNT(shared_dirs); i++)
+		sweep_dir(shared_dirs[i], &ids, SHARED_DEPTH, &first);
+	/* Where a session of the user was opened: the directory is a mount of systemd's, which takes it away by itself. */
+	sweep_dir(runtime_dir, &ids, 0, &first);
 	return give(&first, e);
 }
 

@@ -120,8 +120,13 @@ class SlotHost:
         return sorted(entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(self.prefix))
 
     def processes(self):
-        """What runs as one of our users; zombies do not."""
-        uids = {pwd.getpwnam(name).pw_uid for name in self.users()} - {0}
+        """What runs as one of our users or as one of their subordinate numbers; zombies do not."""
+        users = self.users()
+        uids = {pwd.getpwnam(name).pw_uid for name in users} - {0}
+        for line in pathlib.Path("/etc/subuid").read_text().splitlines():
+            name, first, count = line.split(":")
+            if name in users:
+                uids |= set(range(int(first), int(first) + int(count)))
         found = []
         for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:

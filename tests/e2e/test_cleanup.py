@@ -4,6 +4,7 @@ import os
 import pathlib
 import pwd
 import re
+import shutil
 import subprocess
 import time
 
@@ -27,6 +28,11 @@ class Place:
         self.host.ready(slots, {"inject": {"jobs": ["no-such-job"]}, "job": own})
         self.runner.driver = Driver(**{phase: self.host.argv(phase) for phase in PHASES})
         return self
+
+    def without_groups(self):
+        """The driver as on a host without cgroup v2: an empty directory is where that would be mounted."""
+        self.runner.driver = Driver(**{phase: ["unshare", "-m", "sh", "-c", 'umount -a -l -t cgroup2; exec "$@"', "sh",
+                                               *self.host.argv(phase)] for phase in PHASES})
 
     def play(self, script, **options):
         return self.runner.play(Job(script=script, **options.pop("job", {})), **options)
@@ -97,6 +103,14 @@ def test_processes_end_however_they_hide(place):
     assert left == [] and groups_left(result) == []
 
 
+def is_living(path):
+    """Zombies are not."""
+    try:
+        return bool(os.readlink(path / "root"))
+    except OSError:
+        return False
+
+
 def owner(path):
     try:
         return path.stat().st_uid
@@ -129,6 +143,47 @@ def test_ipc_crontab_and_files_in_shared_places_go(place):
         rows = pathlib.Path("/proc/sysvipc", table).read_text().splitlines()
         column = rows[0].split().index("uid")
         assert all(int(row.split()[column]) != place.uid() for row in rows[1:])
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("newuidmap"), reason="needs newuidmap (Debian: uidmap)")
+@pytest.mark.parametrize("group", [True, False], ids=["cgroup", "uid"])
+def test_what_subordinate_ids_left_goes_too(group, place):
+    """A rootless container's user 5, in its namespace and, by a set-uid program, out of it."""
+    place.ready()
+    if not group:
+        place.without_groups()
+    mark = f"tidewaiter-sub-{os.getpid()}-{int(group)}"
+    inside = "unshare --user --map-auto --map-root-user --setuid 0 --setgid 0"
+    # Other users' processes are invisible to the job: each says by a file whose it is.
+    result = place.play([
+        "cp /bin/bash escaped",
+        f"{inside} sh -c 'touch /run/lock/{mark}; mkdir closed; chown 5:5 escaped closed /run/lock/{mark}; chmod 4755 escaped; "
+        "chmod 0 closed; setsid setpriv --reuid 6 --clear-groups sh -c \"touch /tmp/in; exec sleep 1000\" >/dev/null 2>&1 &'",
+        "setsid ./escaped -p -c 'touch /tmp/out; exec setpriv --reuid \"$(id -u)\" sleep 1001' >/dev/null 2>&1 &",
+        "until [ -e /tmp/in ] && [ -e /tmp/out ]; do sleep 0.02; done; sleep 0.2",
+        f"stat -c 'owned by %u' /tmp/in /tmp/out /run/lock/{mark}"], max_seconds=60)
+    assert result.state == "success", log(result)
+    uids = {int(uid) for uid in re.findall(r"^owned by (\d+)$", log(result), re.M)}
+    assert len(uids) == 2 and place.uid() not in uids, log(result)
+    assert [p for p in pathlib.Path("/proc").glob("[0-9]*") if owner(p) in uids and is_living(p)] == []
+    assert not os.path.lexists(f"/run/lock/{mark}") and place.slot_files() == []
+
+
+@needs_root
+def test_files_in_shared_directories_below_shared_ones_go(place):
+    place.ready(private_tmp=False)
+    top = pathlib.Path(f"/run/lock/tidewaiter-test-{os.getpid()}")
+    (top / "own").mkdir(parents=True)
+    for shared in (top, top / "own"):
+        shared.chmod(0o1777)
+    (top / "own" / "roots").touch()
+    try:
+        result = place.play([f"touch {top}/a {top}/own/b; mkdir -p -m 0 {top}/own/c"])
+        assert result.state == "success", log(result)
+        assert sorted(p.relative_to(top).as_posix() for p in top.rglob("*")) == ["own", "own/roots"]
+    finally:
+        shutil.rmtree(top)
 
 
 @needs_root

@@ -47,6 +47,32 @@ def test_users_are_made_with_ranges_of_their_own(host):
         assert all(later - earlier >= 65536 for earlier, later in zip(firsts, firsts[1:]))
 
 
+def test_two_at_once_give_no_number_twice(host):
+    calls = []
+    for prefix in ("a-", "b-"):
+        own = host.prefix + prefix
+        path = host.write_settings({"scan_user": f"{own}scan", "courier_user": f"{own}courier",
+                                    "state_dir": str(host.root / prefix), "job": {"user_prefix": own, "slots": 8},
+                                    "trivy": {"db_dir": str(host.root / "trivy-db")}})
+        calls.append(subprocess.Popen([host.program("tidewaiter"), "--config", str(path), "setup"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    for call in calls:
+        assert call.communicate(timeout=120)[1] == "" and call.returncode == 0
+    for file in ("/etc/subuid", "/etc/subgid"):
+        firsts = sorted(first for first, _ in ranges(file, host.users()).values())
+        assert len(firsts) == 16 and all(later - earlier >= 65536 for earlier, later in zip(firsts, firsts[1:]))
+
+
+def test_a_range_that_is_anothers_too_is_refused_by_name(host):
+    host.configure(slots=2)
+    host.setup()
+    first, count = ranges("/etc/subuid", [f"{host.prefix}0"])[f"{host.prefix}0"]
+    subprocess.run(["usermod", "--add-subuids", f"{first + 5}-{first + count}", f"{host.prefix}scan"], check=True)
+    done = host.tidewaiter("setup")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "/etc/subuid" in done.stderr and f"{host.prefix}0" in done.stderr
+
+
 def test_directories_have_owners_and_modes(host):
     host.configure()
     host.setup()

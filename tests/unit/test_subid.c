@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "cli/subid.h"
+#include "base/subid.h"
 
 static struct subid_range
 free_in(const char *text, const char *user, bool *ret_has)
@@ -69,6 +69,33 @@ numbers_run_out_with_an_error(void **state)
 }
 
 static void
+ranges_of_a_user_are_found_by_name_and_by_number(void **state)
+{
+	struct subid_ranges r;
+
+	(void)state;
+	subid_ranges_in("b:100000:10\na:200000:10\nbroken:1\n7:300000:2", "a", 7, &r);
+	assert_int_equal(r.n, 2);
+	assert_int_equal(r.v[1].last, 300001);
+	assert_true(subid_ranges_has(&r, 200000) && subid_ranges_has(&r, 200009) &&
+		    subid_ranges_has(&r, 300001));
+	assert_false(subid_ranges_has(&r, 199999) || subid_ranges_has(&r, 200010) ||
+		     subid_ranges_has(&r, 100000));
+}
+
+static void
+a_range_that_others_reach_into_is_nobodys(void **state)
+{
+	struct subid_ranges r;
+
+	(void)state;
+	subid_ranges_in("a:100000:10\nb:100009:10\na:200000:10\na:200005:10\n", "a", 7, &r);
+	assert_int_equal(r.n, 2);
+	assert_false(subid_ranges_has(&r, 100000));
+	assert_true(subid_ranges_has(&r, 200014));
+}
+
+static void
 no_file_is_an_empty_file(void **state)
 {
 	struct subid_range r;
@@ -89,6 +116,8 @@ main(void)
 		cmocka_unit_test(a_new_range_lies_behind_all_others),
 		cmocka_unit_test(a_user_with_a_range_is_found_by_its_whole_name),
 		cmocka_unit_test(numbers_run_out_with_an_error),
+		cmocka_unit_test(ranges_of_a_user_are_found_by_name_and_by_number),
+		cmocka_unit_test(a_range_that_others_reach_into_is_nobodys),
 		cmocka_unit_test(no_file_is_an_empty_file),
 	};
 
