@@ -20,6 +20,7 @@ entries_free(struct entries *t)
 		mem_free_at(&t->v[i].link);
 		mem_free_at(&t->v[i].place.digest);
 		mem_free_at(&t->v[i].place.work_name);
+		layer_watch_free(t->v[i].place.watch);
 	}
 	mem_free_at(&t->v);
 	*t = (struct entries){ 0 };

@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "stages/archive_kind.h"
+#include "stages/layer_watch.h"
 #include "stages/tar.h"
 
 #define ENTRY_NAMES_MAX (16 * 1024 * 1024) /* bytes of all names of an archive */
@@ -31,7 +32,8 @@ struct entry_place {
 	uint64_t offset;
 	char *work_name; /* a file of its own in the keep's directory that holds just this, NULL otherwise */
 	char *digest;	 /* "sha256:…" of the bytes as stored, NULL when not known yet */
-	bool has_kind;	 /* kind was told as the bytes passed */
+	struct layer_watch *watch; /* owned; it has seen the bytes of that file; NULL: none has */
+	bool has_kind;		   /* kind was told as the bytes passed */
 	enum archive_kind kind;
 };
 

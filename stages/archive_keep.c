@@ -1,11 +1,13 @@
 #include "stages/archive_keep.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "stages/docker_manifest.h"
 #include "stages/image_names.h"
 
 #define OWN_FILE_MIN (1024 * 1024) /* bytes from which a plain tar gets a file of its own */
@@ -20,12 +22,15 @@ struct keep {
 	uint64_t json_max; /* bytes of a file that may be JSON of an image */
 	uint64_t left;	   /* bytes that may still be kept */
 	unsigned n_files;
+	const struct layer_cache *cache;
+	atomic_size_t watch_left;
 	struct hash *hash;
 	unsigned char chunk[CHUNK];
 };
 
 int
-keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, struct keep **ret, struct err *e)
+keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, const struct layer_cache *cache,
+	 struct keep **ret, struct err *e)
 {
 	AUTO(keep) struct keep *s = mem_alloc(sizeof(*s));
 
@@ -33,6 +38,8 @@ keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, st
 	s->name = mem_strdup(name);
 	s->dir_fd = s->shared_fd = -1;
 	s->left = size_max;
+	s->cache = cache;
+	atomic_init(&s->watch_left, LAYER_WATCH_ALL_MAX);
 	s->json_max = json_max;
 	s->hash = hash_new(HASH_SHA256);
 	if (mkdirat(work_fd, name, 0700) < 0)
@@ -96,6 +103,28 @@ is_wanted(const struct keep *s, const struct entry *n, const unsigned char *head
 	return false;
 }
 
+/* A file of its own, from the cache where the name says what it is, else to be written. */
+static int
+open_own(struct keep *s, struct entry *n, int *ret_own, struct err *e)
+{
+	char claimed[HASH_DIGEST_MAX];
+	uint64_t size = 0;
+
+	n->place.work_name = mem_printf("entry-%u", s->n_files++);
+	n->place.watch = layer_watch_new(&s->watch_left);
+	if (docker_claimed_digest(n->name, claimed) &&
+	    layer_cache_take(s->cache, claimed, s->dir_fd, n->place.work_name, &size)) {
+		if (size == n->size)
+			return 0;
+		unlinkat(s->dir_fd, n->place.work_name, 0);
+	}
+	*ret_own = openat(s->dir_fd, n->place.work_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+			  0600);
+	if (*ret_own < 0)
+		return err_errno(e, "open %s", n->place.work_name);
+	return 0;
+}
+
 static int
 open_place(struct keep *s, struct entry *n, int *ret_own, struct err *e)
 {
@@ -116,12 +145,16 @@ open_place(struct keep *s, struct entry *n, int *ret_own, struct err *e)
 		n->place.offset = s->shared_len;
 		return 0;
 	}
-	n->place.work_name = mem_printf("entry-%u", s->n_files++);
-	*ret_own = openat(s->dir_fd, n->place.work_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-			  0600);
-	if (*ret_own < 0)
-		return err_errno(e, "open %s", n->place.work_name);
-	return 0;
+	return open_own(s, n, ret_own, e);
+}
+
+static int
+write_chunk(struct keep *s, const struct entry *n, int own, size_t len, struct err *e)
+{
+	if (n->place.work_name)
+		return own < 0 ? 0 : fs_write_all(own, s->chunk, len, e);
+	s->shared_len += len;
+	return fs_write_all(s->shared_fd, s->chunk, len, e);
 }
 
 int
@@ -141,9 +174,10 @@ keep_take(struct keep *s, struct tar *t, struct entry *n, struct err *e)
 		return -1;
 	while (got) {
 		hash_update(s->hash, s->chunk, got);
-		if (fs_write_all(own < 0 ? s->shared_fd : own, s->chunk, got, e) < 0)
+		if (n->place.watch)
+			layer_watch_feed(n->place.watch, s->chunk, got);
+		if (write_chunk(s, n, own, got, e) < 0)
 			return err_wrap(e, "unpack %s", s->name);
-		s->shared_len += own < 0 ? got : 0;
 		if (tar_read(t, s->chunk, CHUNK, &got, e) < 0)
 			return -1;
 	}

@@ -10,11 +10,15 @@
 
 #include "base/err.h"
 #include "stages/archive_entries.h"
+#include "stages/layer_cache.h"
 
 struct keep;
-/* A directory `name` is made below work_fd, which stays the caller's. */
-int keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max, struct keep **ret,
-	     struct err *e);
+/*
+ * A directory `name` is made below work_fd, which stays the caller's. `cache` (NULL: none) has plain tars that need not be
+ * written again: what an entry's name says is linked from there, what its bytes are is in place.digest.
+ */
+int keep_new(int work_fd, const char *name, uint64_t size_max, uint64_t json_max,
+	     const struct layer_cache *cache, struct keep **ret, struct err *e);
 void keep_free(struct keep *s); /* removes the directory */
 MEM_AUTO_DECLARE(keep)
 

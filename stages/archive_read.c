@@ -12,6 +12,7 @@
 #include "stages/image_label.h"
 #include "stages/image_names.h"
 #include "stages/image_store.h"
+#include "stages/layer_store.h"
 #include "stages/oci_archive.h"
 
 #define FOLDERS_MAX 16
@@ -411,8 +412,10 @@ read_compressed(const struct archive_input *in, enum archive_kind kind, struct e
 		return no_image(ret_is_image, why, e);
 	}
 	src = new_compressed(in, kind);
-	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json, &keep,
-		     e) < 0 ||
+	if (layer_threads(in->limits->threads) > 1)
+		src = source_new_ahead(src);
+	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json,
+		     in->cache, &keep, e) < 0 ||
 	    read_entries(in, t, src, -1, keep, e) < 0)
 		return -1;
 	return unpack_entries(in, t, keep, ret, ret_is_image, e);

@@ -24,7 +24,7 @@ struct making {
 	size_t *job_of;		      /* entry → its job + 1, 0 none */
 	int pool_fd;		      /* where all layers are, before they are linked into layouts */
 	bool *has_layout;	      /* of images */
-	struct layer_watch **watches; /* of jobs, for package lists behind links */
+	struct layer_watch **watches; /* of jobs, for package lists behind links; NULL where the entry has one */
 	atomic_size_t watch_left;
 };
 
@@ -157,6 +157,8 @@ watch_layers(struct making *k)
 	k->watches = mem_array(k->n_jobs + 1, sizeof(struct layer_watch *));
 	atomic_init(&k->watch_left, LAYER_WATCH_ALL_MAX);
 	for (size_t i = 0; i < k->n_jobs; i++) {
+		if (k->jobs[i].from->place.watch)
+			continue;
 		k->watches[i] = layer_watch_new(&k->watch_left);
 		k->jobs[i].see = layer_watch_see;
 		k->jobs[i].see_arg = k->watches[i];
@@ -280,8 +282,12 @@ find_hidden(const struct making *k, const struct image_plan *p, struct strv *ret
 {
 	AUTO_FREE const struct layer_facts **facts = mem_array(p->n_layers + 1, sizeof(*facts));
 
-	for (size_t i = 0; i < p->n_layers; i++)
-		facts[i] = layer_watch_facts(k->watches[job_of(k, &p->layers[i]) - k->jobs]);
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct layer_job *j = job_of(k, &p->layers[i]);
+
+		facts[i] = layer_watch_facts(j->from->place.watch ? j->from->place.watch
+								  : k->watches[j - k->jobs]);
+	}
 	layer_hidden_find(facts, p->n_layers, ret);
 }
 
