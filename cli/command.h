@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cli/options.h"
 
 /* Exit codes of the CLI (DESIGN.md, Failure). */
 enum cli_exit { CLI_OK = 0, CLI_BLOCKED = 1, CLI_USAGE = 2, CLI_UNDECIDED = 3 };
@@ -18,7 +19,11 @@ struct cli {
 struct command {
 	const char *name;
 	const char *summary; /* one line for `tidewaiter --help` */
-	const char *help;    /* `tidewaiter VERB --help`: usage, options with units, exit codes */
+	/* `tidewaiter VERB --help` is help (usage, what it does), the options, and notes (exit codes). */
+	const char *help;
+	const struct cli_options *options; /* one for each action of the verb */
+	size_t n_options;
+	const char *notes; /* NULL: help has all */
 	bool is_internal;    /* not listed */
 	/*
 	 * argv[0] is the verb; --config is taken out already. Exit code of the program, or -1 with e

@@ -1,4 +1,5 @@
 /* `tidewaiter config check|show`. */
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,11 +8,21 @@
 #include "cli/command.h"
 #include "executor/settings.h"
 
-enum show_what { SHOW_EFFECTIVE, SHOW_DEFAULTS, SHOW_EXAMPLE };
-
 struct show {
 	const char *project; /* NULL: no overrides */
-	enum show_what what;
+	bool is_defaults, is_example;
+};
+
+#define AT(member) offsetof(struct show, member)
+static const struct cli_option show_rows[] = {
+	{ "project", "PATH", OPTION_TEXT, AT(project), "with what projects has for this project", NULL },
+	{ "defaults", NULL, OPTION_FLAG, AT(is_defaults), "the defaults alone, as YAML", NULL },
+	{ "example", NULL, OPTION_FLAG, AT(is_example), "the same with a comment each: a file to start from",
+	  NULL },
+};
+static const struct cli_options options[] = {
+	{ "config check", NULL, 0, NULL },
+	{ "config show", show_rows, MEM_COUNT(show_rows), NULL },
 };
 
 static const char *
@@ -101,46 +112,23 @@ show_effective(const struct cli *cli, const char *project, struct err *e)
 }
 
 static int
-parse_show(int argc, char **argv, struct show *ret, struct err *e)
-{
-	for (int i = 0; i < argc; i++) {
-		if (str_eq(argv[i], "--project") && i + 1 < argc)
-			ret->project = argv[++i];
-		else if (str_has_prefix(argv[i], "--project="))
-			ret->project = argv[i] + strlen("--project=");
-		else if (str_eq(argv[i], "--defaults") && ret->what == SHOW_EFFECTIVE)
-			ret->what = SHOW_DEFAULTS;
-		else if (str_eq(argv[i], "--example") && ret->what == SHOW_EFFECTIVE)
-			ret->what = SHOW_EXAMPLE;
-		else
-			return err_set(e, ERR_USAGE,
-				       "config show: %s is not understood; see tidewaiter config --help",
-				       argv[i]);
-	}
-	if (ret->project && (ret->what != SHOW_EFFECTIVE || ret->project[0] == '\0'))
-		return err_set(e, ERR_USAGE,
-			       "config show: --project needs a path and goes with neither --defaults nor --example");
-	return 0;
-}
-
-static int
 show(const struct cli *cli, int argc, char **argv, struct err *e)
 {
-	struct show what = { .what = SHOW_EFFECTIVE };
+	struct show what = { 0 };
 	AUTO_BUF struct buf out = BUF_INIT(SETTINGS_MAX);
+	int n_operands;
 
-	if (parse_show(argc, argv, &what, e) < 0)
+	if (options_parse(&options[1], argc, argv, &what, &n_operands, e) < 0)
 		return -1;
-	switch (what.what) {
-	case SHOW_EFFECTIVE:
-		return show_effective(cli, what.project, e);
-	case SHOW_DEFAULTS:
-		conf_print(&settings_schema, NULL, false, &out);
-		break;
-	case SHOW_EXAMPLE:
+	if ((what.project != NULL) + what.is_defaults + what.is_example > 1)
+		return err_set(e, ERR_USAGE,
+			       "config show: --project, --defaults and --example do not go together");
+	if (what.is_example)
 		settings_print_example(&out);
-		break;
-	}
+	else if (what.is_defaults)
+		conf_print(&settings_schema, NULL, false, &out);
+	else
+		return show_effective(cli, what.project, e);
 	fputs(buf_str(&out), stdout);
 	return CLI_OK;
 }
@@ -148,10 +136,14 @@ show(const struct cli *cli, int argc, char **argv, struct err *e)
 static int
 config_run(struct cli *cli, int argc, char **argv, struct err *e)
 {
-	if (argc == 2 && str_eq(argv[1], "check"))
-		return check(cli, e);
+	int n_operands;
+
+	if (argc >= 2 && str_eq(argv[1], "check"))
+		return options_parse(&options[0], argc - 1, argv + 1, NULL, &n_operands, e) < 0
+			       ? -1
+			       : check(cli, e);
 	if (argc >= 2 && str_eq(argv[1], "show"))
-		return show(cli, argc - 2, argv + 2, e);
+		return show(cli, argc - 1, argv + 1, e);
 	return err_set(e, ERR_USAGE, "config: say check or show; see tidewaiter config --help");
 }
 
@@ -166,12 +158,9 @@ const struct command command_config = {
 		"       what was found and what is allowed. Warns of what is possible and hardly meant:\n"
 		"       files that are not there, a server without TLS. tidewaiter doctor looks further.\n"
 		"show   prints every setting with its value and where it comes from. A value in the\n"
-		"       file that equals the default counts as default. No secret is read.\n"
-		"\n"
-		"  --project PATH  with what projects has for this project\n"
-		"  --defaults      the defaults alone, as YAML\n"
-		"  --example       the same with a comment each: a file to start from\n"
-		"\n"
-		"Exit codes: 0 ok, 2 wrong use, or settings that were not understood.\n",
+		"       file that equals the default counts as default. No secret is read.\n",
+	.options = options,
+	.n_options = MEM_COUNT(options),
+	.notes = "Exit codes: 0 ok, 2 wrong use, or settings that were not understood.\n",
 	.run = config_run,
 };

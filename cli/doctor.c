@@ -1,5 +1,5 @@
 /* `tidewaiter doctor`. */
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -117,37 +117,14 @@ struct arguments {
 	const char *project;
 };
 
-static int
-parse(int argc, char **argv, struct arguments *a, struct err *e)
-{
-	static const struct option options[] = {
-		{ "as", required_argument, NULL, 'a' },
-		{ "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		switch (c) {
-		case 'a':
-			a->project = optarg;
-			break;
-		case 'j':
-			a->wants_json = true;
-			break;
-		case ':':
-			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
-		default:
-			return err_set(e, ERR_USAGE, "%s is no option of doctor; tidewaiter doctor --help",
-				       argv[optind - 1]);
-		}
-	}
-	if (optind < argc)
-		return err_set(e, ERR_USAGE, "doctor takes no %s; tidewaiter doctor --help", argv[optind]);
-	return 0;
-}
+static const struct cli_option rows[] = {
+	{ "as", "PATH", OPTION_TEXT, offsetof(struct arguments, project),
+	  "with the settings of this project; DefectDojo is then asked\nwhether the token may upload for it",
+	  NULL },
+	{ "json", NULL, OPTION_FLAG, offsetof(struct arguments, wants_json),
+	  "{\"ok\": …, \"checks\": [{\"subject\", \"level\", \"text\", \"fix\"}]}", NULL },
+};
+static const struct cli_options options = { "doctor", rows, MEM_COUNT(rows), NULL };
 
 /* Without settings that are understood there is nothing else to look at. */
 static int
@@ -175,8 +152,9 @@ run_doctor(struct cli *cli, int argc, char **argv, struct err *e)
 	AUTO_CHECKUP struct checkup c = { 0 };
 	struct arguments a = { 0 };
 	struct err why = ERR_INIT;
+	int n_operands;
 
-	if (parse(argc, argv, &a, e) < 0)
+	if (options_parse(&options, argc, argv, &a, &n_operands, e) < 0)
 		return -1;
 	if (check_settings(&c, cli, a.project, &s, &why) < 0) {
 		checkup_fail(&c, "settings", "mend the file; tidewaiter config check reads it again", "%s",
@@ -200,12 +178,9 @@ const struct command command_doctor = {
 		"\n"
 		"Looks at settings, users, groups, control groups, tools, slots, disk, Trivy and its\n"
 		"database, spool, DefectDojo and what its token may do, and the clock. A line each: ok,\n"
-		"warn (works, but) or fail, and what to do. Changes nothing, here or in DefectDojo.\n"
-		"\n"
-		"  --as PATH  with the settings of this project; DefectDojo is then asked whether the\n"
-		"             token may upload for it\n"
-		"  --json     {\"ok\": …, \"checks\": [{\"subject\", \"level\", \"text\", \"fix\"}]}\n"
-		"\n"
-		"Exit codes: 0 nothing failed (warnings included), 1 something did, 2 wrong use.\n",
+		"warn (works, but) or fail, and what to do. Changes nothing, here or in DefectDojo.\n",
+	.options = &options,
+	.n_options = 1,
+	.notes = "Exit codes: 0 nothing failed (warnings included), 1 something did, 2 wrong use.\n",
 	.run = run_doctor,
 };

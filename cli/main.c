@@ -7,6 +7,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/str.h"
 #include "cli/command.h"
 #include "cli/rehearse_runner.h"
@@ -35,6 +36,48 @@ print_help(FILE *to)
 		    "Colours stand on terminals only, and never with NO_COLOR set.\n");
 }
 
+static void
+print_verb_help(const struct command *c)
+{
+	fputs(c->help, stdout);
+	for (size_t i = 0; i < c->n_options; i++) {
+		if (c->options[i].n == 0)
+			continue;
+		if (c->n_options > 1)
+			printf("\nOptions of %s:\n", c->options[i].of);
+		else
+			printf("\nOptions:\n");
+		options_print(&c->options[i], stdout);
+	}
+	if (c->notes)
+		printf("\n--config FILE, before or behind the verb: settings, by default " SETTINGS_PATH_DEFAULT
+		       "\n\n%s",
+		       c->notes);
+}
+
+static int
+unknown_verb(const char *verb, struct err *e)
+{
+	AUTO_BUF struct buf known = BUF_INIT(1024);
+	AUTO_FREE char *shown = str_safe(verb, 80);
+	struct nearest near = NEAREST_INIT(verb);
+	const char *best;
+
+	for (size_t i = 0; i < MEM_COUNT(commands); i++) {
+		if (commands[i]->is_internal)
+			continue;
+		buf_printf(&known, "%s%s", i > 0 ? ", " : "", commands[i]->name);
+		nearest_try(&near, commands[i]->name);
+	}
+	for (const char *const *o = (const char *const[]){ "--config", "--help", "--version", NULL }; *o; o++)
+		nearest_try(&near, *o);
+	best = nearest_best(&near);
+	return err_set(e, ERR_USAGE, "\"%s\" is no %s%s%s%s, allowed are %s; tidewaiter --help", shown,
+		       verb[0] == '-' ? "option" : "verb", best ? " (is " : "", best ? best : "",
+		       best ? " meant?)" : "",
+		       verb[0] == '-' ? "--config FILE, --help and --version" : buf_str(&known));
+}
+
 static const struct command *
 find_command(const char *name)
 {
@@ -58,11 +101,13 @@ take_config(struct cli *cli, int *argc, char **argv, struct err *e)
 			break;
 		}
 		if (strcmp(argv[i], "--config") == 0) {
-			if (++i == *argc)
+			if (++i == *argc || argv[i][0] == '\0')
 				return err_set(e, ERR_USAGE, "--config needs a file");
 			cli->config_path = argv[i];
 		} else if (str_has_prefix(argv[i], with_value)) {
 			cli->config_path = argv[i] + strlen(with_value);
+			if (cli->config_path[0] == '\0')
+				return err_set(e, ERR_USAGE, "--config needs a file");
 		} else {
 			argv[kept++] = argv[i];
 			continue;
@@ -119,17 +164,19 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
 		c = argc > 2 ? find_command(argv[2]) : NULL;
+		if (argc > 2 && !c)
+			return unknown_verb(argv[2], e);
 		if (c)
-			fputs(c->help, stdout);
+			print_verb_help(c);
 		else
 			print_help(stdout);
 		return CLI_OK;
 	}
 	c = find_command(argv[1]);
 	if (!c)
-		return err_set(e, ERR_USAGE, "\"%s\" is no verb; tidewaiter --help lists them", argv[1]);
+		return unknown_verb(argv[1], e);
 	if (wants_help(argc - 1, argv + 1)) {
-		fputs(c->help, stdout);
+		print_verb_help(c);
 		return CLI_OK;
 	}
 	return c->run(cli, argc - 1, argv + 1, e);
@@ -147,13 +194,16 @@ main(int argc, char **argv)
 		return rehearse_runner_main(argc, argv);
 	log_init(&cli.log, stderr);
 	code = fs_hold_standard(&e) < 0 ? -1 : run(&cli, argc, argv, &e);
+	/* A verdict of its own stands; what could not be printed makes of success an error. */
+	if (code == CLI_OK && fs_flush_standard(&e) < 0)
+		code = -1;
 	if (code < 0) {
 		AUTO_FREE char *safe = str_safe(e.text, ERR_TEXT_MAX);
 
 		log_line(&cli.log, LOG_ERROR, "%s", safe);
 		code = exit_code_of(e.kind);
+	} else if (code != CLI_OK && fs_flush_standard(&e) < 0) {
+		log_line(&cli.log, LOG_ERROR, "%s", e.text);
 	}
-	if (fflush(stdout) != 0 && code == CLI_OK)
-		code = CLI_UNDECIDED;
 	return code;
 }

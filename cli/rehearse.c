@@ -378,22 +378,9 @@ const struct command command_rehearse = {
 		"with the settings that are in force, and shows the job log. What the job uploads is listed at the end.\n"
 		"There is no GitLab: nothing is fetched, caches are not kept, and a stand-in for gitlab-runner takes the\n"
 		"artifacts. DefectDojo, where the settings name one, is the real one; see --project-path.\n"
-		"Ctrl-C is Cancel, a second one is Cancel pressed again.\n"
-		"\n"
-		"  --file FILE          the job comes from there; default: .gitlab-ci.yml\n"
-		"  --job NAME           which one; default: the only one, or the first that inject.jobs matches\n"
-		"  --script COMMAND     a line of the script of a job of its own; may be repeated\n"
-		"  --after-script COMMAND, --artifact PATH, --stage NAME   the same for other parts of it\n"
-		"  --image TAR          an image archive that lies in tar_images/ when the script begins\n"
-		"  --project DIR        what is checked out: all files of it; default: the directory of --file\n"
-		"  --project-path PATH  GROUP/PROJECT for settings and reports; default: rehearsal/<directory>\n"
-		"  --ref NAME           the branch; default: the one that is checked out in the project, or main\n"
-		"  --variable NAME=VALUE   a job variable\n"
-		"  --timeout DURATION   of the job, such as 10m; default: 1h\n"
-		"  --out DIR            uploaded artifacts are put there, as <type>/<path>\n"
-		"  --keep               payload, scripts and settings of the rehearsal stay; says where\n"
-		"  --programs DIR       where the four executables are\n"
-		"\n"
-		"Exit codes: 0 the job succeeded, 1 it failed or was blocked, 2 wrong use or settings, 3 system failure.\n",
+		"Ctrl-C is Cancel, a second one is Cancel pressed again.\n",
+	.options = &rehearse_options_table,
+	.n_options = 1,
+	.notes = "Exit codes: 0 the job succeeded, 1 it failed or was blocked, 2 wrong use or settings, 3 system failure.\n",
 	.run = rehearse_run,
 };

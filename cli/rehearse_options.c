@@ -11,25 +11,39 @@
 #define FILE_DEFAULT ".gitlab-ci.yml"
 #define TIMEOUT_DEFAULT_MS (3600 * 1000)
 
-enum kind { ONE, LIST };
-
-static const struct {
-	const char *name;
-	enum kind kind;
-	size_t offset;
-} table[] = {
-	{ "--job", ONE, offsetof(struct rehearse_options, job) },
-	{ "--file", ONE, offsetof(struct rehearse_options, file) },
-	{ "--stage", ONE, offsetof(struct rehearse_options, stage) },
-	{ "--image", ONE, offsetof(struct rehearse_options, image) },
-	{ "--ref", ONE, offsetof(struct rehearse_options, ref) },
-	{ "--out", ONE, offsetof(struct rehearse_options, out) },
-	{ "--programs", ONE, offsetof(struct rehearse_options, programs) },
-	{ "--script", LIST, offsetof(struct rehearse_options, script) },
-	{ "--after-script", LIST, offsetof(struct rehearse_options, after_script) },
-	{ "--artifact", LIST, offsetof(struct rehearse_options, artifacts) },
-	{ "--variable", LIST, offsetof(struct rehearse_options, variables) },
+/* What is given as text and owned afterwards. */
+struct given {
+	struct rehearse_options o;
+	const char *project, *project_path;
 };
+
+#define AT(member) offsetof(struct given, member)
+static const struct cli_option rows[] = {
+	{ "file", "FILE", OPTION_TEXT, AT(o.file), "the job comes from there; default: " FILE_DEFAULT, NULL },
+	{ "job", "NAME", OPTION_TEXT, AT(o.job),
+	  "which one; default: the only one, or the first that inject.jobs matches", NULL },
+	{ "script", "COMMAND", OPTION_LIST, AT(o.script),
+	  "a line of the script of a job of its own; may be repeated", NULL },
+	{ "after-script", "COMMAND", OPTION_LIST, AT(o.after_script), "the same for its after_script", NULL },
+	{ "artifact", "PATH", OPTION_LIST, AT(o.artifacts), "the same for its artifacts: paths:", NULL },
+	{ "stage", "NAME", OPTION_TEXT, AT(o.stage), "its stage", NULL },
+	{ "image", "TAR", OPTION_TEXT, AT(o.image),
+	  "an image archive that lies in tar_images/ when the script begins", NULL },
+	{ "project", "DIR", OPTION_TEXT, AT(project),
+	  "what is checked out: all files of it; default: the directory of --file", NULL },
+	{ "project-path", "PATH", OPTION_TEXT, AT(project_path),
+	  "GROUP/PROJECT for settings and reports; default: rehearsal/<directory>", NULL },
+	{ "ref", "NAME", OPTION_TEXT, AT(o.ref),
+	  "the branch; default: the one that is checked out in the project, or main", NULL },
+	{ "variable", "NAME=VALUE", OPTION_LIST, AT(o.variables), "a job variable; may be repeated", NULL },
+	{ "timeout", "DURATION", OPTION_DURATION, AT(o.timeout_ms), "of the job, such as 10m; default: 1h",
+	  NULL },
+	{ "out", "DIR", OPTION_TEXT, AT(o.out), "uploaded artifacts are put there, as <type>/<path>", NULL },
+	{ "keep", NULL, OPTION_FLAG, AT(o.keep),
+	  "payload, scripts and settings of the rehearsal stay; says where", NULL },
+	{ "programs", "DIR", OPTION_TEXT, AT(o.programs), "where the four executables are", NULL },
+};
+const struct cli_options rehearse_options_table = { "rehearse", rows, MEM_COUNT(rows), NULL };
 
 bool
 rehearse_options_has_own_job(const struct rehearse_options *o)
@@ -86,39 +100,6 @@ directory_of(const char *file)
 }
 
 static int
-take(struct rehearse_options *o, const char *name, const char *value, struct err *e)
-{
-	if (str_eq(name, "--project")) {
-		mem_free_at(&o->project);
-		o->project = mem_strdup(value);
-		return 0;
-	}
-	if (str_eq(name, "--project-path")) {
-		mem_free_at(&o->project_path);
-		o->project_path = mem_strdup(value);
-		return 0;
-	}
-	if (str_eq(name, "--timeout")) {
-		if (str_parse_duration(value, &o->timeout_ms, e) < 0 || o->timeout_ms < 1000)
-			return err_set(e, ERR_USAGE, "--timeout %s: a duration of at least 1s, such as 10m",
-				       value);
-		return 0;
-	}
-	for (size_t i = 0; i < MEM_COUNT(table); i++) {
-		void *place = (char *)o + table[i].offset;
-
-		if (!str_eq(table[i].name, name))
-			continue;
-		if (table[i].kind == ONE)
-			*(const char **)place = value;
-		else
-			strv_add(place, value);
-		return 0;
-	}
-	return err_set(e, ERR_USAGE, "rehearse: %s is not understood; see tidewaiter rehearse --help", name);
-}
-
-static int
 check(const struct rehearse_options *o, struct err *e)
 {
 	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
@@ -148,22 +129,20 @@ check(const struct rehearse_options *o, struct err *e)
 int
 rehearse_options_parse(int argc, char **argv, struct rehearse_options *ret, struct err *e)
 {
-	ret->timeout_ms = TIMEOUT_DEFAULT_MS;
-	for (int i = 1; i < argc; i++) {
-		const char *eq = str_has_prefix(argv[i], "--") ? strchr(argv[i], '=') : NULL;
-		AUTO_FREE char *name = mem_strndup(argv[i], eq ? (size_t)(eq - argv[i]) : strlen(argv[i]));
+	struct given given = { .o.timeout_ms = TIMEOUT_DEFAULT_MS };
+	int n_operands, rc = options_parse(&rehearse_options_table, argc, argv, &given, &n_operands, e);
 
-		if (str_eq(name, "--keep") && !eq) {
-			ret->keep = true;
-			continue;
-		}
-		if (!str_has_prefix(name, "--") || (!eq && i + 1 >= argc))
-			return err_set(e, ERR_USAGE,
-				       "rehearse: %s is not understood; see tidewaiter rehearse --help",
-				       argv[i]);
-		if (take(ret, name, eq ? eq + 1 : argv[++i], e) < 0)
-			return -1;
-	}
+	/* Also after a fault: the lists are the caller's to free. */
+	*ret = given.o;
+	if (rc < 0)
+		return -1;
+	ret->project = mem_strdup(given.project);
+	ret->project_path = mem_strdup(given.project_path);
+	if (ret->timeout_ms < 1000)
+		return err_set(e, ERR_USAGE,
+			       "rehearse: --timeout: %lld ms is not possible, allowed is a duration of at "
+			       "least 1s, such as 10m",
+			       (long long)ret->timeout_ms);
 	if (rehearse_options_has_own_job(ret)) {
 		if (ret->script.n == 0)
 			strv_add(&ret->script, "ls -l tar_images");

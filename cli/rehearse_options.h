@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "cli/options.h"
 
 struct rehearse_options {
 	const char *job, *file, *stage, *image, *ref, *out,
@@ -18,7 +19,9 @@ struct rehearse_options {
 	bool keep;
 };
 
-/* argv[0] is the verb. Errors are ERR_USAGE. */
+extern const struct cli_options rehearse_options_table;
+
+/* argv[0] is the verb. `ret` is empty before and rehearse_options_free()'s afterwards, after an error, too. Errors are ERR_USAGE. */
 int rehearse_options_parse(int argc, char **argv, struct rehearse_options *ret, struct err *e);
 void rehearse_options_free(struct rehearse_options *o);
 /* Is the job made of flags, not read from a file? */

@@ -1,7 +1,7 @@
 /* `tidewaiter scan FILE…`: the pipeline of a job by hand, over files given by name. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,98 +18,44 @@
 #include "stages/pipeline.h"
 
 struct scan {
-	const char *severity, *mode, *project, *branch, *report_dir;
+	const char *project, *branch, *report_dir;
+	int severity, mode; /* -1: as the settings say */
 	bool wants_json, wants_upload;
 	int n_files;
 	char **files;
 };
 
-static int
-parse_word(const char *option, const char *word, const char *const *words, int *ret, struct err *e)
-{
-	AUTO_BUF struct buf allowed = BUF_INIT(1024);
-
-	for (int k = 0; words[k]; k++) {
-		if (strcasecmp(words[k], word) == 0) {
-			*ret = k;
-			return 0;
-		}
-		buf_printf(&allowed, "%s%s", k ? ", " : "", words[k]);
-	}
-	return err_set(e, ERR_USAGE, "%s: \"%s\" is none of %s", option, word, buf_str(&allowed));
-}
-
-static int
-parse(struct scan *s, int argc, char **argv, struct err *e)
-{
-	static const struct option options[] = {
-		{ "as", required_argument, NULL, 'a' },
-		{ "branch", required_argument, NULL, 'b' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "mode", required_argument, NULL, 'm' },
-		{ "report-dir", required_argument, NULL, 'r' },
-		{ "severity", required_argument, NULL, 's' },
-		{ "upload", no_argument, NULL, 'u' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		switch (c) {
-		case 'a':
-			s->project = optarg;
-			break;
-		case 'b':
-			s->branch = optarg;
-			break;
-		case 'j':
-			s->wants_json = true;
-			break;
-		case 'm':
-			s->mode = optarg;
-			break;
-		case 'r':
-			s->report_dir = optarg;
-			break;
-		case 's':
-			s->severity = optarg;
-			break;
-		case 'u':
-			s->wants_upload = true;
-			break;
-		case ':':
-			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
-		default:
-			return err_set(e, ERR_USAGE, "%s is no option of scan; tidewaiter scan --help",
-				       argv[optind - 1]);
-		}
-	}
-	s->n_files = argc - optind;
-	s->files = argv + optind;
-	if (s->n_files == 0)
-		return err_set(e, ERR_USAGE, "scan needs at least one image archive; tidewaiter scan --help");
-	return 0;
-}
+#define AT(member) offsetof(struct scan, member)
+static const struct cli_option rows[] = {
+	{ "as", "PATH", OPTION_TEXT, AT(project), "use the settings of this project, such as group/app", NULL },
+	{ "branch", "NAME", OPTION_TEXT, AT(branch), "the branch that templates and refs of defectdojo see",
+	  NULL },
+	{ "severity", "WORD", OPTION_WORD, AT(severity),
+	  "what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse", severity_words },
+	/* without off, which inspects nothing */
+	{ "mode", "WORD", OPTION_WORD, AT(mode),
+	  "audit, warn or enforce: what the text says a job would meet", gate_mode_words + GATE_AUDIT },
+	{ "json", NULL, OPTION_FLAG, AT(wants_json),
+	  "one JSON object instead of text; its members are described in\ndocs/reference/scan-json.md", NULL },
+	{ "report-dir", "DIR", OPTION_TEXT, AT(report_dir),
+	  "put the reports there, FILE.json and FILE.html without .tar", NULL },
+	{ "upload", NULL, OPTION_FLAG, AT(wants_upload),
+	  "deliver the findings to DefectDojo, through the spool", NULL },
+};
+static const struct cli_options options = { "scan", rows, MEM_COUNT(rows), "FILE…" };
 
 /* Settings as they are for the project, then what the command line says. */
-static int
-apply(const struct scan *s, struct settings *settings, struct err *e)
+static void
+apply(const struct scan *s, struct settings *settings)
 {
 	struct options_gate *g = &settings->opt.gate;
 
 	if (s->project)
 		(void)settings_apply_project(settings, s->project);
-	if (s->severity && parse_word("--severity", s->severity, severity_words, &g->severity, e) < 0)
-		return -1;
-	if (!s->mode)
-		return 0;
-	/* without off, which inspects nothing */
-	if (parse_word("--mode", s->mode, gate_mode_words + GATE_AUDIT, &g->mode, e) < 0)
-		return -1;
-	g->mode += GATE_AUDIT;
-	return 0;
+	if (s->severity >= 0)
+		g->severity = s->severity;
+	if (s->mode >= 0)
+		g->mode = GATE_AUDIT + s->mode;
 }
 
 static int
@@ -188,14 +134,18 @@ static int
 run(struct cli *cli, int argc, char **argv, struct err *e)
 {
 	AUTO(settings) struct settings *settings = NULL;
-	struct scan s = { 0 };
+	struct scan s = { .severity = -1, .mode = -1 };
 	struct job_facts job = { 0 };
 	int rc;
 
-	if (parse(&s, argc, argv, e) < 0 ||
-	    settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0 ||
-	    apply(&s, settings, e) < 0)
+	if (options_parse(&options, argc, argv, &s, &s.n_files, e) < 0)
 		return -1;
+	if (s.n_files == 0)
+		return err_set(e, ERR_USAGE, "scan needs at least one image archive; tidewaiter scan --help");
+	s.files = argv + 1;
+	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0)
+		return -1;
+	apply(&s, settings);
 	job.project_path = mem_strdup(s.project ? s.project : "");
 	job.name = mem_strdup("");
 	job.stage = mem_strdup("");
@@ -215,18 +165,10 @@ const struct command command_scan = {
 	.help = "Usage: tidewaiter scan [OPTION…] FILE…\n\n"
 		"Unpacks and verifies image archives, scans them with Trivy and judges them by the settings,\n"
 		"as after a job. The table stands on standard output in every mode. Nothing is uploaded\n"
-		"without --upload.\n\n"
-		"Options:\n"
-		"  --as PATH        use the settings of this project, such as group/app\n"
-		"  --branch NAME    the branch that templates and refs of defectdojo see\n"
-		"  --severity WORD  what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse\n"
-		"  --mode WORD      audit, warn or enforce: what the text says a job would meet\n"
-		"  --json           one JSON object instead of text; its members are described in\n"
-		"                   docs/reference/scan-json.md\n"
-		"  --report-dir DIR put the reports there, FILE.json and FILE.html without .tar\n"
-		"  --upload         deliver the findings to DefectDojo, through the spool\n"
-		"  --config FILE    settings\n\n"
-		"Exit codes: 0 pass (warnings included), 1 blocked or refused, 2 usage or settings,\n"
-		"3 undecided (no Trivy, database too old, disk full, timeout, kind not supported).\n",
+		"without --upload.\n",
+	.options = &options,
+	.n_options = 1,
+	.notes = "Exit codes: 0 pass (warnings included), 1 blocked or refused, 2 usage or settings,\n"
+		 "3 undecided (no Trivy, database too old, disk full, timeout, kind not supported).\n",
 	.run = run,
 };

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -392,17 +393,20 @@ setup_all(struct setup *u, struct err *e)
 	return 0;
 }
 
+static const struct cli_option rows[] = {
+	{ "dry-run", NULL, OPTION_FLAG, offsetof(struct setup, is_dry), "say what would be done", NULL },
+};
+static const struct cli_options options = { "setup", rows, MEM_COUNT(rows), NULL };
+
 static int
 setup_run(struct cli *cli, int argc, char **argv, struct err *e)
 {
 	AUTO(settings) struct settings *s = NULL;
 	struct setup u = { .is_dry = false };
+	int n_operands;
 
-	for (int i = 1; i < argc; i++) {
-		if (!str_eq(argv[i], "--dry-run"))
-			return err_set(e, ERR_USAGE, "setup: unknown argument %s", argv[i]);
-		u.is_dry = true;
-	}
+	if (options_parse(&options, argc, argv, &u, &n_operands, e) < 0)
+		return -1;
 	if (geteuid() != 0 && !u.is_dry)
 		return err_set(e, ERR_USAGE, "setup makes users and must run as root; --dry-run only looks");
 	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0)
@@ -421,10 +425,9 @@ const struct command command_setup = {
 		"ids (for rootless containers), scan_user and courier_user, state_dir, cache_dir and\n"
 		"the directories of jobs; gives defectdojo.token_file to the courier's group. Says\n"
 		"what it did. Run again it does nothing; after a change of the settings, the rest.\n"
-		"Nothing is ever removed: users that are no longer needed are for `userdel`.\n"
-		"\n"
-		"  --dry-run  say what would be done\n"
-		"\n"
-		"Exit codes: 0 done, 2 wrong use or settings, 3 something failed.\n",
+		"Nothing is ever removed: users that are no longer needed are for `userdel`.\n",
+	.options = &options,
+	.n_options = 1,
+	.notes = "Exit codes: 0 done, 2 wrong use or settings, 3 something failed.\n",
 	.run = setup_run,
 };

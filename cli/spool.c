@@ -1,6 +1,6 @@
 /* `tidewaiter spool list|flush|drop|retry`: reports on their way to DefectDojo. */
 #include <fcntl.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -187,67 +187,38 @@ retry_dead(struct spool *s, struct err *e)
 
 /* ---- the verb ---- */
 
-static int
-parse(int argc, char **argv, struct arguments *a, struct err *e)
-{
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },	      { "now", no_argument, NULL, 'n' },
-		{ "dead", no_argument, NULL, 'x' },	      { "server", required_argument, NULL, 's' },
-		{ "deadline", required_argument, NULL, 'd' }, { NULL, 0, NULL, 0 },
-	};
-	int c;
-
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		switch (c) {
-		case 'j':
-			a->wants_json = true;
-			break;
-		case 'n':
-			a->is_now = true;
-			break;
-		case 'x':
-			a->is_dead = true;
-			break;
-		case 's':
-			a->server = optarg;
-			break;
-		case 'd':
-			if (str_parse_duration(optarg, &a->deadline_ms, e) < 0) {
-				if (e)
-					e->kind = ERR_USAGE;
-				return err_wrap(e, "--deadline");
-			}
-			break;
-		case ':':
-			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
-		default:
-			return err_set(e, ERR_USAGE, "%s is no option of spool; tidewaiter spool --help",
-				       argv[optind - 1]);
-		}
-	}
-	a->n_ids = argc - optind;
-	a->ids = argv + optind;
-	return 0;
-}
-
 enum action { ACTION_LIST, ACTION_FLUSH, ACTION_DROP, ACTION_RETRY };
 
+#define AT(member) offsetof(struct arguments, member)
+static const struct cli_option list_rows[] = {
+	{ "json", NULL, OPTION_FLAG, AT(wants_json), "an array of objects", NULL },
+};
+static const struct cli_option flush_rows[] = {
+	{ "server", "URL", OPTION_TEXT, AT(server), "only what goes to this server", NULL },
+	{ "deadline", "DURATION", OPTION_DURATION, AT(deadline_ms), "such as 90s (default 10m)", NULL },
+	{ "now", NULL, OPTION_FLAG, AT(is_now), "what is not due yet, too", NULL },
+};
+static const struct cli_option retry_rows[] = {
+	{ "dead", NULL, OPTION_FLAG, AT(is_dead), "all that are dead", NULL },
+};
+static const struct cli_options options[] = {
+	[ACTION_LIST] = { "spool list", list_rows, MEM_COUNT(list_rows), NULL },
+	[ACTION_FLUSH] = { "spool flush", flush_rows, MEM_COUNT(flush_rows), NULL },
+	[ACTION_DROP] = { "spool drop", NULL, 0, "ID…" },
+	[ACTION_RETRY] = { "spool retry", retry_rows, MEM_COUNT(retry_rows), "ID…" },
+};
+
 static int
-check(enum action action, const struct arguments *a, struct err *e)
+parse(enum action action, int argc, char **argv, struct arguments *a, struct err *e)
 {
 	bool takes_ids = action == ACTION_DROP || action == ACTION_RETRY;
-	bool flushes = action == ACTION_FLUSH;
 
-	if ((a->wants_json && action != ACTION_LIST) || (a->is_dead && action != ACTION_RETRY) ||
-	    ((a->is_now || a->server || a->deadline_ms != FLUSH_DEFAULT_MS) && !flushes))
-		return err_set(e, ERR_USAGE, "an option does not go with this; tidewaiter spool --help");
-	if (!takes_ids && a->n_ids > 0)
-		return err_set(e, ERR_USAGE, "%s: list and flush take no ids", a->ids[0]);
+	if (options_parse(&options[action], argc, argv, a, &a->n_ids, e) < 0)
+		return -1;
+	a->ids = argv + 1;
 	if (takes_ids && (a->n_ids == 0) != a->is_dead)
-		return err_set(e, ERR_USAGE, "name deliveries by the ids of tidewaiter spool list%s",
-			       action == ACTION_RETRY ? ", or say --dead" : "");
+		return err_set(e, ERR_USAGE, "%s: name deliveries by the ids of tidewaiter spool list%s",
+			       options[action].of, action == ACTION_RETRY ? ", or say --dead" : "");
 	return 0;
 }
 
@@ -299,7 +270,7 @@ run_spool(struct cli *cli, int argc, char **argv, struct err *e)
 	if (action == MEM_COUNT(words))
 		return err_set(e, ERR_USAGE,
 			       "spool: say list, flush, drop or retry; see tidewaiter spool --help");
-	if (parse(argc - 1, argv + 1, &a, e) < 0 || check((enum action)action, &a, e) < 0 ||
+	if (parse((enum action)action, argc - 1, argv + 1, &a, e) < 0 ||
 	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
 	    read_settings_text(s->path, &text, &a.settings_len, e) < 0 || courier_become(s, e) < 0 ||
 	    spool_open(s->state_dir, &spool, e) < 0)
@@ -325,15 +296,10 @@ const struct command command_spool = {
 		"flush  sends what is due, oldest first, and asks for what is open until the deadline.\n"
 		"drop   removes deliveries for good.\n"
 		"retry  makes deliveries due at once; dead ones wait again. Mind that DefectDojo takes\n"
-		"       the report that comes last for the state of an image.\n"
-		"\n"
-		"  --json                for list: an array of objects\n"
-		"  --server URL          only what goes to this server\n"
-		"  --deadline DURATION   such as 90s or 10m (default 10m)\n"
-		"  --now                 what is not due yet, too\n"
-		"  --dead                all that are dead\n"
-		"\n"
-		"Exit codes: 0 done (flush: nothing is left), 2 wrong use or settings,\n"
-		"3 flush: something still waits or was given up; else the spool cannot be used.\n",
+		"       the report that comes last for the state of an image.\n",
+	.options = options,
+	.n_options = MEM_COUNT(options),
+	.notes = "Exit codes: 0 done (flush: nothing is left), 2 wrong use or settings,\n"
+		 "3 flush: something still waits or was given up; else the spool cannot be used.\n",
 	.run = run_spool,
 };

@@ -110,6 +110,55 @@ def test_wrong_use_is_2(tidewaiter, settings, args):
     assert "config" in done.stderr
 
 
+@pytest.mark.parametrize("program_name, args", [
+    ("tidewaiter", ["--help"]), ("tidewaiter", ["--version"]), ("tidewaiter", ["config", "show", "--example"]),
+    *[("tidewaiter", [verb, "--help"]) for verb in ("scan", "rehearse", "config", "doctor", "setup", "spool")],
+    *[(f"tidewaiter-{phase}", [option]) for phase in ("config", "prepare", "run", "cleanup")
+      for option in ("--help", "--version")],
+])
+def test_output_that_cannot_be_written_is_said_and_is_no_success(program, program_name, args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([program(program_name), *args], stdin=subprocess.DEVNULL, stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == (3 if program_name == "tidewaiter" else 2)
+    assert "standard output: " in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("args, words", [
+    (["conifg", "check"], '"conifg" is no verb (is config meant?), allowed are scan, '),
+    (["help", "frob"], '"frob" is no verb, allowed are '), (["--confg", "x"], '"--confg" is no option (is --config meant?)'),
+    (["--config"], "--config needs a file"), (["--config=", "config", "check"], "--config needs a file"),
+    (["config", "show", "--exmaple"], "config show: --exmaple is no option (is --example meant?), allowed are --project, "),
+    (["doctor", "--jsn"], "doctor: --jsn is no option (is --json meant?)"),
+    (["doctor", "now"], 'doctor takes options only, "now" is none'), (["doctor", "--as"], "doctor: --as needs a value, PATH"),
+    (["setup", "--dry"], "setup: --dry is no option, allowed are --dry-run"),
+    (["spool", "list", "--now"], "spool list: --now is no option, allowed are --json"),
+    (["spool", "flush", "--deadline", "5"], 'spool flush: --deadline: "5" is not possible, allowed is a duration'),
+    (["rehearse", "--scirpt", "x"], "rehearse: --scirpt is no option (is --script meant?)"),
+])
+def test_a_wrong_call_is_told_in_one_line_with_what_is_near(tidewaiter, args, words):
+    done = tidewaiter(*args)
+    assert done.returncode == 2 and done.stdout == ""
+    assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_check_warns_of_what_is_hardly_meant_and_is_ok(tidewaiter, settings, root):
+    token = root / "open-token"
+    token.write_text("hunter2\n")
+    token.chmod(0o644)
+    path = settings()
+    path.write_text(f"defectdojo:\n  url: http://dojo.example.com\n  token_file: {token}\n"
+                    "projects:\n- match: '**'\n- match: group/app\n")
+    done = tidewaiter("--config", path, "config", "check")
+    assert done.returncode == 0 and done.stdout.endswith("2 entries in projects, with warnings)\n")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert f"{path}:2: defectdojo.url: http://dojo.example.com is not encrypted" in lines[0]
+    assert f"{path}:3: defectdojo.token_file: {token} has mode 0644 and holds a secret" in lines[1]
+    assert f'{path}:6: projects[2].match: "group/app" is never reached' in lines[2]
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_the_runners_example_is_whole(source_dir):
     config = tomllib.loads((source_dir / "config.toml.example").read_text())
     assert config["concurrent"] <= 8, "job.slots by default"
