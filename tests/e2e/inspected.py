@@ -17,6 +17,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
 
 import images  # noqa: E402
+import redteam  # noqa: E402, F401
 
 PHASES = ("config", "prepare", "run", "cleanup")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

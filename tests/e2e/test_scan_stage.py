@@ -18,6 +18,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
 
 import images  # noqa: E402
+import redteam  # noqa: E402, F401
 
 CRITICAL = {"CVE-2023-38545", "CVE-2022-1292", "CVE-2019-10744", "CVE-2021-44906", "CVE-2023-23914"}
 
