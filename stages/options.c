@@ -99,7 +99,10 @@ static const struct conf_field trivy_fields[] = {
 	{ "memory_max", CONF_SIZE, AT(memory_max), "4GiB", .min = 128 * MIB, .max = 1024 * GIB,
 	  .help = "Memory limit of one Trivy process" },
 	{ "parallel", CONF_INT, AT(parallel), "2", .min = 1, .max = 256,
-	  .help = "Trivy processes at once on this host", .flags = CONF_NO_OVERRIDE },
+	  .help = "Inspections at once on this host; the others wait in order", .flags = CONF_NO_OVERRIDE },
+	{ "results_max", CONF_SIZE, AT(results_max), "1GiB", .min = 0, .max = 1024 * GIB,
+	  .help = "Results kept on this host, so that the same image needs no scan; 0: none",
+	  .flags = CONF_NO_OVERRIDE },
 	{ "report_max", CONF_SIZE, AT(report_max), "64MiB", .min = MIB, .max = GIB,
 	  .help = "Largest report; over it the verdict is undecided" },
 };

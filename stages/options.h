@@ -66,7 +66,8 @@ struct options_trivy {
 	struct strv scanners; /* vuln, secret, misconfig, license */
 	int64_t timeout;      /* ms, per image */
 	int64_t memory_max;   /* bytes, per Trivy process */
-	int64_t parallel;     /* Trivy processes at once on this host */
+	int64_t parallel;     /* inspections, and Trivy processes, at once on this host */
+	int64_t results_max;  /* bytes of results kept on this host, 0: none */
 	int64_t report_max;   /* bytes of one report */
 };
 

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stages/queue.h"
+#include "stages/result_key.h"
 #include "stages/shared.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
@@ -44,7 +45,8 @@ struct scan {
 	bool is_prepared;
 	struct err prepare_fault;
 	struct trivy *trivy;
-	int64_t db_updated_s;
+	struct result_cache results;
+	struct result_source source;
 
 	/* The rest under `lock`; `changed` tells of new tasks and of finished ones. */
 	pthread_mutex_t lock;
@@ -78,12 +80,16 @@ scan_check_report(const struct report *r, const char *config_digest, const char 
 
 /* ---- what all scans need ---- */
 
+static bool
+has_results(const struct scan *s)
+{
+	return s->results.dir_fd >= 0 && s->results.size_max > 0;
+}
+
 /* Without a Java index Trivy refuses those images alone that need one. */
 static int
-open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct err *e)
+open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct trivy_db *ret_db, struct err *e)
 {
-	struct trivy_db db;
-
 	if (str_is_empty(opt->java_db_dir))
 		return 0;
 	if (trivy_db_open(TRIVY_DB_JAVA, opt->java_db_dir, ret, e) < 0) {
@@ -92,7 +98,7 @@ open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct e
 		err_clear(e);
 		return 0;
 	}
-	return trivy_db_judge(ret, clock_wall_s(), 0, &db, e);
+	return trivy_db_judge(ret, clock_wall_s(), 0, ret_db, e);
 }
 
 /* The databases are opened once: what is judged here is what every scan reads, and what the report says. */
@@ -102,18 +108,17 @@ prepare(struct scan *s, struct err *e)
 	const struct options_trivy *opt = s->opt;
 	AUTO_TRIVY_DB_DIR struct trivy_db_dir dir = TRIVY_DB_DIR_INIT;
 	AUTO_TRIVY_DB_DIR struct trivy_db_dir java_dir = TRIVY_DB_DIR_INIT;
-	struct trivy_db db = { 0 };
-	int rc;
+	struct result_source *source = &s->source;
 
 	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, &dir, e) < 0)
 		return -1;
-	rc = trivy_db_judge(&dir, clock_wall_s(), opt->db_max_age, &db, e);
-	s->db_updated_s = db.updated_s;
-	if (rc < 0 || open_java_db(opt, &java_dir, e) < 0 ||
-	    trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e) < 0 ||
-	    trivy_take_db(s->trivy, &dir, e) < 0)
+	if (trivy_db_judge(&dir, clock_wall_s(), opt->db_max_age, &source->db, e) < 0 ||
+	    open_java_db(opt, &java_dir, &source->java, e) < 0 ||
+	    trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e) < 0 || trivy_take_db(s->trivy, &dir, e) < 0)
 		return -1;
-	return java_dir.fd < 0 ? 0 : trivy_take_db(s->trivy, &java_dir, e);
+	if (java_dir.fd >= 0 && trivy_take_db(s->trivy, &java_dir, e) < 0)
+		return -1;
+	return has_results(s) ? result_source_of_program(&s->results, s->trivy->fd, source, e) : 0;
 }
 
 static int
@@ -165,10 +170,25 @@ static int
 scan_image(struct scan *s, const struct task *t, struct report **ret, struct err *e)
 {
 	AUTO_BUF struct buf json = BUF_INIT((size_t)s->opt->report_max);
+	char key[RESULT_KEY_LEN + 1];
 
-	if (prepare_once(s, e) < 0 || ask_trivy(s, t, &json, e) < 0)
+	if (prepare_once(s, e) < 0)
 		return -1;
-	return parse_report(s, t, &json, ret, e);
+	if (!has_results(s))
+		return ask_trivy(s, t, &json, e) < 0 ? -1 : parse_report(s, t, &json, ret, e);
+	result_key(s->trivy, &s->source, clock_wall_s(), t->config_digest, key);
+	if (result_cache_get(&s->results, key, &json)) {
+		if (parse_report(s, t, &json, ret, e) == 0)
+			return 0;
+		/* a report that we would not take from Trivy is no better for its age */
+		result_cache_drop(&s->results, key);
+		err_clear(e);
+		buf_reset(&json);
+	}
+	if (ask_trivy(s, t, &json, e) < 0 || parse_report(s, t, &json, ret, e) < 0)
+		return -1;
+	result_cache_put(&s->results, key, buf_str(&json), json.len);
+	return 0;
 }
 
 /* What goes wrong here is of the host's making: "refused" is for what a job left, and blocks. */
@@ -292,6 +312,8 @@ scan_open(struct inspection *i)
 	s->shared = i->shared;
 	s->work_fd = i->work_fd;
 	s->work_dir = i->work_dir;
+	s->results.dir_fd = i->shared ? i->shared->results_fd : -1;
+	s->results.size_max = s->opt->results_max;
 	pthread_mutex_init(&s->preparing, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
@@ -416,7 +438,7 @@ scan_run(struct inspection *i, struct err *e)
 	if (!i->scan)
 		scan_open(i);
 	finish(i, i->scan);
-	i->db_updated_s = i->scan->db_updated_s;
+	i->db_updated_s = i->scan->source.db.updated_s;
 	scan_free(take_ptr(i->scan));
 	for (size_t k = 0; k < i->n_images && !i->trivy_version; k++) {
 		const struct report *r = i->images[k].report;

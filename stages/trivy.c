@@ -179,6 +179,25 @@ build_env(const struct trivy *t, struct strv *env)
 		strv_addf(env, "GOMEMLIMIT=%jd", (intmax_t)(t->opt->memory_max / 10 * 9));
 }
 
+void
+trivy_describe(const struct trivy *t, struct buf *out)
+{
+	/* names of this inspection's own decide nothing */
+	const struct trivy any = { .opt = t->opt,
+				   .dir = (char[]){ "DIR" },
+				   .cwd = (char[]){ "CWD" },
+				   .home = (char[]){ "HOME" },
+				   .cache = (char[]){ "CACHE" },
+				   .config = (char[]){ "CONFIG" },
+				   .nothing = (char[]){ "NOTHING" } };
+	AUTO_STRV struct strv words = { 0 };
+
+	build_argv(&any, "IMAGE", &words);
+	build_env(&any, &words);
+	for (size_t k = 0; k < words.n; k++)
+		buf_add(out, words.v[k], strlen(words.v[k]) + 1);
+}
+
 static int
 limit_memory(void *arg)
 {

@@ -55,6 +55,9 @@ int trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e);
  */
 int trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json, struct err *e);
 
+/* All that it is told by arguments and environment, in a form that is the same for every inspection that tells it the same. */
+void trivy_describe(const struct trivy *t, struct buf *out);
+
 /* What `trivy version` says, "0.74.0". Costs a start of Trivy, about 60 ms; a report says it for nothing. */
 int trivy_ask_version(const char *path, char **ret, struct err *e);
 
