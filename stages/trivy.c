@@ -381,6 +381,7 @@ trivy_ask_version(const char *path, char **ret, struct err *e)
 	spec.pass_fds = &fd;
 	spec.n_pass_fds = 1;
 	spec.new_group = true;
+	spec.dies_with_parent = true;
 	spec.no_new_privs = true;
 	if (proc_run(&spec, clock_deadline(VERSION_TIMEOUT_MS), &out, &err_out, &result, e) < 0)
 		return err_wrap(e, "Trivy: %s", path);
