@@ -551,17 +551,22 @@ add_points(const struct inspection *i, struct buf *out)
 			    "- build on a newer release of the system: nobody looks for flaws in one that is past its end "
 			    "of life");
 	if (count_archives_with(i, ERR_REFUSED) > 0)
-		add_wrapped(out, 4,
-			    "- a refused archive is damaged or not what it says it is: build and save the image again; if "
-			    "that does not help, ask the people who run this runner");
+		add_wrappedf(out, 4,
+			     "- a refused archive is damaged or not what it says it is: build and save the image again%s",
+			     is_by_hand(i) ? ""
+					   : "; if that does not help, ask the people who run this runner");
 	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
 		add_wrapped(out, 4,
 			    "- an archive of a kind that is not supported: save the image with `docker save`, one image "
 			    "per file");
 	if (has_other_faults(i))
 		add_wrapped(out, 4,
-			    "- what could not be decided is no fault of your change: try the job again; if it comes back, "
-			    "tell the people who run this runner what stands above");
+			    is_by_hand(i)
+				    ? "- what could not be decided is no fault of the image: `tidewaiter doctor` goes through "
+				      "this host and says how to mend it; a scan stands on trivy.path, trivy.db_dir, "
+				      "trivy.db_max_age, trivy.timeout, trivy.memory_max and cache_dir of the settings"
+				    : "- what could not be decided is no fault of your change: try the job again; if it comes "
+				      "back, tell the people who run this runner what stands above");
 	if (i->n_images == 0 && !has_archives(i) && i->verdict != VERDICT_PASS)
 		add_wrapped(out, 4,
 			    "- save what the job builds where it is looked for: `docker save -o tar_images/NAME.tar IMAGE`");

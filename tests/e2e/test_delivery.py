@@ -97,6 +97,13 @@ def test_findings_arrive_and_one_line_says_so(host, dojo):
     assert host.waiting() == []
 
 
+def test_a_server_without_tls_is_warned_of_once(host, dojo):
+    done = host.scan()
+    lines = [line for line in done.stdout.splitlines() if "is not encrypted" in line]
+    assert len(lines) == 1 and dojo.url in lines[0] and "warning" in lines[0], done.stdout
+    assert len(dojo.imports) == 1, "it works all the same"
+
+
 def test_json_stays_one_object(host, dojo):
     dojo.fault = "502"
     done = host.scan("--json")
@@ -224,3 +231,4 @@ def test_a_certificate_is_verified_against_the_named_authority(root, program, se
         host.configure(ca_file=str(cert))
         assert host.flush("--now").returncode == 0
         assert len(dojo.imports) == 1
+        assert "is not encrypted" not in host.scan().stdout

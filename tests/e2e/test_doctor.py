@@ -208,6 +208,12 @@ def test_without_defectdojo_it_says_where_reports_wait(doctor):
     assert line["level"] == "warn" and "spool" in line["text"]
 
 
+def test_a_server_without_tls_is_warned_of(doctor, dojo):
+    line = doctor.line("defectdojo", level="warn")
+    assert f"{dojo.url} is not encrypted" in line["text"] and "https" in line["fix"]
+    assert doctor.line("defectdojo", level="ok")
+
+
 def test_the_token_may_upload_and_doctor_says_for_what(doctor, dojo):
     line = doctor.line("permission", "--as", "group/app")
     assert line["level"] == "ok" and "group/app" in line["text"] and "CI" in line["text"]

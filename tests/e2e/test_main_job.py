@@ -39,6 +39,7 @@ def test_findings_of_a_job_reach_defectdojo_under_trusted_names(inspected):  # n
         with_dojo(inspected, dojo)
         result = inspected.play("classic", variables={"CI_PROJECT_PATH": "victim/app", "CI_COMMIT_SHA": "f" * 40})
         assert result.state == "success", log(result)
+        assert log(result).count("is not encrypted") == 1, "plain http works, with a warning"
         [upload] = dojo.uploads
         form = {name: values[0] for name, values in upload.form.items()}
         assert (upload.method, upload.path, upload.status) == ("POST", "/api/v2/reimport-scan/", 201)

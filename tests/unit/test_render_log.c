@@ -405,6 +405,35 @@ each_kind_of_fault_says_what_to_do(void **state)
 }
 
 static void
+by_hand_what_is_undecided_names_the_settings_and_doctor(void **state)
+{
+	static const enum err_kind kinds[] = { ERR_FAILED, ERR_TIMEOUT, ERR_NO_SPACE };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(kinds); k++) {
+		struct sample s;
+		struct archive *a;
+
+		sample_init(&s);
+		s.i.project_fd = -1;
+		a = inspection_add_archive(&s.i);
+		a->name = mem_strdup("app.tar");
+		a->fd = -1;
+		err_set(&a->fault, kinds[k], "the reason stands here");
+		judge(&s);
+		AUTO_FREE char *end = verdict(&s);
+		AUTO_FREE char *said = flat(end);
+		assert_has(said, "the reason stands here");
+		assert_has(said, "`tidewaiter doctor`");
+		assert_has(said, "trivy.db_dir");
+		assert_has_not(said, "your change");
+		assert_has_not(said, "people who run this runner");
+		assert_narrow(end);
+		sample_free(&s);
+	}
+}
+
+static void
 text_of_strangers_cannot_steer_the_terminal_or_the_log(void **state)
 {
 	struct sample s;
@@ -496,6 +525,7 @@ main(void)
 		cmocka_unit_test(warn_shows_the_whole_table_and_says_that_nothing_is_stopped),
 		cmocka_unit_test(by_hand_the_table_is_there_in_every_mode),
 		cmocka_unit_test(each_kind_of_fault_says_what_to_do),
+		cmocka_unit_test(by_hand_what_is_undecided_names_the_settings_and_doctor),
 		cmocka_unit_test(text_of_strangers_cannot_steer_the_terminal_or_the_log),
 		cmocka_unit_test(colours_come_only_where_they_are_asked_for),
 		cmocka_unit_test(long_names_stay_within_80_columns),
