@@ -14,7 +14,7 @@
 
 static const struct command *const commands[] = {
 	&command_scan,	&command_rehearse, &command_config,  &command_doctor,
-	&command_setup, &command_spool,	   &command_inspect,
+	&command_setup, &command_spool,	   &command_db,	    &command_inspect,
 };
 
 static void

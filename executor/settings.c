@@ -228,6 +228,14 @@ fill_dirs(struct settings *s)
 		mem_free_at(&s->job.cache_dir);
 		s->job.cache_dir = mem_printf("%s/jobs", s->cache_dir);
 	}
+	if (str_is_empty(s->opt.trivy.db_dir)) {
+		mem_free_at(&s->opt.trivy.db_dir);
+		s->opt.trivy.db_dir = mem_printf("%s/db/current", s->cache_dir);
+	}
+	if (str_is_empty(s->opt.trivy.java_db_dir)) {
+		mem_free_at(&s->opt.trivy.java_db_dir);
+		s->opt.trivy.java_db_dir = mem_printf("%s/java-db/current", s->cache_dir);
+	}
 }
 
 static int

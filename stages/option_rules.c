@@ -60,6 +60,18 @@ is_sha256(const char *text)
 	return strlen(text) == 64 && str_is_hex(text, 64);
 }
 
+/* Trivy splits at commas, and what begins with - would be an option of its. */
+static bool
+is_repository(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n > 0 && n <= 512 && s[0] != '-' && strchr(s, '/') && !strstr(s, "://") &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/@-[]") == n;
+}
+const struct conf_rule rule_repository = { is_repository,
+					   "a repository such as registry.example.com/mirror/trivy-db:2", NULL };
+
 const struct conf_rule rule_sha256 = { is_sha256, "64 hexadecimal digits in lower case", NULL };
 
 static bool

@@ -60,9 +60,14 @@ struct options_images {
 struct options_trivy {
 	char *path;
 	char *sha256; /* lower-case hex, empty: not checked */
-	char *db_dir;
-	char *java_db_dir;    /* empty: Java archives are not looked up */
+	char *db_dir;	      /* never empty after settings_load(): a directory, or the link that `tidewaiter db` keeps */
+	char *java_db_dir;    /* the same; empty or not there: Java archives are not looked up */
 	int64_t db_max_age;   /* ms */
+	struct strv db_repositories, java_db_repositories; /* of OCI registries, in order; none: not updated */
+	char *db_credentials_file; /* as Docker's config.json; empty: none */
+	char *db_ca_file;	   /* empty: the system's */
+	char *db_proxy;		   /* URL; empty: none */
+	int64_t db_timeout;	   /* ms, of one download */
 	struct strv scanners; /* vuln, secret, misconfig, license */
 	int64_t timeout;      /* ms, per image */
 	int64_t memory_max;   /* bytes, per Trivy process */

@@ -74,6 +74,16 @@ check_sha256(int fd, const char *path, const char *expected, struct err *e)
 }
 
 int
+trivy_open_program(const struct options_trivy *opt, struct err *e)
+{
+	AUTO_FD int fd = open_executable(opt->path, e);
+
+	if (fd < 0 || check_sha256(fd, opt->path, opt->sha256, e) < 0)
+		return -1;
+	return take_fd(fd);
+}
+
+int
 trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("%s/%s", t->cache, trivy_db_forms[db->kind].cache_name);
@@ -110,8 +120,8 @@ trivy_open(const struct options_trivy *opt, int work_fd, const char *work_dir, s
 	t->opt = opt;
 	for (size_t k = 0; k < TRIVY_DB_KINDS; k++)
 		t->dbs[k] = (struct trivy_db_dir)TRIVY_DB_DIR_INIT;
-	t->fd = open_executable(opt->path, e);
-	if (t->fd < 0 || check_sha256(t->fd, opt->path, opt->sha256, e) < 0)
+	t->fd = trivy_open_program(opt, e);
+	if (t->fd < 0)
 		return -1;
 	t->dir = mem_printf("%s/trivy", work_dir);
 	t->cwd = mem_printf("%s/cwd", t->dir);

@@ -34,6 +34,9 @@ struct trivy {
 	struct trivy_db_dir dbs[TRIVY_DB_KINDS];
 };
 
+/* The executable, open, and with the SHA-256 that the options name. Descriptor. */
+int trivy_open_program(const struct options_trivy *opt, struct err *e);
+
 /*
  * Opens the executable, checks its SHA-256 where the options name one, and makes the private directory "trivy" below
  * work_dir (absolute, and work_fd the same).

@@ -17,7 +17,6 @@
 #define METADATA_MAX 65536 /* bytes */
 #define CLOCK_SKEW_MAX_S 3600
 #define OPEN_TRIES 16 /* each costs an update that came in between */
-#define MEND "`tidewaiter db update` brings a good one"
 
 #define SQLITE_HEAD 100 /* bytes */
 
@@ -27,6 +26,13 @@ const struct trivy_db_form trivy_db_forms[] = {
 	[TRIVY_DB_JAVA] = { "Java index", "trivy-java.db", "trivy.java_db_dir", "java-db",
 			    TRIVY_JAVA_DB_SCHEMA },
 };
+
+/* What to do about a database that is no good. */
+static const char *
+mend(const struct trivy_db_dir *d)
+{
+	return d->is_new ? "the one in use stays" : "`tidewaiter db update` brings a good one";
+}
 
 /* --- opening --- */
 
@@ -105,8 +111,8 @@ read_metadata(const struct trivy_db_dir *d, struct trivy_db *ret, struct err *e)
 	size_t len;
 
 	if (fd < 0 && errno == ENOENT)
-		return err_set(e, ERR_FAILED, "%s holds no metadata.json, so its age is not known: " MEND,
-			       d->name);
+		return err_set(e, ERR_FAILED, "%s holds no metadata.json, so its age is not known: %s",
+			       d->name, mend(d));
 	if (fd < 0)
 		return err_errno(e, "%s/metadata.json", d->name);
 	if (fs_read_fd_max(fd, METADATA_MAX, &text, &len, e) < 0 ||
@@ -128,7 +134,7 @@ open_file(const struct trivy_db_dir *d, struct stat *ret_st, struct err *e)
 	AUTO_FD int fd = openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 && errno == ENOENT)
-		return err_set(e, ERR_FAILED, "%s holds no %s: " MEND, d->name, name);
+		return err_set(e, ERR_FAILED, "%s holds no %s: %s", d->name, name, mend(d));
 	if (fd < 0 || fstat(fd, ret_st) < 0)
 		return err_errno(e, "%s/%s", d->name, name);
 	if (!S_ISREG(ret_st->st_mode))
@@ -160,7 +166,8 @@ sqlite_check_head(int fd, uint64_t size, struct err *e)
 static int
 say_fault(const struct trivy_db_dir *d, const struct err *fault, struct err *e)
 {
-	return err_set(e, ERR_FAILED, "%s/%s: %s; " MEND, d->name, trivy_db_forms[d->kind].file, fault->text);
+	return err_set(e, ERR_FAILED, "%s/%s: %s; %s", d->name, trivy_db_forms[d->kind].file, fault->text,
+		       mend(d));
 }
 
 static int
@@ -193,6 +200,8 @@ check_mark(const struct trivy_db_dir *d, const struct stat *st, struct trivy_db 
 
 	if (d->mark_fd < 0)
 		return 0;
+	if (lseek(d->mark_fd, 0, SEEK_SET) < 0)
+		return err_errno(e, "%s/" TRIVY_DB_MARK, d->name);
 	if (fs_read_fd_max(d->mark_fd, TRIVY_DB_MARK_MAX, &text, &len, e) < 0 ||
 	    json_parse(text, len, TRIVY_DB_MARK_MAX, JSON_UNIQUE, &j, e) < 0 ||
 	    json_need_str(j, "mtime_ns", &said, e) < 0)
@@ -200,11 +209,15 @@ check_mark(const struct trivy_db_dir *d, const struct stat *st, struct trivy_db 
 	if (!str_eq(json_str(j, "file"), name) || json_int(j, "size", -1) != st->st_size ||
 	    strtoll(said, NULL, 10) != mtime_ns)
 		return err_set(e, ERR_FAILED,
-			       "%s/%s was changed since `tidewaiter db` brought and checked it; " MEND,
-			       d->name, name);
+			       "%s/%s was changed since `tidewaiter db` brought and checked it; %s", d->name,
+			       name, mend(d));
 	if (json_int(j, "updated_at", -1) != ret->updated_s)
-		return err_set(e, ERR_FAILED, "%s/metadata.json belongs to another %s; " MEND, d->name, name);
+		return err_set(e, ERR_FAILED, "%s/metadata.json belongs to another %s; %s", d->name, name,
+			       mend(d));
 	ret->is_ours = true;
+	ret->counts = (struct trivy_db_counts){ .vulnerabilities = (uint64_t)json_int(j, "vulnerabilities", 0),
+						.advisories = (uint64_t)json_int(j, "advisories", 0),
+						.sources = (uint64_t)json_int(j, "sources", 0) };
 	return 0;
 }
 

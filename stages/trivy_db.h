@@ -20,7 +20,7 @@
 #define TRIVY_JAVA_DB_SCHEMA 1
 /*
  * In a directory that `tidewaiter db` made: who scans holds a shared lock (flock(2)) on it, who removes an exclusive one. Its
- * text says what was checked: {"file", "size", "mtime_ns", "updated_at", "sha256"}.
+ * text says what was checked: {"file", "size", "mtime_ns", "updated_at", "digest", and the counts}.
  */
 #define TRIVY_DB_MARK ".tidewaiter"
 #define TRIVY_DB_MARK_MAX 4096 /* bytes */
@@ -42,6 +42,7 @@ struct trivy_db_dir {
 	char *name;  /* as the setting says */
 	int fd;	     /* the directory itself, O_RDONLY */
 	int mark_fd; /* holds the lock; -1: somebody else's directory, or not ours to lock */
+	bool is_new; /* on its way into a store: `tidewaiter db update` is not what mends it */
 };
 #define TRIVY_DB_DIR_INIT                \
 	{                                \
@@ -49,19 +50,20 @@ struct trivy_db_dir {
 	}
 #define AUTO_TRIVY_DB_DIR __attribute__((cleanup(trivy_db_close)))
 
+struct trivy_db_counts {
+	uint64_t vulnerabilities; /* CVE and the like that have a description */
+	uint64_t advisories;	  /* of a package in a source */
+	uint64_t sources;
+};
+
 struct trivy_db {
 	int64_t schema;
 	int64_t updated_s;     /* UpdatedAt, seconds since the epoch */
 	int64_t next_update_s; /* NextUpdate, 0: not said */
 	int64_t age_ms;
-	uint64_t size; /* bytes of the database file */
-	bool is_ours;  /* `tidewaiter db` brought it, and it is as it was then */
-};
-
-struct trivy_db_counts {
-	uint64_t vulnerabilities; /* CVE and the like that have a description */
-	uint64_t advisories;	  /* of a package in a source */
-	uint64_t sources;
+	uint64_t size;		       /* bytes of the database file */
+	bool is_ours;		       /* `tidewaiter db` brought it, and it is as it was then */
+	struct trivy_db_counts counts; /* where is_ours: as they were counted then */
 };
 
 /* `dir` may be a link to it. Not there: ERR_FAILED with ENOENT; the message names the setting and `tidewaiter db update`. */
