@@ -91,8 +91,12 @@ judge(const struct http_local *h, const struct transfer *t, CURLcode rc, struct 
 	}
 	if (rc == CURLE_OPERATION_TIMEDOUT)
 		return err_set(e, ERR_TIMEOUT, "%s did not answer in time", h->path);
-	if (t->was_ended)
-		return err_set(e, ERR_FAILED, "%s: what it sends was not taken to its end", h->path);
+	if (t->was_ended) {
+		err_set(e, ERR_FAILED, "%s: what it sends was not taken to its end", h->path);
+		if (e)
+			e->no = EPIPE;
+		return -1;
+	}
 	if (rc != CURLE_OK)
 		return err_set(e, ERR_FAILED, "%s: %s", h->path,
 			       *t->message ? t->message : curl_easy_strerror(rc));

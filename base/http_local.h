@@ -27,7 +27,7 @@ struct http_local_sink {
 
 /*
  * GET of a path with its query. 0 when the whole body of a 200 was taken; else the error says what happened: no such
- * service (ENOENT or ECONNREFUSED in e->no), another status with the first line of what it says, a cut answer, the deadline (ERR_TIMEOUT).
+ * service (ENOENT or ECONNREFUSED in e->no), another status with the first line of what it says, a cut answer, the deadline (ERR_TIMEOUT), a sink that ended it (EPIPE in e->no).
  */
 int http_local_get(struct http_local *h, const char *target, const struct http_local_sink *sink,
 		   int64_t deadline, struct err *e);

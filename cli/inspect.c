@@ -18,6 +18,7 @@
 #include "cli/report_files.h"
 #include "cli/workspace.h"
 #include "executor/plan.h"
+#include "stages/engine.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
 
@@ -91,6 +92,82 @@ fill_inspection(const struct inspect *x, const struct workspace *w, struct inspe
 	};
 }
 
+/* ---- before ---- */
+
+/* One engine: 'L' and its list as it came, 'A' for one that is not there, 'F' and why nothing is known. */
+static int
+note_engine(const struct inspect *x, size_t k, struct err *e)
+{
+	AUTO_BUF struct buf list = BUF_INIT(ENGINE_LIST_MAX);
+	AUTO_BUF struct buf note = BUF_INIT(ENGINE_LIST_MAX + 1);
+	AUTO_FREE char *name = mem_printf(PLAN_ENGINE_PREFIX "%zu", k);
+	struct err why = ERR_INIT;
+
+	if (engine_fetch_list(x->plan->opt.images.engine_sockets.v[k], &list, &why) == 0) {
+		buf_add_char(&note, 'L');
+		buf_add(&note, buf_str(&list), list.len);
+	} else if (why.no == ENOENT || why.no == ECONNREFUSED) {
+		buf_add_char(&note, 'A');
+	} else {
+		buf_add_char(&note, 'F');
+		buf_add_str(&note, why.text);
+	}
+	return fs_publish(x->tmp_fd, name, buf_str(&note), note.len, 0600, 0, e);
+}
+
+static int
+verb_before(struct inspect *x, struct err *e)
+{
+	/* where a later one is missing, nothing is known of that engine */
+	for (size_t k = 0; k < x->plan->opt.images.engine_sockets.n; k++)
+		if (note_engine(x, k, e) < 0)
+			return -1;
+	return CLI_OK;
+}
+
+static void
+read_note(const struct inspect *x, size_t k, struct engine_before *ret)
+{
+	AUTO_FREE char *name = mem_printf(PLAN_ENGINE_PREFIX "%zu", k);
+	AUTO_FREE char *text = NULL;
+	struct err e = ERR_INIT;
+	size_t len = 0;
+
+	if (fs_read_max(x->tmp_fd, name, ENGINE_LIST_MAX + 1, &text, &len, &e) < 0)
+		ret->fault = mem_strdup(e.text);
+	else if (len == 0 || text[0] == 'F')
+		ret->fault = mem_strdup(len ? text + 1 : "an empty note");
+	else if (text[0] == 'L')
+		*ret = (struct engine_before){ .text = mem_strndup(text + 1, len - 1),
+					       .len = len - 1,
+					       .was_there = true };
+}
+
+/* NULL where engines are not looked at. */
+static struct engine_before *
+read_notes(const struct inspect *x)
+{
+	const struct options_images *o = &x->plan->opt.images;
+	struct engine_before *l;
+
+	if (!o->from_engine || o->engine_sockets.n == 0)
+		return NULL;
+	l = mem_array(o->engine_sockets.n, sizeof(*l));
+	for (size_t k = 0; k < o->engine_sockets.n; k++)
+		read_note(x, k, &l[k]);
+	return l;
+}
+
+static void
+free_notes(const struct inspect *x, struct engine_before *l)
+{
+	for (size_t k = 0; l && k < x->plan->opt.images.engine_sockets.n; k++) {
+		mem_free_at(&l[k].text);
+		mem_free_at(&l[k].fault);
+	}
+	mem_free_at(&l);
+}
+
 /* ---- run ---- */
 
 /* The reports of this inspection, and none of one before it. */
@@ -112,11 +189,17 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 {
 	AUTO(workspace) struct workspace *w = NULL;
 	AUTO(inspect_record) struct inspect_record *record = NULL;
+	struct engine_before *engines;
+	int rc;
 
 	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
 		return -1;
 	fill_inspection(x, w, i);
-	if (pipeline_run(i, &x->users, result, e) < 0)
+	i->engines = engines = read_notes(x);
+	rc = pipeline_run(i, &x->users, result, e);
+	i->engines = NULL;
+	free_notes(x, engines);
+	if (rc < 0)
 		return -1;
 	/* the record last: where it is there, all of it is true */
 	if (keep_reports(x, w, e) < 0)
@@ -383,10 +466,8 @@ static const struct {
 	const char *name;
 	int (*run)(struct inspect *x, struct err *e);
 } verbs[] = {
-	{ "run", verb_run },
-	{ "verify", verb_verify },
-	{ "publish", verb_publish },
-	{ "withhold", verb_withhold },
+	{ "before", verb_before },   { "run", verb_run },	    { "verify", verb_verify },
+	{ "publish", verb_publish }, { "withhold", verb_withhold },
 };
 
 static int
@@ -413,7 +494,7 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 const struct command command_inspect = {
 	.name = "inspect",
 	.summary = "inspect the images of a job (called by the run phase)",
-	.help = "Usage: tidewaiter inspect run|verify|publish|withhold --tmpdir DIR\n\n"
+	.help = "Usage: tidewaiter inspect before|run|verify|publish|withhold --tmpdir DIR\n\n"
 		"Called by tidewaiter-run with the runner's TMPDIR, where the plan lies. People use `tidewaiter scan`.\n",
 	.is_internal = true,
 	.run = run,

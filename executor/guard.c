@@ -272,10 +272,25 @@ before_storing(struct guard *g, bool *ret_skip, struct phase_result *ret, struct
 	return 0;
 }
 
+/* Once, before anything of the job has run. */
+static int
+note_engines(struct guard *g, struct err *e)
+{
+	char before[] = "before";
+	struct stat st;
+
+	if (!g->plan->opt.images.from_engine ||
+	    fstatat(g->c->tmpdir_fd, PLAN_ENGINE_PREFIX "0", &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	return inspect_ok(g, before, e);
+}
+
 int
 guard_before(struct guard *g, bool *ret_skip, struct phase_result *ret, struct err *e)
 {
 	*ret_skip = false;
+	if (g->plan->is_matching && note_engines(g, e) < 0)
+		return -1;
 	if (!g->plan->is_matching || g->kind == GUARD_USER || g->kind == GUARD_LAST_STEP)
 		return 0;
 	if (guard_clean_env(g->plan, e) < 0)

@@ -1,6 +1,8 @@
 /*
  * What happens around an inspection in the run phase, and its connection to `tidewaiter inspect`.
  *
+ * `tidewaiter inspect before --tmpdir DIR`  before the first stage of a matching job, with images.from_engine: what container engines
+ *     have now goes into PLAN_ENGINE_PREFIX files.
  * `tidewaiter inspect run --tmpdir DIR`     after the last user step of a matching job that succeeded. Reads the plan,
  *     writes PLAN_INSPECTION_NAME, prints the job log section on stdout. Exit: 0 go on, 1 blocked (in enforce mode), 3 undecided and
  *     enforced (system failure); anything else is a system failure too.

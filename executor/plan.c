@@ -327,11 +327,25 @@ plan_free(struct plan *p)
 	mem_free_at(&p);
 }
 
+/* They are numbered without a gap. */
+static int
+remove_engines(int dirfd, struct err *e)
+{
+	for (size_t k = 0;; k++) {
+		AUTO_FREE char *name = mem_printf(PLAN_ENGINE_PREFIX "%zu", k);
+
+		if (unlinkat(dirfd, name, 0) < 0)
+			return errno == ENOENT ? 0 : err_errno(e, "%s", name);
+	}
+}
+
 int
 plan_remove(int dirfd, struct err *e)
 {
 	static const char *const names[] = { PLAN_STATE_NAME, PLAN_INSPECTION_NAME, PLAN_NAME };
 
+	if (remove_engines(dirfd, e) < 0)
+		return -1;
 	/* The plan last: a cleanup that is cut short still finds it. */
 	for (size_t i = 0; i < MEM_COUNT(names); i++)
 		if (unlinkat(dirfd, names[i], 0) < 0 && errno != ENOENT)

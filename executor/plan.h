@@ -2,6 +2,7 @@
  * The plan: what the config phase decided, for the later phases; one JSON file (0600) in the runner's TMPDIR,
  * "tidewaiter-plan.json". Jobs cannot read or write it where users are separated. Beside it:
  *   tidewaiter-state.json      what run phases tell later ones (struct plan_state), rewritten whole
+ *   tidewaiter-engine-N        what container engine N (images.engine_sockets) had before the job, written by `tidewaiter inspect`
  *   tidewaiter-inspection.json identities of inspected archives and names of report files, written by `tidewaiter inspect`
  */
 #pragma once
@@ -13,6 +14,7 @@
 #define PLAN_NAME "tidewaiter-plan.json"
 #define PLAN_STATE_NAME "tidewaiter-state.json"
 #define PLAN_INSPECTION_NAME "tidewaiter-inspection.json"
+#define PLAN_ENGINE_PREFIX "tidewaiter-engine-" /* a number follows, from 0 */
 #define PLAN_MAX (16 * 1024 * 1024) /* bytes */
 
 struct plan {

@@ -421,6 +421,24 @@ read_compressed(const struct archive_input *in, enum archive_kind kind, struct e
 	return unpack_entries(in, t, keep, ret, ret_is_image, e);
 }
 
+/* What comes through a pipe is a plain tar, and kept as it passes. */
+static int
+read_stream(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
+	    struct err *e)
+{
+	AUTO(source) struct source *src = source_new_stream(in->fd, (uint64_t)in->limits->max_size);
+	AUTO(keep) struct keep *keep = NULL;
+	AUTO_FREE char *name = mem_printf("%s-kept", in->stem);
+
+	if (layer_threads(in->limits->threads) > 1)
+		src = source_new_ahead(src);
+	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json,
+		     in->cache, &keep, e) < 0 ||
+	    read_entries(in, t, src, -1, keep, e) < 0)
+		return -1;
+	return unpack_entries(in, t, keep, ret, ret_is_image, e);
+}
+
 /* The files of a directory as if they stood in a tar. */
 static int
 read_directory(const struct archive_input *in, struct entries *t, struct archive_images *ret,
@@ -486,6 +504,16 @@ read_any(const struct archive_input *in, struct entries *t, struct archive_image
 	return err_set(e, ERR_FAILED, "an archive of unknown kind");
 }
 
+static int
+read_file(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
+	  struct err *e)
+{
+	if (in->files)
+		return read_directory(in, t, ret, ret_is_image, e);
+	return in->is_stream ? read_stream(in, t, ret, ret_is_image, e)
+			     : read_any(in, t, ret, ret_is_image, e);
+}
+
 int
 archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
@@ -497,8 +525,7 @@ archive_read(const struct archive_input *in, struct archive_images *ret, bool *r
 	*ret_is_image = true;
 	entries_init(&t, (size_t)in->limits->max_entries);
 	t.links_max = (unsigned)in->limits->max_link_chain;
-	rc = in->files ? read_directory(in, &t, &images, ret_is_image, &own)
-		       : read_any(in, &t, &images, ret_is_image, &own);
+	rc = read_file(in, &t, &images, ret_is_image, &own);
 	entries_free(&t);
 	if (rc == 0) {
 		*ret = images;

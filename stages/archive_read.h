@@ -25,6 +25,7 @@ struct archive_image;
 
 struct archive_input {
 	int fd;				 /* regular file, readable; pread only */
+	bool is_stream;			 /* fd is a pipe instead, read once from start to end; size does not count */
 	uint64_t size;			 /* bytes */
 	const struct layout_file *files; /* instead, for a directory: what is in it; NULL for a file */
 	size_t n_files;

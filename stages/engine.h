@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,14 @@
 struct engine_image {
 	char *id; /* "sha256:…": of the config, or of manifest or index with the containerd image store */
 	struct strv tags; /* "app:1.0", with Podman "localhost/app:1.0"; none for an untagged one */
+};
+
+/* What an engine had before the job: the text as it came, not read yet. */
+struct engine_before {
+	char *text;
+	size_t len;
+	bool was_there;
+	char *fault; /* why nothing is known of it, NULL otherwise */
 };
 
 struct engine_images {

@@ -32,6 +32,8 @@ struct archive {
 	bool is_dir; /* an image layout that is a directory: what is in it is `files` */
 	struct layout_files files;
 	struct snapshot snapshot; /* filled by stage snapshot */
+	const struct engine_image *in_engine; /* instead of a file: an image in engine `engine`; the name is its first one */
+	size_t engine;
 	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
 	struct err fault;
 	/* A tar (or other file) that is no image archive: named, ignored. Only outside tar_images/. */
@@ -93,6 +95,8 @@ struct inspection {
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
 	const struct shared *shared; /* shared.h; what pipeline_run() opened, NULL outside of it */
+	const struct engine_before *engines; /* engine.h; one per images.engine_sockets, NULL: engines are not looked at */
+	int engine_fd; /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */

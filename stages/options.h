@@ -54,6 +54,10 @@ struct options_images {
 	int64_t store_max;	 /* bytes of layers kept for the next inspections, 0: none */
 	int64_t threads;	 /* 0: as many as CPUs we may use */
 	int on_hidden_packages;	 /* enum reaction */
+	bool from_engine;	 /* images that a container engine has since the job began, too */
+	struct strv engine_sockets; /* paths of engines' sockets */
+	struct strv engine_names;   /* globs on names of images in engines */
+	int64_t engine_timeout;	 /* ms an engine may take to give one image */
 	bool withhold;		 /* enforce: blocked or uninspected archives leave the project directory */
 };
 

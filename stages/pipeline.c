@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "base/str.h"
 #include "stages/confine.h"
 #include "stages/delivery.h"
+#include "stages/engine.h"
 #include "stages/queue.h"
 #include "stages/scan.h"
 #include "stages/shared.h"
@@ -356,22 +358,89 @@ wait_for_turn(const struct pipeline *p, struct queue_ticket **ret, struct err *e
 					 .say = say_place,
 					 .arg = &waiting };
 
-	if (!p->i->shared || p->i->shared->inspections_fd < 0 || p->i->n_archives == 0)
+	if (!p->i->shared || p->i->shared->inspections_fd < 0 || (p->i->n_archives == 0 && !p->i->engines))
 		return 0;
 	if (queue_take(p->i->shared->inspections_fd, &wait, ret, e) < 0)
 		return err_wrap(e, "queue of inspections (trivy.parallel)");
 	return 0;
 }
 
+/* ---- the process that talks to container engines ---- */
+
+struct talker {
+	pid_t pid; /* 0: none */
+	int fd;	   /* the scanner's end */
+};
+
+/* It has the right to talk to an engine, which is root's by another name, and parses nothing of a job. Does not return. */
+static void
+talk(const struct pipeline *p, int fd, pid_t parent)
+{
+	const struct options_images *o = &p->i->opt->images;
+	struct err e = ERR_INIT;
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (p->i->project_fd >= 0)
+		close(p->i->project_fd);
+	if (confine_finish(&e) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent)
+		engine_serve(fd, &o->engine_sockets, o->engine_timeout);
+	_exit(0);
+}
+
+static int
+start_talker(const struct pipeline *p, struct talker *ret, struct err *e)
+{
+	AUTO_FD int ours = -1;
+	AUTO_FD int its = -1;
+	pid_t parent = getpid();
+	int ends[2];
+
+	if (!p->i->engines)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return err_errno(e, "socketpair");
+	ours = ends[0];
+	its = ends[1];
+	fflush(NULL);
+	ret->pid = fork();
+	if (ret->pid < 0)
+		return err_errno(e, "fork");
+	if (ret->pid == 0) {
+		close(ours);
+		talk(p, its, parent);
+	}
+	ret->fd = take_fd(ours);
+	p->i->engine_fd = ret->fd;
+	return 0;
+}
+
+static void
+end_talker(struct talker *t)
+{
+	if (t->pid <= 0)
+		return;
+	mem_close_at(&t->fd);
+	/* it may be in the midst of an image that nobody waits for any more */
+	kill(t->pid, SIGKILL);
+	while (waitpid(t->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	t->pid = 0;
+}
+#define AUTO_TALKER __attribute__((cleanup(end_talker)))
+
 static int
 run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 {
+	AUTO_TALKER struct talker talker = { .fd = -1 };
+
 	const struct pipeline_users *u = p->users;
 	AUTO(queue_ticket) struct queue_ticket *ticket = NULL;
 
 	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
 	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || wait_for_turn(p, &ticket, e) < 0 ||
-	    run_child(p, STAGE_SCANNER, a, e) < 0)
+	    start_talker(p, &talker, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
 		return -1;
 	take_answer(p->i, a);
 	return 0;

@@ -1,5 +1,6 @@
 #include "stages/unpack.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,11 +10,13 @@
 #include "stages/pipeline.h"
 #include "stages/scan.h"
 #include "stages/shared.h"
+#include "stages/unpack_engine.h"
 
 bool
 unpack_must_be_image(const struct inspection *i, const struct archive *a)
 {
-	return i->project_fd < 0 || str_has_prefix(a->name, "tar_images/") || strstr(a->name, "/tar_images/");
+	return i->project_fd < 0 || a->in_engine || str_has_prefix(a->name, "tar_images/") ||
+	       strstr(a->name, "/tar_images/");
 }
 
 static int
@@ -97,12 +100,23 @@ n_named_so(const struct archive_images *l, const struct archive_image *m)
 	return n;
 }
 
+/* An image in an engine has no file; its name without directories does for one. */
+static char *
+stem_of(const struct archive *a)
+{
+	char *stem = image_stem(a->name);
+
+	for (char *p = stem; a->in_engine && (p = strpbrk(p, ":@"));)
+		*p = '-';
+	return stem;
+}
+
 /* Within the archive: images of different names are told apart by these, images of one name by their platforms. */
 static void
 name_image(const struct inspection *i, struct image *m, const struct archive_images *l,
 	   const struct archive_image *from)
 {
-	AUTO_FREE char *stem = image_stem(i->archives[m->archive].name);
+	AUTO_FREE char *stem = stem_of(&i->archives[m->archive]);
 	size_t n_same = n_named_so(l, from);
 	const char *platform = n_same > 1 ? from->platform : "";
 	const char *tag = first_tag(from);
@@ -176,26 +190,51 @@ start_scan(void *arg, const struct archive_image *m)
 	scan_start(r->i, r->archive, layout, m->scanned_digest);
 }
 
+/* Out of an engine, through a pipe. What the engine did not give to its end is no image, whatever was read of it. */
+static int
+read_from_engine(const struct inspection *i, const struct archive *a, struct archive_input *in,
+		 struct archive_images *ret, bool *ret_is_image, struct err *e)
+{
+	struct err end = ERR_INIT;
+	AUTO_FD int from = -1;
+	int rc;
+
+	if (engine_export_start(i->engine_fd, a->engine, a->in_engine, &from, e) < 0)
+		return -1;
+	in->fd = from;
+	in->is_stream = true;
+	rc = archive_read(in, ret, ret_is_image, e);
+	mem_close_at(&from);
+	/* that we took no more (EPIPE) is our own doing, and then we have said why */
+	if (engine_export_end(i->engine_fd, &end) == 0 || (rc < 0 && end.no == EPIPE))
+		return rc;
+	if (e)
+		*e = end;
+	return -1;
+}
+
 static int
 read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
 	const struct archive *a = &i->archives[at];
 	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
 	struct ready ready = { i, at };
-	const struct archive_input in = { .fd = snapshot_fd(&a->snapshot, a->fd),
-					  .size = (uint64_t)a->id.size,
-					  .work_fd = i->work_fd,
-					  .stem = stem,
-					  .files = a->is_dir ? a->files.v : NULL,
-					  .n_files = a->files.n,
-					  .limits = &i->opt->images,
-					  .cache = i->layer_cache,
-					  .on_ready = start_scan,
-					  .on_ready_arg = &ready };
+	struct archive_input in = { .fd = snapshot_fd(&a->snapshot, a->fd),
+				    .size = (uint64_t)a->id.size,
+				    .work_fd = i->work_fd,
+				    .stem = stem,
+				    .files = a->is_dir ? a->files.v : NULL,
+				    .n_files = a->files.n,
+				    .limits = &i->opt->images,
+				    .cache = i->layer_cache,
+				    .on_ready = start_scan,
+				    .on_ready_arg = &ready };
 
 	if (n_image_archives_before(i, at) >= (size_t)i->opt->images.max_images)
 		return err_set(e, ERR_NO_SPACE, "not inspected: the job left more than %lld image archives",
 			       (long long)i->opt->images.max_images);
+	if (a->in_engine)
+		return read_from_engine(i, a, &in, ret, ret_is_image, e);
 	if (check_same(a, e) < 0 || archive_read(&in, ret, ret_is_image, e) < 0)
 		return -1;
 	return check_same(a, e);
@@ -231,11 +270,17 @@ run(struct inspection *i, struct err *e)
 	struct layer_cache *cache =
 		layer_cache_open(i->shared ? i->shared->layers_fd : -1, i->opt->images.store_max);
 
+	struct unpack_engines engines = { 0 };
+
 	(void)e;
 	i->layer_cache = cache;
 	for (size_t at = 0; at < i->n_archives; at++)
 		if (!i->archives[at].is_ignored && i->archives[at].fault.kind == ERR_NONE)
 			unpack_archive(i, at);
+	unpack_engines(i, &engines);
+	for (size_t at = 0; at < i->n_archives; at++)
+		i->archives[at].in_engine = NULL;
+	unpack_engines_free(&engines);
 	i->layer_cache = NULL;
 	layer_cache_trim(cache);
 	return 0;
