@@ -133,15 +133,24 @@ build_gzip(struct buf *out, const void *p, size_t n)
 void
 build_image_init(struct build_image *m, size_t n)
 {
+	build_image_init_sized(m, n, 0);
+}
+
+void
+build_image_init_sized(struct build_image *m, size_t n, size_t size)
+{
+	AUTO_BUF struct buf content = BUF_INIT(BUILD_MAX);
+
 	*m = (struct build_image){ .n = n, .config = BUF_INIT(BUILD_MAX) };
 	buf_add_str(&m->config,
 		    "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[");
 	for (size_t i = 0; i < n; i++) {
-		char text[64];
-
 		m->layers[i] = (struct buf)BUF_INIT(BUILD_MAX);
-		snprintf(text, sizeof(text), "content of layer %zu\n", i);
-		build_text(&m->layers[i], "etc/file", text);
+		buf_reset(&content);
+		do
+			buf_printf(&content, "content of layer %zu\n", i);
+		while (content.len < size);
+		build_file(&m->layers[i], "etc/file", content.data, content.len);
 		build_end(&m->layers[i]);
 		hash_of(HASH_SHA256, m->layers[i].data, m->layers[i].len, m->digests[i]);
 		buf_printf(&m->config, "%s\"%s\"", i ? "," : "", m->digests[i]);

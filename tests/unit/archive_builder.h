@@ -43,6 +43,8 @@ struct build_image {
 };
 /* n layers, each a tar of one file that differs from the others'. */
 void build_image_init(struct build_image *m, size_t n);
+/* Files of at least so many bytes. */
+void build_image_init_sized(struct build_image *m, size_t n, size_t size);
 void build_image_free(struct build_image *m);
 /* <hex>.tar for each layer, <hex>.json for the config, manifest.json; without the end. */
 void build_docker_archive(struct buf *tar, const struct build_image *m);
