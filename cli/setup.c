@@ -164,7 +164,11 @@ setup_subids(struct setup *u, const char *user, struct err *e)
 		return -1;
 	if (has_uids && has_gids)
 		return 0;
-	did(u, "gave %s subordinate ids%s%s", user, has_uids ? "" : " of users", has_gids ? "" : " of groups");
+	did(u, "made ranges of subordinate %sids for %s",
+	    has_uids   ? "group "
+	    : has_gids ? "user "
+		       : "user and group ",
+	    user);
 	if (u->is_dry)
 		return 0;
 	strv_add(&args, "usermod");

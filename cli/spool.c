@@ -34,7 +34,7 @@ age_of(int64_t since_s)
 {
 	int64_t s = clock_wall_s() - since_s;
 
-	return since_s > 0 ? str_human_duration((s > 0 ? s : 0) * 1000) : mem_strdup("-");
+	return since_s > 0 ? str_human_duration((s > 1 ? s : 1) * 1000) : mem_strdup("-");
 }
 
 static char *
