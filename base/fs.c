@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -326,21 +325,6 @@ fs_space_left(int fd, uint64_t *ret_bytes, struct err *e)
 		return err_errno(e, "free space");
 	*ret_bytes = (uint64_t)st.f_bavail * st.f_frsize;
 	return 0;
-}
-
-int
-fs_memfd(const char *name, const void *p, size_t n, struct err *e)
-{
-	AUTO_FD int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return err_errno(e, "memfd_create");
-	if (fs_write_all(fd, p, n, e) < 0)
-		return -1;
-	if (lseek(fd, 0, SEEK_SET) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		return err_errno(e, "memfd");
-	return take_fd(fd);
 }
 
 /* flock(2) knows no deadline: asked again every 20 ms, and waited for without one where there is none. */

@@ -73,8 +73,5 @@ int fs_copy(int from, off_t offset, int to, uint64_t len, struct err *e);
 /* Bytes free for us on the filesystem of fd. */
 int fs_space_left(int fd, uint64_t *ret_bytes, struct err *e);
 
-/* An anonymous file sealed against change with this content, at offset 0 (memfd_create). */
-int fs_memfd(const char *name, const void *p, size_t n, struct err *e);
-
 /* An exclusive flock(2) on a file that is made when it is not there. Waits until the deadline: ERR_TIMEOUT. Descriptor; closing it unlocks. */
 int fs_lock(int dirfd, const char *name, int64_t deadline, struct err *e);

@@ -53,16 +53,6 @@ mem_strndup(const char *s, size_t n)
 	return checked(strndup(s, n));
 }
 
-void *
-mem_dup(const void *p, size_t size)
-{
-	void *copy = mem_alloc(size);
-
-	if (size)
-		memcpy(copy, p, size);
-	return copy;
-}
-
 char *
 mem_vprintf(const char *fmt, va_list ap)
 {

@@ -15,7 +15,6 @@ void *mem_array(size_t n, size_t size);		  /* zeroed; overflow of the product ab
 void *mem_resize(void *p, size_t n, size_t size); /* realloc; new bytes are not zeroed */
 char *mem_strdup(const char *s);		  /* NULL gives NULL */
 char *mem_strndup(const char *s, size_t n);
-void *mem_dup(const void *p, size_t size);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *mem_vprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 

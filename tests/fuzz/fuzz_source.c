@@ -12,6 +12,7 @@
 #include "stages/codec.h"
 #include "stages/source.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/memfd.h"
 
 #define OUT_MAX (1 << 20)
 #define IN_MAX (64 * 1024)
@@ -24,7 +25,7 @@ read_all(enum archive_kind kind, const uint8_t *data, size_t size, size_t piece)
 	static const struct source_limits limits = { .out_max = OUT_MAX,
 						     .ratio_max = 1000,
 						     .window_max = 1 << 23 };
-	AUTO_FD int fd = fs_memfd("packed", data, size, NULL);
+	AUTO_FD int fd = memfd_of("packed", data, size);
 	AUTO(source)
 	struct source *src = source_new_compressed(kind, source_new_file(fd, 0, size), &limits, NULL);
 	AUTO_FREE char *p = mem_alloc(piece);

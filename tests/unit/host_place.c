@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "executor/cgroup.h"
 #include "executor/host.h"
+#include "tests/unit/memfd.h"
 
 #define UID_BASE 2000000000 /* nobody's; the test's pid is added: several can run at once */
 #define SLOT 3
@@ -123,7 +124,7 @@ place_prepare(const struct plan *p)
 int
 place_script(const char *text, size_t len)
 {
-	int fd = fs_memfd("script", text, len, NULL);
+	int fd = memfd_of("script", text, len);
 
 	assert_true(fd >= 0);
 	return fd;

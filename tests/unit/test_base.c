@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tests/unit/memfd.h"
 
 static void
 an_error_is_wrapped_on_its_way_up_and_keeps_its_kind(void **state)
@@ -136,7 +137,7 @@ a_file_is_hashed_from_its_start_wherever_its_position_is(void **state)
 
 	(void)state;
 	memset(text, 'q', sizeof(text));
-	fd = fs_memfd("test", text, sizeof(text), NULL);
+	fd = memfd_of("test", text, sizeof(text));
 	assert_true(fd >= 0);
 	assert_int_equal(lseek(fd, 1000, SEEK_SET), 1000);
 	assert_int_equal(hash_of_fd(HASH_SHA256, fd, of_file, NULL), 0);

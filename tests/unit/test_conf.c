@@ -80,8 +80,9 @@ whole_free(struct whole *w)
 static int
 read_bytes(struct whole *w, const char *text, size_t len, struct err *e)
 {
-	AUTO_FREE char *exact = mem_dup(text, len); /* what is read behind its end is seen by ASan */
+	AUTO_FREE char *exact = mem_alloc(len); /* what is read behind its end is seen by ASan */
 
+	memcpy(exact, text, len);
 	conf_set_defaults(&schema, w);
 	return conf_read_yaml(&schema, "x.yml", exact, len, w, &w->projects, &w->places, e);
 }

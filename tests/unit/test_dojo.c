@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "stages/dojo.h"
 #include "tests/unit/canned_server.h"
+#include "tests/unit/memfd.h"
 
 #define EXCHANGE_MAX (4 * 1024 * 1024)
 
@@ -417,7 +418,7 @@ an_upload_has_every_field_each_time(void **state)
 {
 	struct fixture *f = *state;
 	struct delivery d = sample();
-	AUTO_FD int fd = fs_memfd("report", d.report, d.report_len, NULL);
+	AUTO_FD int fd = memfd_of("report", d.report, d.report_len);
 	struct delivery_file file = { .fd = fd };
 	struct dojo_answer a;
 	static const char *const fields[] = {

@@ -308,20 +308,6 @@ a_lock_is_had_by_one_and_a_deadline_ends_the_wait(void **state)
 	close(first);
 }
 
-static void
-a_memfd_holds_its_content_sealed(void **state)
-{
-	AUTO_FD int fd = fs_memfd("x", "abc", 3, NULL);
-	AUTO_FREE char *text = NULL;
-	size_t len;
-
-	(void)state;
-	assert_int_equal(fs_read_fd_max(fd, 3, &text, &len, NULL), 0);
-	assert_string_equal(text, "abc");
-	assert_int_equal(write(fd, "x", 1), -1);
-	assert_int_equal(ftruncate(fd, 0), -1);
-}
-
 #define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 /* Directories in each other, nobody's and without any rights, a file in each. */
@@ -513,7 +499,6 @@ main(void)
 		WITH_PLACE(directories_are_made_down_to_the_last),
 		WITH_PLACE(a_copy_has_exactly_the_bytes_asked_for),
 		WITH_PLACE(a_lock_is_had_by_one_and_a_deadline_ends_the_wait),
-		cmocka_unit_test(a_memfd_holds_its_content_sealed),
 		WITH_PLACE(closed_directories_deeper_than_descriptors_are_removed_by_their_owner),
 		WITH_PLACE(a_file_that_cannot_be_removed_is_named_with_the_reason),
 		WITH_PLACE(a_directory_is_opened_whatever_mode_is_named),

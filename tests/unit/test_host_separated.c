@@ -26,6 +26,7 @@
 #include "executor/host.h"
 #include "executor/host_sweep.h"
 #include "tests/unit/host_place.h"
+#include "tests/unit/memfd.h"
 
 /*
  * Jobs with a user of their own, which only root can try. The user needs a number and no account. All directories lie
@@ -100,7 +101,7 @@ a_link_planted_where_builds_are_put_back_is_not_followed(void **state)
 	struct place *p = *state;
 	AUTO_FREE char *target = mem_printf("%s/target", p->dir);
 	AUTO_FREE char *link = mem_printf("%s/mnt/tmp/%s", p->plan.slot_dir, strrchr(p->dir, '/') + 1);
-	AUTO_FD int script = fs_memfd("script", "true", 4, NULL);
+	AUTO_FD int script = memfd_of("script", "true", 4);
 	struct env_stage stage = { .name = "build_script", .script_fd = script, .serve_fd = -1 };
 	struct env_result result = { 0 };
 	struct err e = ERR_INIT;

@@ -15,6 +15,7 @@
 #include "base/http.h"
 #include "base/str.h"
 #include "tests/unit/canned_server.h"
+#include "tests/unit/memfd.h"
 
 #define SECRET "Token 5ecre7"
 
@@ -49,7 +50,7 @@ a_form_goes_with_its_length_and_the_files_bytes(void **state)
 	AUTO_FREE char *json = canned_json("201 Created", "{}");
 	struct canned_reply reply = { CANNED_ANSWER, json };
 	struct canned *c = canned_start(&reply, 1);
-	AUTO_FD int fd = fs_memfd("part", "xxREPORTyy", 10, NULL);
+	AUTO_FD int fd = memfd_of("part", "xxREPORTyy", 10);
 	struct http_part parts[] = { { .name = "product_name", .value = "gr\xc3\xbc\xc3\x9f \"e" },
 				     { .name = "empty", .value = "" },
 				     { .name = "file",
@@ -204,7 +205,7 @@ a_server_that_resets_in_the_middle_cannot_have_acted(void **state)
 	struct canned *c = canned_start(&reply, 1);
 	size_t len = 32 * 1024 * 1024;
 	AUTO_FREE char *big = mem_alloc(len);
-	AUTO_FD int fd = fs_memfd("part", big, len, NULL);
+	AUTO_FD int fd = memfd_of("part", big, len);
 	struct http_part part = {
 		.name = "file", .fd = fd, .len = len, .file_name = "f", .content_type = "a/b"
 	};
@@ -227,7 +228,7 @@ an_early_refusal_is_read_although_the_body_is_not(void **state)
 	struct canned *c = canned_start(&reply, 1);
 	size_t len = 4 * 1024 * 1024;
 	AUTO_FREE char *big = mem_alloc(len);
-	AUTO_FD int fd = fs_memfd("part", big, len, NULL);
+	AUTO_FD int fd = memfd_of("part", big, len);
 	struct http_part part = {
 		.name = "file", .fd = fd, .len = len, .file_name = "f", .content_type = "a/b"
 	};

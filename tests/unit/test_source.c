@@ -15,6 +15,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "stages/source.h"
+#include "tests/unit/memfd.h"
 
 #define MIB (1024 * 1024)
 #define BIG (3 * MIB + 12345)
@@ -66,7 +67,7 @@ static void
 pack(struct buf *out, const void *p, size_t n, const struct tool *tool)
 {
 	AUTO_FREE char *path = proc_find(tool->argv[0], "/usr/bin:/bin");
-	AUTO_FD int in = fs_memfd("in", p, n, NULL);
+	AUTO_FD int in = memfd_of("in", p, n);
 	AUTO_BUF struct buf packed = BUF_INIT(64 * MIB), said = BUF_INIT(4096);
 	const struct proc_spec spec = { .path = path,
 					.argv = (char *const *)(uintptr_t)tool->argv,
@@ -94,7 +95,7 @@ static int
 unpack_by(enum archive_kind kind, const struct buf *packed, const struct source_limits *limits, size_t piece,
 	  struct buf *out, struct err *e)
 {
-	AUTO_FD int fd = fs_memfd("packed", buf_str(packed), packed->len, NULL);
+	AUTO_FD int fd = memfd_of("packed", buf_str(packed), packed->len);
 	AUTO(source)
 	struct source *src = source_new_compressed(kind, source_new_file(fd, 0, packed->len), limits, NULL);
 	AUTO_FREE char *p = mem_alloc(piece);
@@ -419,7 +420,7 @@ the_tap_sees_all_packed_bytes(void **state)
 
 		buf_add_str(&packed, "before ");
 		pack(&packed, text.data, text.len, one_of_each[i]);
-		fd = fs_memfd("packed", packed.data, packed.len, NULL);
+		fd = memfd_of("packed", packed.data, packed.len);
 		src = source_new_compressed(one_of_each[i]->kind, source_new_file(fd, 7, packed.len - 7),
 					    &usual, &tap);
 		assert_int_equal(source_skip(src, 64 * MIB, &passed, &e), 0);
@@ -444,7 +445,7 @@ reading_ahead_gives_the_same_bytes(void **state)
 	(void)state;
 	fill_text(&text, 4 * BIG);
 	pack(&packed, text.data, text.len, &gzip_tool);
-	fd = fs_memfd("packed", packed.data, packed.len, NULL);
+	fd = memfd_of("packed", packed.data, packed.len);
 	src = source_new_ahead(
 		source_new_compressed(ARCHIVE_GZIP, source_new_file(fd, 0, packed.len), &usual, NULL));
 	for (size_t piece = 1; piece < MIB; piece = piece * 3 + 1) {
@@ -480,7 +481,7 @@ reading_ahead_tells_of_a_fault_where_it_is(void **state)
 	fill_text(&text, BIG);
 	pack(&packed, text.data, text.len, &gzip_tool);
 	packed.data[packed.len - 7] ^= 1;
-	fd = fs_memfd("packed", packed.data, packed.len, NULL);
+	fd = memfd_of("packed", packed.data, packed.len);
 	src = source_new_ahead(
 		source_new_compressed(ARCHIVE_GZIP, source_new_file(fd, 0, packed.len), &usual, NULL));
 	assert_int_equal(source_read(src, p, 2 * MIB, &got, &e), 0);
@@ -498,7 +499,7 @@ what_is_read_ahead_need_not_be_wanted(void **state)
 
 	(void)state;
 	fill_text(&text, 4 * BIG);
-	fd = fs_memfd("text", text.data, text.len, NULL);
+	fd = memfd_of("text", text.data, text.len);
 	for (int i = 0; i < 200; i++) {
 		AUTO(source) struct source *src = source_new_ahead(source_new_file(fd, 0, text.len));
 		struct err e = ERR_INIT;
@@ -613,7 +614,7 @@ a_compressed_pipe_is_unpacked_as_it_comes(void **state)
 static void
 a_file_that_became_shorter_is_refused(void **state)
 {
-	AUTO_FD int fd = fs_memfd("short", "content", 7, NULL);
+	AUTO_FD int fd = memfd_of("short", "content", 7);
 	AUTO(source) struct source *src = source_new_file(fd, 0, 8);
 	struct err e = ERR_INIT;
 	char p[16];
