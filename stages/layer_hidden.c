@@ -408,26 +408,37 @@ look_at_entry(struct view *w, const struct item *it)
 
 /* --- the rest --- */
 
+/* A file of the kind that says which distribution it is, seen by Trivy by its own name or another one of them. */
+static bool
+is_os_seen(struct view *w, const char *path)
+{
+	const struct moment end = the_end(w);
+	AUTO_FREE char *at = NULL;
+	const struct item *it;
+	struct place p;
+
+	if (!follow(w, path, &end, &p))
+		return false;
+	at = p.path;
+	it = find_live(w, at, &end);
+	return it && it->kind == FACT_FILE && !it->is_odd && package_os_file_is(it->path);
+}
+
 /* Lists that are seen are worth nothing where what says of which distribution they are is hidden. */
 static void
 look_at_os(struct view *w)
 {
 	const struct moment end = the_end(w);
 	const struct item *hidden = NULL;
+	bool has_seen = false;
 
-	for (const char *const *f = package_os_files; *f; f++) {
-		const struct item *own = find_live(w, *f, &end), *it = NULL;
-		AUTO_FREE char *path = NULL;
-		struct place p;
+	for (const char *const *f = package_os_files; *f; f++)
+		has_seen = is_os_seen(w, *f) || has_seen;
+	for (const char *const *f = has_seen ? package_os_files_alone : package_os_files; *f; f++) {
+		const struct item *it = find_live(w, *f, &end);
 
-		if (follow(w, *f, &end, &p)) {
-			path = p.path;
-			it = find_live(w, path, &end);
-		}
-		if (it && it->kind == FACT_FILE && !it->is_odd && package_os_file_is(it->path))
-			return;
-		if (own && own->kind != FACT_DIR)
-			hidden = own;
+		if (it && it->kind != FACT_DIR && !is_os_seen(w, *f))
+			hidden = it;
 	}
 	if (hidden)
 		tell(w,

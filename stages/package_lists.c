@@ -22,20 +22,15 @@ const char *const package_lists[] = {
 };
 
 const char *const package_os_files[] = {
-	"etc/os-release",
-	"usr/lib/os-release",
-	"etc/alpine-release",
-	"etc/debian_version",
-	"etc/lsb-release",
-	"etc/system-release",
-	"etc/redhat-release",
-	"etc/centos-release",
-	"etc/almalinux-release",
-	"etc/rocky-release",
-	"etc/oracle-release",
-	"etc/fedora-release",
-	NULL,
+	"etc/os-release",	  "usr/lib/os-release",	    "etc/alpine-release",
+	"etc/debian_version",	  "etc/lsb-release",	    "etc/system-release",
+	"etc/redhat-release",	  "etc/centos-release",	    "etc/almalinux-release",
+	"etc/rocky-release",	  "etc/oracle-release",	    "etc/fedora-release",
+	"usr/lib/system-release", "usr/lib/fedora-release", NULL,
 };
+
+const char *const package_os_files_alone[] = { "etc/debian_version", "etc/lsb-release", "etc/alpine-release",
+					       NULL };
 
 static const char *
 last_slash(const char *path, size_t len)

@@ -13,6 +13,8 @@ extern const char *const package_lists[];
 
 /* Files that say which distribution and release it is; without one Trivy looks up no package of it. */
 extern const char *const package_os_files[];
+/* Of these the ones that nothing else stands in for: Trivy knows Debian, Ubuntu and Alpine by them alone. */
+extern const char *const package_os_files_alone[];
 
 bool package_list_is(const char *path);	      /* one of the lists, or a file right in the directory */
 bool package_list_is_above(const char *path); /* a directory that a list lies in, at any depth */

@@ -223,3 +223,21 @@ def test_a_limit_is_what_its_setting_says(name, unpack, tmp_path):
     assert more["images"] == []
     assert more["archives"][0]["kind"] == "refused"
     assert words in more["archives"][0]["fault"]
+
+
+# ---- what they are refused for is real ----
+
+@pytest.mark.parametrize("kind", ["dpkg-status-is-a-link", "dpkg-status-is-a-hard-link", "var-is-a-link", "written-through-a-link",
+                                  "apk-list-is-a-link", "list-whose-name-climbs", "debian-version-is-a-link"])
+def test_plain_trivy_sees_no_package_in_what_is_hidden(kind, tools, tmp_path):
+    images.KINDS[kind].write(tmp_path / "x.tar")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "db").symlink_to(tools / "db")
+    done = subprocess.run([tools / "trivy", "image", "--quiet", "--input", "x.tar", "--format", "json", "--list-all-pkgs",
+                           "--scanners", "vuln", "--skip-db-update", "--skip-java-db-update", "--offline-scan",
+                           "--skip-version-check", "--cache-dir", "cache", "--cache-backend", "memory"],
+                          capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+                          env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout).get("Results") or []
+    assert [package["Name"] for result in results for package in result.get("Packages") or []] == []

@@ -294,6 +294,12 @@ an_os_release_behind_a_link_hides_a_list_that_is_seen(void **state)
 	expect_hidden("looks up no package", "f lib/apk/db/installed\nf x\nh etc/alpine-release x");
 	expect_open("f var/lib/dpkg/status\ns etc/os-release ../usr/lib/os-release\nf usr/lib/os-release");
 	expect_open("f var/lib/dpkg/status\nf etc/debian_version\ns etc/os-release ../opt/x");
+	/* Trivy knows Debian by this alone. */
+	expect_hidden("etc/debian_version, which",
+		      "f var/lib/dpkg/status\nf usr/lib/os-release\ns etc/debian_version x");
+	expect_open("f var/lib/rpm/Packages\nf etc/os-release\ns etc/system-release ../opt/x");
+	expect_open("f var/lib/rpm/Packages\ns etc/redhat-release fedora-release\nf usr/lib/fedora-release\n"
+		    "s etc/fedora-release ../usr/lib/fedora-release");
 	expect_open("s etc/os-release /nix/store/x-os-release");
 	expect_open("f var/lib/dpkg/status");
 }
