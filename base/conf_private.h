@@ -25,5 +25,6 @@ void conf_value_free(enum conf_type type, void *value);
 /* 0, or -1 when the text is not what conf_allowed() says. */
 int conf_parse_scalar(const struct conf_field *f, const char *text, void *value);
 int conf_parse_item(const struct conf_field *f, const char *text, struct strv *value);
-char *conf_shown(const struct conf_field *f, const char *text); /* what was found, in quotes; owned by the caller */
+char *conf_shown(const struct conf_field *f,
+		 const char *text);		/* what was found, in quotes; owned by the caller */
 char *conf_allowed(const struct conf_field *f); /* "a size from 1MiB to 1GiB …", owned by the caller */

@@ -24,7 +24,7 @@ struct command {
 	const struct cli_options *options; /* one for each action of the verb */
 	size_t n_options;
 	const char *notes; /* NULL: help has all */
-	bool is_internal;    /* not listed */
+	bool is_internal;  /* not listed */
 	/*
 	 * argv[0] is the verb; --config is taken out already. Exit code of the program, or -1 with e
 	 * set: ERR_USAGE and ERR_SETTINGS exit with 2, ERR_REFUSED with 1, the rest with 3.

@@ -70,7 +70,8 @@ is_repository(const char *s)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/@-[]") == n;
 }
 const struct conf_rule rule_repository = { is_repository,
-					   "a repository such as registry.example.com/mirror/trivy-db:2", NULL };
+					   "a repository such as registry.example.com/mirror/trivy-db:2",
+					   NULL };
 
 const struct conf_rule rule_sha256 = { is_sha256, "64 hexadecimal digits in lower case", NULL };
 
