@@ -1,6 +1,7 @@
 #include "stages/option_rules.h"
 
 #include <string.h>
+#include <sys/un.h>
 
 #include "base/mem.h"
 #include "stages/job_facts.h"
@@ -53,6 +54,16 @@ is_platform(const char *text)
 
 const struct conf_rule rule_platform = { is_platform, "all, linux, linux/amd64, linux/arm64/v8 and the like",
 					 NULL };
+
+static bool
+is_socket(const char *path)
+{
+	return path[0] == '/' && path[1] && conf_is_plain_text(path) &&
+	       strlen(path) < sizeof(((struct sockaddr_un *)NULL)->sun_path);
+}
+
+const struct conf_rule rule_socket = { is_socket, "absolute paths of Unix sockets, at most 107 bytes each",
+				       NULL };
 
 static bool
 is_sha256(const char *text)

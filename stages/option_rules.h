@@ -9,6 +9,7 @@
 extern const struct conf_rule rule_archive_glob; /* below the project directory, never out of it */
 extern const struct conf_rule rule_platform;	 /* "all", or what OCI calls os[/architecture[/variant]] */
 extern const struct conf_rule rule_repository;	 /* registry/path:tag, as Trivy takes it */
+extern const struct conf_rule rule_socket;	 /* the path of a Unix socket */
 extern const struct conf_rule rule_sha256;	 /* 64 hexadecimal digits in lower case */
 extern const struct conf_rule rule_report_dir;	 /* stands in job scripts */
 extern const struct conf_rule rule_expiry;	 /* GitLab's words for a time, or "never" */

@@ -298,6 +298,8 @@ texts_that_no_rule_lets_pass(void **state)
 		"images: { platforms: [\"linux/\"] }\n",
 		"images: { platforms: [\"linux/a/b/c\"] }\n",
 		"images: { platforms: [\"linux amd64\"] }\n",
+		"images: { engine_sockets: [run/docker.sock] }\n",
+		"images: { engine_names: [\"\"] }\n",
 		"report: { expire_in: soon }\n",
 		"report: { expire_in: \"1 fortnight\" }\n",
 		"report: { expire_in: \"1 month and\" }\n",
