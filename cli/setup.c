@@ -329,10 +329,9 @@ setup_dirs(struct setup *u, struct err *e)
 	AUTO_FREE char *slots = mem_printf("%s/slots", s->state_dir);
 	AUTO_FREE char *spool = mem_printf("%s/spool", s->state_dir);
 	const struct want wants[] = {
-		{ s->state_dir, NULL, 0711, false },	    { slots, NULL, 0711, true },
-		{ spool, s->courier_user, 0700, true },	    { s->cache_dir, NULL, 0711, false },
-		{ s->job.builds_dir, NULL, 0711, false },   { s->job.cache_dir, NULL, 0711, false },
-		{ s->opt.trivy.db_dir, NULL, 0755, false },
+		{ s->state_dir, NULL, 0711, false },	  { slots, NULL, 0711, true },
+		{ spool, s->courier_user, 0700, true },	  { s->cache_dir, NULL, 0711, false },
+		{ s->job.builds_dir, NULL, 0711, false }, { s->job.cache_dir, NULL, 0711, false },
 	};
 
 	for (size_t i = 0; i < MEM_COUNT(wants); i++)
