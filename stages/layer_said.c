@@ -69,6 +69,32 @@ take_name(struct layer_said *s, char **into, const struct record *r)
 	*into = mem_strndup(r->value, r->value_len);
 }
 
+/*
+ * Attributes of overlayfs that engines hand on to the file system below the container, other than those that only hide:
+ * "redirect" puts another directory's files here, "metacopy" another file's content.
+ * https://www.kernel.org/doc/html/latest/filesystems/overlayfs.html
+ */
+static bool
+is_overlay_key(const struct record *r)
+{
+	static const char *const begins[] = { "SCHILY.xattr.trusted.overlay.", "SCHILY.xattr.user.overlay." };
+	static const char *const harmless[] = { "opaque", "origin", "impure",	"nlink",
+						"upper",  "uuid",   "whiteout", "whiteouts" };
+
+	for (size_t i = 0; i < MEM_COUNT(begins); i++) {
+		size_t n = strlen(begins[i]);
+		struct record rest = { .key = r->key + n, .key_len = r->key_len - n };
+		bool is_harmless = false;
+
+		if (r->key_len <= n || memcmp(r->key, begins[i], n) != 0)
+			continue;
+		for (size_t k = 0; k < MEM_COUNT(harmless); k++)
+			is_harmless = is_harmless || is_key(&rest, harmless[k]);
+		return !is_harmless;
+	}
+	return false;
+}
+
 /* An empty value leaves what the header says. */
 static bool
 take_record(struct layer_said *s, const struct record *r)
@@ -79,6 +105,8 @@ take_record(struct layer_said *s, const struct record *r)
 		return false;
 	if (r->key_len >= 10 && !memcmp(r->key, "GNU.sparse", 10))
 		s->is_sparse = true;
+	if (is_overlay_key(r))
+		s->has_overlay = true;
 	if (!r->value_len)
 		return true;
 	if (is_path)

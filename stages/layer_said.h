@@ -16,6 +16,7 @@ struct layer_said {
 	char *gnu_name, *gnu_link; /* types L and K */
 	char *sparse_name;
 	bool has_size, is_sparse, is_odd;
+	bool has_overlay; /* an attribute that makes an overlay file system show something else */
 	uint64_t size;
 };
 

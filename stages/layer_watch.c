@@ -336,6 +336,9 @@ see_entry(struct layer_watch *w, char type, uint64_t size)
 	const char *name = s->gnu_name ? s->gnu_name : s->name ? s->name : own_name;
 	const char *link = s->gnu_link ? s->gnu_link : s->link ? s->link : own_link;
 
+	if (s->has_overlay)
+		doubt(w,
+		      "it has an attribute of overlay file systems, through which an engine shows other files in its place");
 	/* Sizes that differ are read either way; from 8 GiB on the header's means nothing. */
 	if (s->has_size && s->size != size && s->size < (1ULL << 33))
 		is_odd = true;

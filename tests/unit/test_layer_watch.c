@@ -493,6 +493,31 @@ what_no_reader_can_read_is_a_doubt(void **state)
 }
 
 static void
+attributes_that_redirect_an_overlay_are_a_doubt(void **state)
+{
+	static const struct {
+		const char *key, *words;
+	} cases[] = {
+		{ "SCHILY.xattr.trusted.overlay.redirect", "attribute of overlay file systems" },
+		{ "SCHILY.xattr.user.overlay.redirect", "attribute of overlay file systems" },
+		{ "SCHILY.xattr.trusted.overlay.metacopy", "attribute of overlay file systems" },
+		{ "SCHILY.xattr.trusted.overlay.opaque", NULL },
+		{ "SCHILY.xattr.security.capability", NULL },
+		{ "SCHILY.xattr.user.overlay", NULL },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
+
+		pax(&tar, 'x', cases[i].key, "/opt/x");
+		build_link(&tar, '5', "var/lib/dpkg", NULL);
+		build_end(&tar);
+		expect_tar(&tar, cases[i].words);
+	}
+}
+
+static void
 a_tar_that_is_cut_is_a_doubt_but_for_its_end(void **state)
 {
 	AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
@@ -630,6 +655,7 @@ main(void)
 		cmocka_unit_test(a_sparse_list_is_in_doubt_and_other_sparse_files_are_passed_over),
 		cmocka_unit_test(sizes_that_differ_are_in_doubt_and_pax_counts),
 		cmocka_unit_test(what_no_reader_can_read_is_a_doubt),
+		cmocka_unit_test(attributes_that_redirect_an_overlay_are_a_doubt),
 		cmocka_unit_test(a_tar_that_is_cut_is_a_doubt_but_for_its_end),
 		cmocka_unit_test(what_stands_behind_the_end_is_not_read),
 		cmocka_unit_test(it_is_the_same_in_pieces_of_any_size),
