@@ -1,7 +1,7 @@
 /* `tidewaiter db update|import|status`: Trivy's databases on this host. */
 #include "cli/db.h"
 
-#include <getopt.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -10,53 +10,41 @@
 
 enum action { ACTION_UPDATE, ACTION_IMPORT, ACTION_STATUS };
 
-static int
-parse_kind(const char *word, struct db_arguments *a, struct err *e)
-{
-	a->has_kind = true;
-	if (str_eq(word, "java"))
-		a->kind = TRIVY_DB_JAVA;
-	else if (str_eq(word, "vulnerabilities"))
-		a->kind = TRIVY_DB_VULNERABILITIES;
-	else
-		return err_set(e, ERR_USAGE, "--only %s: say vulnerabilities or java", word);
-	return 0;
-}
+/* in the order of enum trivy_db_kind */
+static const char *const kind_words[] = { "vulnerabilities", "java", NULL };
+
+#define AT(member) offsetof(struct db_arguments, member)
+static const struct cli_option update_rows[] = {
+	{ "only", "KIND", OPTION_WORD, AT(only), "vulnerabilities or java", kind_words },
+	{ "force", NULL, OPTION_FLAG, AT(is_forced), "a database that is older than the one in use, too",
+	  NULL },
+};
+static const struct cli_option import_rows[] = {
+	{ "force", NULL, OPTION_FLAG, AT(is_forced), "a database that is older than the one in use, too",
+	  NULL },
+};
+static const struct cli_option status_rows[] = {
+	{ "verify", NULL, OPTION_FLAG, AT(verifies), "look at every page again (seconds)", NULL },
+	{ "json", NULL, OPTION_FLAG, AT(wants_json), "one object", NULL },
+};
+static const struct cli_options options[] = {
+	[ACTION_UPDATE] = { "db update", update_rows, MEM_COUNT(update_rows), NULL },
+	[ACTION_IMPORT] = { "db import", import_rows, MEM_COUNT(import_rows), "FILE|DIRECTORY" },
+	[ACTION_STATUS] = { "db status", status_rows, MEM_COUNT(status_rows), NULL },
+};
 
 static int
 parse(enum action action, int argc, char **argv, struct db_arguments *a, struct err *e)
 {
-	/* val: the option's letter; each goes with the sub-verbs that `with` names */
-	static const struct option options[] = {
-		{ "force", no_argument, NULL, 'f' },
-		{ "only", required_argument, NULL, 'o' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "verify", no_argument, NULL, 'v' },
-		{ NULL, 0, NULL, 0 },
-	};
-	static const char *const with[] = {
-		[ACTION_UPDATE] = "fo", [ACTION_IMPORT] = "f", [ACTION_STATUS] = "jv"
-	};
-	int c;
+	int n_operands;
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		if (c == ':')
-			return err_set(e, ERR_USAGE, "%s needs a value", argv[optind - 1]);
-		if (c == '?' || !strchr(with[action], c))
-			return err_set(e, ERR_USAGE, "%s is no option of db %s; see tidewaiter db --help",
-				       argv[optind - 1], argv[0]);
-		a->is_forced |= c == 'f';
-		a->wants_json |= c == 'j';
-		a->verifies |= c == 'v';
-		if (c == 'o' && parse_kind(optarg, a, e) < 0)
-			return -1;
-	}
-	if (argc - optind != (action == ACTION_IMPORT))
-		return err_set(e, ERR_USAGE, "db %s takes %s; see tidewaiter db --help", argv[0],
-			       action == ACTION_IMPORT ? "one file or directory" : "no argument");
-	a->file = argv[optind];
+	if (options_parse(&options[action], argc, argv, a, &n_operands, e) < 0)
+		return -1;
+	if (action == ACTION_IMPORT && n_operands != 1)
+		return err_set(e, ERR_USAGE,
+			       "db import takes one file or directory, not %d; tidewaiter db --help",
+			       n_operands);
+	a->file = n_operands > 0 ? argv[1] : NULL;
 	return 0;
 }
 
@@ -71,7 +59,7 @@ run_db(struct cli *cli, int argc, char **argv, struct err *e)
 {
 	static const char *const words[] = { "update", "import", "status" };
 	AUTO(settings) struct settings *s = NULL;
-	struct db_arguments a = { 0 };
+	struct db_arguments a = { .only = -1 };
 	size_t action = 0;
 
 	while (action < MEM_COUNT(words) && (argc < 2 || !str_eq(argv[1], words[action])))
@@ -113,15 +101,11 @@ const struct command command_db = {
 		"        content: db.tar.gz or javadb.tar.gz as `oras pull` gives them, a directory with\n"
 		"        trivy.db (trivy-java.db) and metadata.json, or the artifact as an OCI layout,\n"
 		"        a directory or a plain tar.\n"
-		"status  path, schema, dates, size, what is in it, versions kept.\n"
-		"\n"
-		"  --only KIND  for update: vulnerabilities or java\n"
-		"  --force      a database that is older than the one in use, too\n"
-		"  --verify     for status: look at every page again (seconds)\n"
-		"  --json       for status: one object\n"
-		"\n"
-		"Exit codes: 0 done (status: fresh), 1 status: no vulnerability database that scans\n"
-		"could use, or a damaged Java index; import: refused, 2 wrong use or settings, 3 not\n"
-		"updated: the one in use stays.\n",
+		"status  path, schema, dates, size, what is in it, versions kept.\n",
+	.options = options,
+	.n_options = MEM_COUNT(options),
+	.notes = "Exit codes: 0 done (status: fresh), 1 status: no vulnerability database that scans\n"
+		 "could use, or a damaged Java index; import: refused, 2 wrong use or settings, 3 not\n"
+		 "updated: the one in use stays.\n",
 	.run = run_db,
 };

@@ -12,8 +12,7 @@
 struct db_arguments {
 	bool is_forced; /* update, import: an older one, too */
 	bool wants_json, verifies;
-	bool has_kind; /* update: only this one */
-	enum trivy_db_kind kind;
+	int only;	  /* update: enum trivy_db_kind, -1: both */
 	const char *file; /* import */
 };
 

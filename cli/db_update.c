@@ -127,12 +127,12 @@ publish(const struct change *c, const char *stage, int from_fd, const char *from
 {
 	struct trivy_db_new n = { .from = from, .fd = from_fd, .stage = stage, .is_forced = c->is_forced };
 	int rc = trivy_db_store_publish(c->store, &n, e);
-	AUTO_FREE char *name = n.name;
 
 	if (rc == 0) {
 		say_published(c, &n);
 		prune(c);
 	}
+	mem_free_at(&n.name);
 	return rc;
 }
 
@@ -216,7 +216,7 @@ db_update(const struct cli *cli, const struct settings *s, const struct db_argum
 	for (int k = 0; k < TRIVY_DB_KINDS; k++) {
 		struct err one = ERR_INIT;
 
-		if (a->has_kind && a->kind != (enum trivy_db_kind)k)
+		if (a->only >= 0 && a->only != k)
 			continue;
 		if (update_kind(cli, s, (enum trivy_db_kind)k, a->is_forced, &one) == 0)
 			continue;
