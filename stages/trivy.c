@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "stages/confine.h"
 
 #define STDERR_MAX (64 * 1024) /* bytes */
 #define EXPLANATION_MAX 300    /* code points */
@@ -102,9 +103,9 @@ make_dirs(int work_fd, struct err *e)
 {
 	AUTO_FD int dirfd = -1;
 
-	if (fs_mkdirs(work_fd, "trivy", 0700, e) < 0)
+	if (fs_mkdirs(work_fd, CONFINE_TRIVY_DIR, 0700, e) < 0)
 		return -1;
-	dirfd = fs_open_dir(work_fd, "trivy", e);
+	dirfd = fs_open_dir(work_fd, CONFINE_TRIVY_DIR, e);
 	if (dirfd < 0 || fs_mkdirs(dirfd, "cwd", 0700, e) < 0 || fs_mkdirs(dirfd, "home", 0700, e) < 0 ||
 	    fs_mkdirs(dirfd, "cache", 0700, e) < 0)
 		return -1;
@@ -123,7 +124,7 @@ trivy_open(const struct options_trivy *opt, int work_fd, const char *work_dir, s
 	t->fd = trivy_open_program(opt, e);
 	if (t->fd < 0)
 		return -1;
-	t->dir = mem_printf("%s/trivy", work_dir);
+	t->dir = mem_printf("%s/" CONFINE_TRIVY_DIR, work_dir);
 	t->cwd = mem_printf("%s/cwd", t->dir);
 	t->home = mem_printf("%s/home", t->dir);
 	t->cache = mem_printf("%s/cache", t->dir);
