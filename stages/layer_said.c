@@ -72,7 +72,7 @@ take_name(struct layer_said *s, char **into, const struct record *r)
 /*
  * Attributes of overlayfs that engines hand on to the file system below the container, other than those that only hide:
  * "redirect" puts another directory's files here, "metacopy" another file's content.
- * https://www.kernel.org/doc/html/latest/filesystems/overlayfs.html
+ * https://docs.kernel.org/filesystems/overlayfs.html
  */
 static bool
 is_overlay_key(const struct record *r)
