@@ -17,6 +17,7 @@
 #include "base/subid.h"
 #include "cli/command.h"
 #include "executor/settings.h"
+#include "stages/trivy_db_store.h"
 
 #define TOOL_TIME_MS 60000
 #define SUBUID "/etc/subuid"
@@ -237,7 +238,8 @@ struct want {
 	const char *path;
 	const char *owner; /* NULL: root */
 	mode_t mode;
-	bool is_exact; /* ours alone; otherwise an admin may open it further, but not for writing */
+	bool is_exact;	      /* ours alone; otherwise an admin may open it further, but not for writing */
+	const char *group_of; /* the user whose group it gets when it is made; NULL: the owner's */
 };
 
 static int
@@ -249,6 +251,10 @@ want_ids(const struct want *w, uid_t *uid, gid_t *gid, struct err *e)
 		return err_set(e, ERR_FAILED, "user %s is not there", w->owner);
 	*uid = pw ? pw->pw_uid : 0;
 	*gid = pw ? pw->pw_gid : 0;
+	pw = w->group_of ? getpwnam(w->group_of) : NULL;
+	if (w->group_of && !pw)
+		return err_set(e, ERR_FAILED, "user %s is not there", w->group_of);
+	*gid = pw ? pw->pw_gid : *gid;
 	return 0;
 }
 
@@ -313,13 +319,28 @@ setup_dir(struct setup *u, const struct want *w, struct err *e)
 	if (!is_there)
 		did(u, "made directory %s (%s, mode %04o)", w->path, w->owner ? w->owner : "root", w->mode);
 	/* A user that would only be made has no number yet. */
-	if (u->is_dry && w->owner && !getpwnam(w->owner))
+	if (u->is_dry && ((w->owner && !getpwnam(w->owner)) || (w->group_of && !getpwnam(w->group_of))))
 		return 0;
 	if (want_ids(w, &uid, &gid, e) < 0)
 		return -1;
 	if (!is_there)
 		return u->is_dry ? 0 : make_dir(w, uid, gid, e);
 	return mend_dir(u, w, &st, uid, gid, e);
+}
+
+/* Of the databases that `tidewaiter db` keeps; what brings others makes their place. */
+static int
+setup_db(struct setup *u, enum trivy_db_kind kind, const char *link, struct err *e)
+{
+	const struct settings *s = u->s;
+	AUTO_FREE char *store = NULL;
+	struct want want = { NULL, s->courier_user, TRIVY_DB_STORE_MODE, false, s->scan_user };
+
+	if (trivy_db_store_check(kind, link, NULL) < 0)
+		return 0;
+	store = mem_strndup(link, (size_t)(strrchr(link, '/') - link));
+	want.path = store;
+	return setup_dir(u, &want, e);
 }
 
 static int
@@ -337,7 +358,9 @@ setup_dirs(struct setup *u, struct err *e)
 	for (size_t i = 0; i < MEM_COUNT(wants); i++)
 		if (!str_is_empty(wants[i].path) && setup_dir(u, &wants[i], e) < 0)
 			return -1;
-	return 0;
+	if (setup_db(u, TRIVY_DB_VULNERABILITIES, s->opt.trivy.db_dir, e) < 0)
+		return -1;
+	return setup_db(u, TRIVY_DB_JAVA, s->opt.trivy.java_db_dir, e);
 }
 
 /* The token is read by the courier and by nobody else but root. */

@@ -13,7 +13,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 
-#define STORE_MODE 02750
+#define LINK_NAME "current"
 #define LOCK_NAME ".lock"
 #define NEW_PREFIX ".new-"
 #define OLD_PREFIX ".old-"
@@ -61,22 +61,23 @@ trivy_db_store_check(enum trivy_db_kind kind, const char *link, struct err *e)
 	const char *slash = link ? strrchr(link, '/') : NULL;
 	struct stat st;
 
-	if (!slash || slash == link || !slash[1])
+	/* a name that says so: the directory around it becomes ours */
+	if (!slash || slash == link || !str_eq(slash + 1, LINK_NAME))
 		return err_set(e, ERR_SETTINGS,
-			       "%s is \"%s\", expected a path such as /var/cache/tidewaiter/%s/current",
+			       "%s is \"%s\": whatever brings the database there updates it. For `tidewaiter db` leave it "
+			       "empty, or name a path such as /var/cache/tidewaiter/%s/" LINK_NAME,
 			       form->setting, link ? link : "", form->cache_name);
 	if (lstat(link, &st) < 0)
 		return errno == ENOENT ? 0 : err_errno(e, "%s (%s)", link, form->setting);
 	if (!S_ISLNK(st.st_mode))
 		return err_set(e, ERR_SETTINGS,
-			       "%s (%s) is there and is no link of ours: whatever brings the database there updates it. "
-			       "For `tidewaiter db update` leave the setting empty, or name a path where nothing is yet",
-			       link, form->setting);
+			       "%s (%s) is there and is no link that `tidewaiter db` has made", link,
+			       form->setting);
 	to = read_link(AT_FDCWD, link);
 	if (!to || !is_version_name(to))
 		return err_set(e, ERR_SETTINGS,
-			       "%s (%s) is a link that `tidewaiter db` has not made; name a path where nothing is yet",
-			       link, form->setting);
+			       "%s (%s) is there and is no link that `tidewaiter db` has made", link,
+			       form->setting);
 	return 0;
 }
 
@@ -98,7 +99,7 @@ trivy_db_store_make(enum trivy_db_kind kind, const char *link, uid_t uid, gid_t 
 	fd = fs_open_dir(AT_FDCWD, dir, e);
 	if (fd < 0)
 		return -1;
-	if ((uid != (uid_t)-1 && fchown(fd, uid, gid) < 0) || fchmod(fd, STORE_MODE) < 0)
+	if ((uid != (uid_t)-1 && fchown(fd, uid, gid) < 0) || fchmod(fd, TRIVY_DB_STORE_MODE) < 0)
 		return err_errno(e, "%s", dir);
 	return 0;
 }

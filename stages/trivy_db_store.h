@@ -23,6 +23,7 @@
 #include "base/str.h"
 #include "stages/trivy_db.h"
 
+#define TRIVY_DB_STORE_MODE 02750
 #define TRIVY_DB_KEPT 2 /* versions: the one in use and the one before */
 
 struct trivy_db_store {
@@ -34,7 +35,10 @@ struct trivy_db_store {
 	int lock_fd; /* -1: not ours to change anything */
 };
 
-/* Is it a place for a store: a link into its own directory, or nothing there yet? ERR_SETTINGS where an admin keeps the database by other means. */
+/*
+ * Is it a place for a store: a name "current" that is a link of ours, or nothing yet? ERR_SETTINGS where an admin keeps the database by other
+ * means.
+ */
 int trivy_db_store_check(enum trivy_db_kind kind, const char *link, struct err *e);
 /* Makes the directory, for uid and gid where uid is not (uid_t)-1. One that is there stays as it is. */
 int trivy_db_store_make(enum trivy_db_kind kind, const char *link, uid_t uid, gid_t gid, struct err *e);

@@ -52,7 +52,8 @@ def test_two_at_once_give_no_number_twice(host):
     for prefix in ("a-", "b-"):
         own = host.prefix + prefix
         path = host.write_settings({"scan_user": f"{own}scan", "courier_user": f"{own}courier",
-                                    "state_dir": str(host.root / prefix), "job": {"user_prefix": own, "slots": 8},
+                                    "state_dir": str(host.root / prefix), "cache_dir": str(host.root / f"{prefix}cache"),
+                                    "job": {"user_prefix": own, "slots": 8},
                                     "trivy": {"db_dir": str(host.root / "trivy-db")}})
         calls.append(subprocess.Popen([host.program("tidewaiter"), "--config", str(path), "setup"],
                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))

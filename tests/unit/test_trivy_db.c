@@ -544,15 +544,18 @@ static void
 a_directory_or_link_of_an_admin_is_no_store(void **state)
 {
 	struct place *p = *state;
-	AUTO_FREE char *dir = mem_printf("%s/theirs", p->dir);
-	AUTO_FREE char *link = mem_printf("%s/link", p->dir);
+	AUTO_FREE char *plain = mem_printf("%s/theirs", p->dir);
+	AUTO_FREE char *dir = mem_printf("%s/a/current", p->dir);
+	AUTO_FREE char *link = mem_printf("%s/b/current", p->dir);
 	struct err e = ERR_INIT;
 
-	assert_int_equal(mkdir(dir, 0755), 0);
+	assert_int_equal(fs_mkdirs(p->fd, "a/current", 0755, &e), 0);
+	assert_int_equal(fs_mkdirs(p->fd, "b", 0755, &e), 0);
 	assert_int_equal(symlink("theirs", link), 0);
-	assert_int_equal(trivy_db_store_check(TRIVY_DB_VULNERABILITIES, dir, &e), -1);
+	assert_int_equal(trivy_db_store_check(TRIVY_DB_VULNERABILITIES, plain, &e), -1);
 	assert_int_equal(e.kind, ERR_SETTINGS);
 	assert_non_null(strstr(e.text, "trivy.db_dir"));
+	assert_int_equal(trivy_db_store_check(TRIVY_DB_VULNERABILITIES, dir, &e), -1);
 	assert_int_equal(trivy_db_store_check(TRIVY_DB_JAVA, link, &e), -1);
 	assert_non_null(strstr(e.text, "trivy.java_db_dir"));
 	assert_int_equal(trivy_db_store_check(TRIVY_DB_VULNERABILITIES, "", &e), -1);
