@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +8,6 @@
 #include "cli/doctor.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
-#include "stages/trivy_db_store.h"
 
 static void
 check_digest(struct checkup *c, const struct options_trivy *o)
@@ -52,45 +50,35 @@ check_db(struct checkup *c, const struct options_trivy *o)
 
 	if (trivy_db_check(o->db_dir, clock_wall_s(), o->db_max_age, &db, &e) < 0) {
 		checkup_fail(c, "database",
-			     trivy_db_store_check(TRIVY_DB_VULNERABILITIES, o->db_dir, NULL) == 0
-				     ? "run tidewaiter db update or import (docs/operations.md)"
-				     : "bring a fresh one into trivy.db_dir, or empty the setting and run tidewaiter db update",
+			     "sudo tidewaiter db update, db import without a network, or set trivy.db_dir to where one is kept",
 			     "%s", e.text);
 		return;
 	}
 	age = str_human_duration(db.age_ms > 0 ? db.age_ms : 0);
 	max = str_human_duration(o->db_max_age);
 	if (o->db_max_age > 0 && db.age_ms > o->db_max_age / 4 * 3)
-		checkup_warn(c, "database", "see whether the timer that runs tidewaiter db update still does",
+		checkup_warn(c, "database", "see whether what runs tidewaiter db update still does",
 			     "%s is %s old, at most %s are allowed", o->db_dir, age, max);
 	else
 		checkup_ok(c, "database", "%s, %s old", o->db_dir, age);
-}
-
-/* Without one images that hold Java archives are undecided, which not every host has. */
-static void
-check_java_db(struct checkup *c, const struct options_trivy *o)
-{
-	struct err e = ERR_INIT;
-
-	if (str_is_empty(o->java_db_dir))
-		return;
-	if (trivy_java_db_check(o->java_db_dir, &e) == 0)
-		checkup_ok(c, "java index", "%s", o->java_db_dir);
-	else if (e.no != ENOENT)
-		checkup_fail(c, "java index", "run tidewaiter db update --only java", "%s", e.text);
-	else if (o->java_db_repositories.n > 0)
-		checkup_warn(c, "java index",
-			     "run tidewaiter db update; on a host without Java images set trivy.java_db_repositories to []",
-			     "images with Java archives are undecided: %s", e.text);
 }
 
 void
 doctor_scan(struct checkup *c, const struct settings *s)
 {
 	const struct options_trivy *o = &s->opt.trivy;
+	struct err e = ERR_INIT;
 
 	check_trivy(c, o);
 	check_db(c, o);
-	check_java_db(c, o);
+	if (!*o->java_db_dir)
+		return;
+	if (trivy_java_db_check(o->java_db_dir, &e) == 0)
+		checkup_ok(c, "java index", "%s", o->java_db_dir);
+	else if (access(o->java_db_dir, F_OK) < 0)
+		checkup_warn(c, "java index",
+			     "sudo tidewaiter db update; who has no Java in images needs none",
+			     "%s is not there: images with Java in them are undecided", o->java_db_dir);
+	else
+		checkup_fail(c, "java index", "sudo tidewaiter db update", "%s", e.text);
 }

@@ -73,8 +73,8 @@ print_item(const struct spool_item *i)
 	AUTO_FREE char *test = name_of(i->delivery.test);
 	AUTO_FREE char *answer = str_safe(i->state.answer, 400);
 
-	printf("%s  %-5s  age %s, %s, %lld tries, due %s\n", i->id, state_of(i), age, size,
-	       (long long)i->state.attempts, due);
+	printf("%s  %-5s  age %s, %s, %lld %s, due %s\n", i->id, state_of(i), age, size,
+	       (long long)i->state.attempts, i->state.attempts == 1 ? "try" : "tries", due);
 	if (i->is_broken)
 		printf("    %s\n", i->fault.text);
 	else
