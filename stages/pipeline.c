@@ -94,7 +94,8 @@ confine(const struct pipeline *p, enum stage_place place, struct err *e)
 	const struct pipeline_users *u = p->users;
 	const struct confine_view view = { .cache_dir = p->i->cache_dir,
 					   .work_dir = p->i->work_dir,
-					   .work_fd = p->i->work_fd };
+					   .work_fd = p->i->work_fd,
+					   .net_fd = -1 };
 
 	if (u->is_separated && place == STAGE_SCANNER &&
 	    confine_scanner(&view, u->scan_uid, u->scan_gid, e) < 0)
