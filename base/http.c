@@ -62,9 +62,16 @@ http_new(const struct http_settings *s, struct http **ret, struct err *e)
 	/* Without this curl waits up to a second for "100 Continue" before a body of 1 MiB and more. */
 	h->headers = curl_slist_append(NULL, "Expect:");
 	if (s->authorization) {
-		header = mem_printf("Authorization: %s", s->authorization);
+		header = mem_printf("%s: %s",
+				    s->authorization_header ? s->authorization_header : "Authorization",
+				    s->authorization);
 		h->headers = curl_slist_append(h->headers, header);
 		wipe(header);
+	}
+	if (s->content_type) {
+		AUTO_FREE char *type = mem_printf("Content-Type: %s", s->content_type);
+
+		h->headers = curl_slist_append(h->headers, type);
 	}
 	*ret = take_ptr(h);
 	return 0;
@@ -326,6 +333,10 @@ http_send(struct http *h, const struct http_request *r, struct http_answer *ret,
 			is_ready = add_part(form, &r->parts[i], &sources[i]) == 0;
 		is_ready = is_ready && curl_easy_setopt(h->curl, CURLOPT_MIMEPOST, form) == CURLE_OK;
 	}
+	if (is_ready && !r->parts && r->data)
+		is_ready = curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->data_len) ==
+				   CURLE_OK &&
+			   curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, r->data) == CURLE_OK;
 	if (is_ready)
 		rc = fill_answer(h, curl_easy_perform(h->curl), r, sources, &t, e);
 	else

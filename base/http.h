@@ -16,10 +16,12 @@
 #include "base/mem.h"
 
 struct http_settings {
-	const char *ca_file;	    /* PEM; NULL or "": the system's authorities */
-	const char *proxy;	    /* URL; NULL or "": none */
-	const char *authorization;  /* value of the header, a secret; NULL: none sent */
-	int64_t connect_timeout_ms; /* 0: 10 s */
+	const char *ca_file;		  /* PEM; NULL or "": the system's authorities */
+	const char *proxy;		  /* URL; NULL or "": none */
+	const char *authorization;	  /* value of the header, a secret; NULL: none sent */
+	const char *authorization_header; /* its name; NULL: "Authorization" */
+	const char *content_type;	  /* of bodies; NULL: the library's */
+	int64_t connect_timeout_ms;	  /* 0: 10 s */
 };
 
 /* One part of a form: text when `value` is set, else `len` bytes of `fd` from `offset` on, sent as a file. */
@@ -36,6 +38,8 @@ struct http_request {
 	const char *url;
 	const struct http_part *parts; /* NULL: GET; else POST of a form */
 	size_t n_parts;
+	const void *data; /* POST of these bytes, with content_type, where there are no parts; NULL: none */
+	size_t data_len;
 	size_t body_max;  /* bytes of the answer's body that are kept; what is longer is cut */
 	int64_t deadline; /* CLOCK_MONOTONIC ms, not CLOCK_DEADLINE_NEVER */
 };

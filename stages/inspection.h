@@ -98,6 +98,7 @@ struct inspection {
 	const struct engine_before *engines; /* engine.h; one per images.engine_sockets, NULL: engines are not looked at */
 	int engine_fd; /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
+	const struct outside *outside; /* outside.h; NULL: nothing is asked of the network */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */

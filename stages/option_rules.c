@@ -197,6 +197,23 @@ shown_url(const char *text)
 	return mem_strdup(text);
 }
 
+static bool
+is_redis_url(const char *text)
+{
+	const char *host = strstr(text, "://"), *path = host ? strchr(host + 3, '/') : NULL;
+	int64_t database;
+
+	if (path && path[1] && str_parse_int(path + 1, 0, 100000, &database, NULL) < 0)
+		return false;
+	return is_url_behind("redis://", text) || is_url_behind("rediss://", text);
+}
+
+const struct conf_rule rule_redis_url = {
+	is_redis_url,
+	"redis://host[:port][/database] or rediss://…, without user and password (trivy.results_auth_file)",
+	shown_url,
+};
+
 const struct conf_rule rule_server_url = {
 	is_server_url, "a URL such as https://dojo.example.com, without user, password and query", shown_url
 };

@@ -77,6 +77,11 @@ struct options_trivy {
 	int64_t memory_max;   /* bytes, per Trivy process */
 	int64_t parallel;     /* inspections, and Trivy processes, at once on this host */
 	int64_t results_max;  /* bytes of results kept on this host, 0: none */
+	char *results_redis;  /* URL, empty: results are not shared */
+	char *results_key_file, *results_auth_file, *results_ca_file;
+	int64_t results_ttl; /* ms */
+	char *server;	     /* URL of a Trivy server, empty: Trivy has its own database */
+	char *server_token_file, *server_ca_file;
 	int64_t report_max;   /* bytes of one report */
 };
 

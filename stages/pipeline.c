@@ -25,6 +25,7 @@
 #include "stages/confine.h"
 #include "stages/delivery.h"
 #include "stages/engine.h"
+#include "stages/outside.h"
 #include "stages/queue.h"
 #include "stages/scan.h"
 #include "stages/shared.h"
@@ -95,7 +96,7 @@ confine(const struct pipeline *p, enum stage_place place, struct err *e)
 	const struct confine_view view = { .cache_dir = p->i->cache_dir,
 					   .work_dir = p->i->work_dir,
 					   .work_fd = p->i->work_fd,
-					   .net_fd = -1 };
+					   .net_fd = p->i->outside ? p->i->outside->net_fd : -1 };
 
 	if (u->is_separated && place == STAGE_SCANNER &&
 	    confine_scanner(&view, u->scan_uid, u->scan_gid, e) < 0)
@@ -431,6 +432,18 @@ end_talker(struct talker *t)
 }
 #define AUTO_TALKER __attribute__((cleanup(end_talker)))
 
+/* Those that only tell archives from other files ask nobody. */
+static int
+start_outside(const struct pipeline *p, struct outside **ret, struct err *e)
+{
+	const struct pipeline_users *u = p->users;
+
+	if (p->stages != all_stages)
+		return 0;
+	return outside_start(&p->i->opt->trivy, p->i->log, u->is_separated ? u->courier_uid : (uid_t)-1, u->courier_gid,
+			     ret, e);
+}
+
 static int
 run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 {
@@ -438,10 +451,17 @@ run_scanner(const struct pipeline *p, struct answer *a, struct err *e)
 
 	const struct pipeline_users *u = p->users;
 	AUTO(queue_ticket) struct queue_ticket *ticket = NULL;
+	AUTO(outside) struct outside *outside = NULL;
+	int rc;
 
 	if (run_stages(p, STAGE_OPENER, e) < 0 || give_to(p, p->i->work_fd, u->scan_uid, u->scan_gid, e) < 0 ||
 	    give_to(p, p->i->out_fd, u->scan_uid, u->scan_gid, e) < 0 || wait_for_turn(p, &ticket, e) < 0 ||
-	    start_talker(p, &talker, e) < 0 || run_child(p, STAGE_SCANNER, a, e) < 0)
+	    start_talker(p, &talker, e) < 0 || start_outside(p, &outside, e) < 0)
+		return -1;
+	p->i->outside = outside;
+	rc = run_child(p, STAGE_SCANNER, a, e);
+	p->i->outside = NULL;
+	if (rc < 0)
 		return -1;
 	take_answer(p->i, a);
 	return 0;

@@ -57,8 +57,8 @@ result_key(const struct trivy *t, const struct result_source *s, int64_t now_s, 
 {
 	AUTO_BUF struct buf b = BUF_INIT(65536);
 
-	buf_printf(&b, "tidewaiter result %d\nimage %s\nprogram %s\nday %jd\n", RESULT_FORMAT, config_digest,
-		   s->program, (intmax_t)(now_s / DAY_S));
+	buf_printf(&b, "tidewaiter result %d\nimage %s\nprogram %s\nserver %s\nday %jd\n", RESULT_FORMAT,
+		   config_digest, s->program, s->server, (intmax_t)(now_s / DAY_S));
 	add_db(&b, "db", &s->db);
 	add_db(&b, "java", &s->java);
 	trivy_describe(t, &b);

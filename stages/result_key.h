@@ -13,7 +13,8 @@
 #include "stages/trivy_db.h"
 
 struct result_source {
-	char program[72];	  /* SHA-256 of Trivy's program in hex, or what the server says of itself */
+	char program[80];	  /* digest of Trivy's program */
+	char server[32];	  /* version of the Trivy server whose database `db` is, "" without one */
 	struct trivy_db db, java; /* java: zero when there is none */
 };
 

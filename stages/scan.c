@@ -1,6 +1,7 @@
 #include "stages/scan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +10,14 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/outside.h"
 #include "stages/queue.h"
 #include "stages/result_key.h"
+#include "stages/result_remote.h"
 #include "stages/shared.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
+#include "stages/trivy_server.h"
 
 #define WORKERS_MAX 16
 /* Somebody's scans are in the way; a runner with that many has a job timeout shorter than this. */
@@ -45,7 +49,9 @@ struct scan {
 	bool is_prepared;
 	struct err prepare_fault;
 	struct trivy *trivy;
+	const struct outside *outside; /* NULL: nothing is asked of the network */
 	struct result_cache results;
+	struct result_remote remote;
 	struct result_source source;
 
 	/* The rest under `lock`; `changed` tells of new tasks and of finished ones. */
@@ -83,7 +89,7 @@ scan_check_report(const struct report *r, const char *config_digest, const char 
 static bool
 has_results(const struct scan *s)
 {
-	return s->results.dir_fd >= 0 && s->results.size_max > 0;
+	return (s->results.dir_fd >= 0 && s->results.size_max > 0) || s->remote.fd >= 0;
 }
 
 /* Without a Java index Trivy refuses those images alone that need one. */
@@ -103,6 +109,19 @@ open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct t
 
 /* The databases are opened once: what is judged here is what every scan reads, and what the report says. */
 static int
+open_db(const struct scan *s, struct trivy_db_dir *ret, struct result_source *source, struct err *e)
+{
+	const struct options_trivy *opt = s->opt;
+
+	if (s->outside && s->outside->port)
+		return trivy_server_ask(s->outside->port, s->outside->token, clock_wall_s(), opt->db_max_age,
+					&source->db, source->server, e);
+	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, ret, e) < 0)
+		return -1;
+	return trivy_db_judge(ret, clock_wall_s(), opt->db_max_age, &source->db, e);
+}
+
+static int
 prepare(struct scan *s, struct err *e)
 {
 	const struct options_trivy *opt = s->opt;
@@ -110,11 +129,11 @@ prepare(struct scan *s, struct err *e)
 	AUTO_TRIVY_DB_DIR struct trivy_db_dir java_dir = TRIVY_DB_DIR_INIT;
 	struct result_source *source = &s->source;
 
-	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, &dir, e) < 0)
+	if (open_db(s, &dir, source, e) < 0 || open_java_db(opt, &java_dir, &source->java, e) < 0 ||
+	    trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e) < 0)
 		return -1;
-	if (trivy_db_judge(&dir, clock_wall_s(), opt->db_max_age, &source->db, e) < 0 ||
-	    open_java_db(opt, &java_dir, &source->java, e) < 0 ||
-	    trivy_open(opt, s->work_fd, s->work_dir, &s->trivy, e) < 0 || trivy_take_db(s->trivy, &dir, e) < 0)
+	if (dir.fd >= 0 ? trivy_take_db(s->trivy, &dir, e) < 0
+			: trivy_use_server(s->trivy, s->outside->port, s->outside->token, e) < 0)
 		return -1;
 	if (java_dir.fd >= 0 && trivy_take_db(s->trivy, &java_dir, e) < 0)
 		return -1;
@@ -166,6 +185,24 @@ ask_trivy(const struct scan *s, const struct task *t, struct buf *ret_json, stru
 	return trivy_scan(s->trivy, t->layout, &t->stop_fd, ret_json, e);
 }
 
+/* On this host, else on another. A report that we would not take from Trivy is no better for its age. */
+static bool
+find_result(struct scan *s, const struct task *t, const char *key, struct buf *json, struct report **ret)
+{
+	struct err e = ERR_INIT;
+
+	if (result_cache_get(&s->results, key, json)) {
+		if (parse_report(s, t, json, ret, &e) == 0)
+			return true;
+		result_cache_drop(&s->results, key);
+		buf_reset(json);
+	}
+	if (!result_remote_get(&s->remote, key, json) || parse_report(s, t, json, ret, &e) < 0)
+		return false;
+	result_cache_put(&s->results, key, buf_str(json), json->len);
+	return true;
+}
+
 static int
 scan_image(struct scan *s, const struct task *t, struct report **ret, struct err *e)
 {
@@ -177,17 +214,13 @@ scan_image(struct scan *s, const struct task *t, struct report **ret, struct err
 	if (!has_results(s))
 		return ask_trivy(s, t, &json, e) < 0 ? -1 : parse_report(s, t, &json, ret, e);
 	result_key(s->trivy, &s->source, clock_wall_s(), t->config_digest, key);
-	if (result_cache_get(&s->results, key, &json)) {
-		if (parse_report(s, t, &json, ret, e) == 0)
-			return 0;
-		/* a report that we would not take from Trivy is no better for its age */
-		result_cache_drop(&s->results, key);
-		err_clear(e);
-		buf_reset(&json);
-	}
+	if (find_result(s, t, key, &json, ret))
+		return 0;
+	buf_reset(&json);
 	if (ask_trivy(s, t, &json, e) < 0 || parse_report(s, t, &json, ret, e) < 0)
 		return -1;
 	result_cache_put(&s->results, key, buf_str(&json), json.len);
+	result_remote_put(&s->remote, key, buf_str(&json), json.len);
 	return 0;
 }
 
@@ -314,6 +347,8 @@ scan_open(struct inspection *i)
 	s->work_dir = i->work_dir;
 	s->results.dir_fd = i->shared ? i->shared->results_fd : -1;
 	s->results.size_max = s->opt->results_max;
+	s->outside = i->outside;
+	result_remote_init(&s->remote, i->outside ? fcntl(i->outside->results_fd, F_DUPFD_CLOEXEC, 3) : -1);
 	pthread_mutex_init(&s->preparing, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
@@ -347,6 +382,7 @@ scan_free(struct scan *s)
 		task_free(s->tasks[k]);
 	free(s->tasks);
 	trivy_free(s->trivy);
+	result_remote_close(&s->remote);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->preparing);

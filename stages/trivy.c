@@ -98,6 +98,18 @@ trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e)
 	return 0;
 }
 
+int
+trivy_use_server(struct trivy *t, int port, const char *token, struct err *e)
+{
+	AUTO_FREE char *text = mem_printf("server:\n  token: \"%s\"\n", token);
+	AUTO_FD int dirfd = fs_open_dir(AT_FDCWD, t->dir, e);
+
+	if (dirfd < 0 || fs_publish(dirfd, "config.yaml", text, strlen(text), 0600, 0, e) < 0)
+		return -1;
+	t->server_port = port;
+	return 0;
+}
+
 static int
 make_dirs(int work_fd, struct err *e)
 {
@@ -175,6 +187,8 @@ build_argv(const struct trivy *t, const char *layout, struct strv *argv)
 	strv_addf(argv, "--cache-dir=%s", t->cache);
 	strv_addf(argv, "--timeout=%jdms", (intmax_t)(t->opt->timeout + TIMEOUT_MARGIN_MS));
 	strv_addf(argv, "--scanners=%s", scanners);
+	if (t->server_port)
+		strv_addf(argv, "--server=http://127.0.0.1:%d", t->server_port);
 	strv_addf(argv, "--input=%s", layout);
 }
 
@@ -200,7 +214,8 @@ trivy_describe(const struct trivy *t, struct buf *out)
 				   .home = (char[]){ "HOME" },
 				   .cache = (char[]){ "CACHE" },
 				   .config = (char[]){ "CONFIG" },
-				   .nothing = (char[]){ "NOTHING" } };
+				   .nothing = (char[]){ "NOTHING" },
+				   .server_port = t->server_port != 0 };
 	AUTO_STRV struct strv words = { 0 };
 
 	build_argv(&any, "IMAGE", &words);

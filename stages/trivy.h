@@ -29,9 +29,10 @@ struct trivy {
 	char *dir;	  /* absolute: what is below was made by trivy_open() */
 	char *cwd, *home; /* empty directories */
 	char *cache;	  /* db and java-db in it lead to the directories that trivy_take_db() was given */
-	char *config;	  /* an empty file */
+	char *config;	  /* a file, empty but for the server's token */
 	char *nothing;	  /* a name that is not there */
 	struct trivy_db_dir dbs[TRIVY_DB_KINDS];
+	int server_port; /* of a relay on 127.0.0.1 (relay.h), 0: none */
 };
 
 /* The executable, open, and with the SHA-256 that the options name. Descriptor. */
@@ -51,6 +52,9 @@ MEM_AUTO_DECLARE(trivy)
  * One of each kind, before the first scan.
  */
 int trivy_take_db(struct trivy *t, struct trivy_db_dir *db, struct err *e);
+
+/* Every Trivy asks the server behind that port for vulnerabilities, and says that token, which stands in a file of its own. */
+int trivy_use_server(struct trivy *t, int port, const char *token, struct err *e);
 
 /*
  * Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. Ended at once when
