@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "cli/doctor.h"
 #include "executor/cgroup.h"
+#include "stages/layer_cache.h"
 
 #define SETUP "sudo tidewaiter setup"
 #define DISK_FAIL ((uint64_t)512 << 20) /* bytes free */
@@ -220,6 +221,31 @@ check_disk(struct checkup *c, const char *key, const char *path)
 		checkup_ok(c, "disk", "%s %s: %s free", key, path, text);
 }
 
+/* Layers that inspections keep for each other. */
+static void
+check_layers(struct checkup *c, const struct settings *s)
+{
+	AUTO_FREE char *path = mem_printf("%s/layers", s->cache_dir);
+	int64_t max = s->opt.images.store_max;
+	AUTO_FREE char *bound = str_format_size(max);
+	AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_FREE char *used = NULL;
+	struct layer_cache_use use;
+
+	if (max == 0) {
+		checkup_ok(c, "layers", "none are kept (images.store_max: 0)");
+		return;
+	}
+	if (fd < 0) {
+		checkup_ok(c, "layers", "%s: %s (images.store_max: %s)", path,
+			   errno == ENOENT ? "made when it is needed" : strerror(errno), bound);
+		return;
+	}
+	layer_cache_look(fd, &use);
+	used = str_human_size(use.size);
+	checkup_ok(c, "layers", "%zu kept, %s of %s", use.n, used, bound);
+}
+
 void
 doctor_host(struct checkup *c, const struct settings *s)
 {
@@ -231,4 +257,5 @@ doctor_host(struct checkup *c, const struct settings *s)
 	check_disk(c, "state_dir", s->state_dir);
 	check_disk(c, "cache_dir", s->cache_dir);
 	check_disk(c, "job.builds_dir", s->job.builds_dir);
+	check_layers(c, s);
 }

@@ -209,6 +209,29 @@ list_dir(int dir_fd, struct kept **list, size_t *n, int64_t *total)
 	}
 }
 
+static void
+look_at(int dir_fd, const char *name, struct layer_cache_use *u)
+{
+	AUTO_FD int fd = fs_open_dir(dir_fd, name, NULL);
+	AUTO_FREE struct kept *list = NULL;
+	int64_t total = 0;
+	size_t n = 0;
+
+	if (fd < 0)
+		return;
+	list_dir(fd, &list, &n, &total);
+	u->size += (uint64_t)total;
+	u->n += n;
+}
+
+void
+layer_cache_look(int dir_fd, struct layer_cache_use *ret)
+{
+	*ret = (struct layer_cache_use){ 0 };
+	look_at(dir_fd, "now", ret);
+	look_at(dir_fd, "before", ret);
+}
+
 void
 layer_cache_trim(const struct layer_cache *c)
 {

@@ -31,5 +31,11 @@ bool layer_cache_take(const struct layer_cache *c, const char *diff_id, int to_f
 		      uint64_t *ret_size);
 /* Takes the file `name` below from_fd in, whose bytes are what diff_id says; makes it read-only. */
 void layer_cache_put(const struct layer_cache *c, const char *diff_id, int from_fd, const char *name);
+struct layer_cache_use {
+	uint64_t size; /* bytes */
+	size_t n;      /* layers */
+};
+/* What is kept below dir_fd; nothing is changed. */
+void layer_cache_look(int dir_fd, struct layer_cache_use *ret);
 /* Drops what was used longest ago until the rest fits size_max. */
 void layer_cache_trim(const struct layer_cache *c);

@@ -86,7 +86,7 @@ def doctor(root, program, settings, tools, dojo):
 
 def test_every_subject_has_its_line(doctor):
     subjects = {line["subject"] for line in doctor("--as", "group/app")}
-    assert subjects >= {"settings", "users", "groups", "cgroup", "tools", "slots", "disk", "trivy", "database", "spool",
+    assert subjects >= {"settings", "users", "groups", "cgroup", "tools", "slots", "disk", "layers", "trivy", "database", "spool",
                         "defectdojo", "permission", "clock"}
 
 

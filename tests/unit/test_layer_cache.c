@@ -230,6 +230,24 @@ what_was_used_longest_ago_is_dropped_first(void **state)
 }
 
 static void
+what_is_kept_is_counted(void **state)
+{
+	const struct place *p = *state;
+	AUTO(layer_cache) struct layer_cache *c = layer_cache_open(p->cache_fd, LARGE);
+	struct layer_cache_use use;
+	char digest[HASH_DIGEST_MAX];
+
+	put(p, c, "a", "aaaa", digest);
+	c = reboot(p, c);
+	put(p, c, "b", "bbb", digest);
+	layer_cache_look(p->cache_fd, &use);
+	assert_int_equal(use.n, 2);
+	assert_int_equal(use.size, 7);
+	layer_cache_look(p->work_fd, &use);
+	assert_int_equal(use.n, 0);
+}
+
+static void
 many_processes_put_and_take_at_once(void **state)
 {
 	const struct place *p = *state;
@@ -282,6 +300,7 @@ main(void)
 		WITH_PLACE(a_layer_from_before_the_boot_is_hashed_and_taken),
 		WITH_PLACE(a_layer_that_a_crash_shortened_is_dropped),
 		WITH_PLACE(what_was_used_longest_ago_is_dropped_first),
+		WITH_PLACE(what_is_kept_is_counted),
 		WITH_PLACE(many_processes_put_and_take_at_once),
 	};
 
