@@ -72,14 +72,17 @@ run_tool(const struct strv *args, struct err *e)
 	return err_set(e, ERR_FAILED, "%s %s %s: %s", args->v[0], args->v[args->n - 1], how, buf_str(&words));
 }
 
+/*
+ * Numbers that images hardly use: useradd(8) begins at 999 and goes down, where the users of many a database's image are, and
+ * what is ended by a number is to be the job's alone. Where all are taken: any.
+ */
+static const char *const quiet_numbers[] = { "SYS_UID_MIN=600", "SYS_UID_MAX=899" };
+
 static int
-add_user(struct setup *u, const char *name, const char *home, const char *comment, struct err *e)
+run_useradd(const char *name, const char *home, const char *comment, bool is_quiet, struct err *e)
 {
 	AUTO_STRV struct strv args = { 0 };
 
-	did(u, "made user %s", name);
-	if (u->is_dry)
-		return 0;
 	strv_add(&args, "useradd");
 	strv_add(&args, "--system");
 	strv_add(&args, "--user-group");
@@ -90,8 +93,23 @@ add_user(struct setup *u, const char *name, const char *home, const char *commen
 	strv_add(&args, comment);
 	strv_add(&args, "--home-dir");
 	strv_add(&args, home);
+	for (size_t i = 0; is_quiet && i < MEM_COUNT(quiet_numbers); i++) {
+		strv_add(&args, "--key");
+		strv_add(&args, quiet_numbers[i]);
+	}
 	strv_add(&args, name);
 	return run_tool(&args, e);
+}
+
+static int
+add_user(struct setup *u, const char *name, const char *home, const char *comment, struct err *e)
+{
+	struct err ignored = ERR_INIT;
+
+	did(u, "made user %s", name);
+	if (u->is_dry || run_useradd(name, home, comment, true, &ignored) == 0)
+		return 0;
+	return run_useradd(name, home, comment, false, e);
 }
 
 static int
@@ -363,11 +381,10 @@ setup_dirs(struct setup *u, struct err *e)
 	return setup_db(u, TRIVY_DB_JAVA, s->opt.trivy.java_db_dir, e);
 }
 
-/* The token is read by the courier and by nobody else but root. */
+/* It is read by the courier and by nobody else but root. */
 static int
-setup_token(struct setup *u, struct err *e)
+setup_secret(struct setup *u, const char *setting, const char *path, struct err *e)
 {
-	const char *path = u->s->opt.defectdojo.token_file;
 	const struct passwd *pw;
 	AUTO_FD int fd = -1;
 	struct stat st;
@@ -376,12 +393,11 @@ setup_token(struct setup *u, struct err *e)
 		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : err_errno(e, "defectdojo.token_file %s", path);
+		return errno == ENOENT ? 0 : err_errno(e, "%s %s", setting, path);
 	if (fstat(fd, &st) < 0)
 		return err_errno(e, "%s", path);
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_SETTINGS, "%s: defectdojo.token_file %s is not a regular file",
-			       u->s->path, path);
+		return err_set(e, ERR_SETTINGS, "%s: %s %s is not a regular file", u->s->path, setting, path);
 	pw = getpwnam(u->s->courier_user);
 	if (pw && st.st_uid == 0 && st.st_gid == pw->pw_gid && (st.st_mode & 07777) == 0640)
 		return 0;
@@ -391,6 +407,25 @@ setup_token(struct setup *u, struct err *e)
 		return 0;
 	if (!pw || fchmod(fd, 0600) < 0 || fchown(fd, 0, pw->pw_gid) < 0 || fchmod(fd, 0640) < 0)
 		return err_errno(e, "%s", path);
+	return 0;
+}
+
+static int
+setup_secrets(struct setup *u, struct err *e)
+{
+	const struct options *o = &u->s->opt;
+	const struct {
+		const char *setting, *path;
+	} secrets[] = {
+		{ "defectdojo.token_file", o->defectdojo.token_file },
+		{ "trivy.results_key_file", o->trivy.results_key_file },
+		{ "trivy.results_auth_file", o->trivy.results_auth_file },
+		{ "trivy.server_token_file", o->trivy.server_token_file },
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(secrets); k++)
+		if (setup_secret(u, secrets[k].setting, secrets[k].path, e) < 0)
+			return -1;
 	return 0;
 }
 
@@ -410,7 +445,7 @@ setup_all(struct setup *u, struct err *e)
 
 	if (lock < 0 && !u->is_dry)
 		return -1;
-	if (setup_users(u, e) < 0 || setup_dirs(u, e) < 0 || setup_token(u, e) < 0)
+	if (setup_users(u, e) < 0 || setup_dirs(u, e) < 0 || setup_secrets(u, e) < 0)
 		return -1;
 	if (u->n_changes == 0)
 		printf("nothing to do: users and directories are as %s asks for\n", u->s->path);
@@ -449,7 +484,7 @@ const struct command command_setup = {
 		"\n"
 		"Makes what is missing: a user for each of job.slots slots with ranges of subordinate\n"
 		"ids (for rootless containers), scan_user and courier_user, state_dir, cache_dir and\n"
-		"the directories of jobs; gives defectdojo.token_file to the courier's group. Says\n"
+		"the directories of jobs; gives files with tokens and keys to the courier's group. Says\n"
 		"what it did. Run again it does nothing; after a change of the settings, the rest.\n"
 		"Nothing is ever removed: users that are no longer needed are for `userdel`.\n",
 	.options = &options,

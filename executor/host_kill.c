@@ -87,42 +87,79 @@ signal_as(uid_t uid, gid_t gid, int sig, bool *ret_done, struct err *e)
 	return 0;
 }
 
-static int
-signal_uid(const struct plan *p, int sig, bool *ret_done, struct err *e)
+/* What /proc/PID/status (proc(5)) and the namespaces tell of a process of a user. */
+struct look {
+	bool is_living; /* it runs, or could again */
+	bool is_container; /* in a pid namespace below ours, and in no user namespace below ours: of an engine that is root's */
+};
+
+static bool
+is_own_user_namespace(int proc_fd, const char *pid)
 {
-	if (host_kill_check_uid(p, e) < 0)
-		return -1;
-	return signal_as((uid_t)p->uid, (gid_t)p->gid, sig, ret_done, e);
+	AUTO_FREE char *path = mem_printf("%s/ns/user", pid);
+	char theirs[64], own[64];
+	ssize_t n = readlinkat(proc_fd, path, theirs, sizeof(theirs));
+
+	return n > 0 && readlinkat(proc_fd, "self/ns/user", own, sizeof(own)) == n &&
+	       memcmp(theirs, own, (size_t)n) == 0;
 }
 
-/* "State:" and the real uid of "Uid:" in /proc/PID/status (proc(5)): one that runs, or could again? */
+/* False: gone, or another user's by its real uid. */
 static bool
-is_living_of(int proc_fd, const char *pid, int64_t uid)
+look_at(int proc_fd, const char *pid, int64_t uid, struct look *ret)
 {
 	AUTO_FREE char *path = mem_printf("%s/status", pid);
 	AUTO_FREE char *text = NULL;
-	const char *state, *uids;
+	const char *state, *uids, *nested;
 	size_t len;
 
 	if (fs_read_max(proc_fd, path, PROC_TEXT_MAX, &text, &len, NULL) < 0)
 		return false;
 	state = strstr(text, "\nState:\t");
 	uids = strstr(text, "\nUid:\t");
-	return state && uids && state[8] != 'Z' && state[8] != 'X' && strtoll(uids + 6, NULL, 10) == uid;
+	nested = strstr(text, "\nNSpid:\t");
+	if (!state || !uids || strtoll(uids + 6, NULL, 10) != uid)
+		return false;
+	ret->is_living = state[8] != 'Z' && state[8] != 'X';
+	/* "NSpid: 26785 12": its number here, and in each namespace down to its own */
+	nested = nested ? nested + 8 : "";
+	nested += strspn(nested, "0123456789");
+	ret->is_container = nested[0] == '\t' && is_own_user_namespace(proc_fd, pid);
+	return true;
 }
 
-static bool
-has_living(int64_t uid)
+struct count {
+	size_t n_living, n_container;
+};
+
+/* sig 0: only counts; else it goes to each that is living and no container's. */
+static int
+scan_uid(int64_t uid, int sig, struct count *ret, struct err *e)
 {
 	AUTO_DIR DIR *dir = opendir("/proc");
 	struct dirent *ent;
 
-	while (dir && (ent = readdir(dir))) {
-		if (ent->d_name[0] >= '1' && ent->d_name[0] <= '9' &&
-		    is_living_of(dirfd(dir), ent->d_name, uid))
-			return true;
+	if (!dir)
+		return err_errno(e, "/proc");
+	*ret = (struct count){ 0 };
+	while ((ent = readdir(dir))) {
+		AUTO_FD int pidfd = -1;
+		struct look look;
+		int64_t pid;
+
+		if (str_parse_int(ent->d_name, 1, INT32_MAX, &pid, NULL) < 0)
+			continue;
+		/* The pidfd first: a number that was given to somebody else meanwhile does no harm. */
+		if (sig != 0)
+			pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+		if (!look_at(dirfd(dir), ent->d_name, uid, &look) || !look.is_living)
+			continue;
+		ret->n_container += look.is_container;
+		ret->n_living += !look.is_container;
+		if (pidfd >= 0 && !look.is_container)
+			(void)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
 	}
-	return false;
+	return 0;
 }
 
 /* The kernel's own count, in microseconds; it has zombies in it. */
@@ -133,6 +170,36 @@ has_any(int64_t uid)
 	return getpriority(PRIO_USER, (id_t)uid) != -1 || errno != ESRCH;
 }
 
+/*
+ * To all processes of the slot user. Images have users of their own numbers (999 is many a database's): where a container of
+ * root's engine runs as the same number, one by one, and not it. *ret_done: false when it has to be done again.
+ */
+static int
+signal_user(const struct plan *p, int sig, bool *ret_done, struct err *e)
+{
+	struct count count = { 0 };
+
+	if (host_kill_check_uid(p, e) < 0)
+		return -1;
+	if (has_any(p->uid) && scan_uid(p->uid, 0, &count, e) < 0)
+		return -1;
+	if (count.n_container == 0)
+		return signal_as((uid_t)p->uid, (gid_t)p->gid, sig, ret_done, e);
+	if (scan_uid(p->uid, sig, &count, e) < 0)
+		return -1;
+	*ret_done = count.n_living == 0;
+	return 0;
+}
+
+/* Zombies whose parent does not look are dead enough. */
+static bool
+has_living(int64_t uid)
+{
+	struct count count = { 0 };
+
+	return scan_uid(uid, 0, &count, NULL) < 0 || count.n_living > 0;
+}
+
 static int
 kill_uid(const struct plan *p, int64_t deadline, struct err *e)
 {
@@ -141,11 +208,10 @@ kill_uid(const struct plan *p, int64_t deadline, struct err *e)
 	for (;;) {
 		bool is_done = false;
 
-		if (signal_uid(p, SIGKILL, &is_done, e) < 0)
+		if (signal_user(p, SIGKILL, &is_done, e) < 0)
 			return -1;
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		/* Zombies whose parent does not look are dead enough. */
 		if (is_done && (!has_any(p->uid) || (clock_left_ms(patience) == 0 && !has_living(p->uid))))
 			return 0;
 		if (clock_left_ms(deadline) == 0)
@@ -168,12 +234,14 @@ kill_subs_once(const struct host_ids *ids, size_t *ret_n, struct err *e)
 		return err_errno(e, "/proc");
 	*ret_n = 0;
 	while ((ent = readdir(dir))) {
+		struct look look;
 		struct stat st;
 		bool is_done;
 
 		if (ent->d_name[0] < '1' || ent->d_name[0] > '9' ||
 		    fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    !host_ids_is_sub(ids, st.st_uid) || !is_living_of(dirfd(dir), ent->d_name, st.st_uid))
+		    !host_ids_is_sub(ids, st.st_uid) || !look_at(dirfd(dir), ent->d_name, st.st_uid, &look) ||
+		    !look.is_living)
 			continue;
 		if (signal_as(st.st_uid, st.st_uid, SIGKILL, &is_done, e) < 0)
 			return -1;
@@ -329,7 +397,7 @@ ask_to_end(const struct plan *p, struct err *e)
 	if (!str_is_empty(p->cgroup))
 		rc = cgroup_signal(p->cgroup, SIGTERM, e);
 	else if (p->is_separated)
-		rc = signal_uid(p, SIGTERM, &is_done, e);
+		rc = signal_user(p, SIGTERM, &is_done, e);
 	else
 		rc = signal_scan(NULL, SIGTERM, &n, e);
 	while (rc == 0 && clock_left_ms(deadline) > 0) {

@@ -226,6 +226,28 @@ lock_slot_file(int dirfd, int64_t slot, int64_t deadline, struct err *e)
 	return fs_lock(dirfd, name, deadline, e);
 }
 
+/* What a config that was killed had written of a record and not yet given its name. The list is locked: nobody is at it now. */
+static int
+drop_half_records(int dirfd, struct err *e)
+{
+	int own = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = own < 0 ? NULL : fdopendir(own);
+	const struct dirent *entry;
+
+	if (!dir) {
+		if (own >= 0)
+			close(own);
+		return err_errno(e, "slots");
+	}
+	while ((entry = readdir(dir))) {
+		/* fs_publish() writes N.json as .N.json.<random> */
+		if (entry->d_name[0] == '.' && strstr(entry->d_name, ".json.") &&
+		    unlinkat(dirfd, entry->d_name, 0) < 0 && errno != ENOENT)
+			return err_errno(e, "%s", entry->d_name);
+	}
+	return 0;
+}
+
 /*
  * One look over all slots, under the list's lock. ret->slot stays -1 when none can be had; then `holders` says who has
  * them. A slot that is being cleaned is passed over.
@@ -238,6 +260,8 @@ try_take(int dirfd, int64_t n_slots, const struct slot_owner *us, struct slot_ta
 
 	if (list < 0)
 		return err_wrap(e, "list of slots");
+	if (drop_half_records(dirfd, e) < 0)
+		return -1;
 	for (int64_t slot = 0; slot < n_slots; slot++) {
 		AUTO(slot_owner) struct slot_owner *holder = NULL;
 		AUTO_FD int lock = -1;

@@ -47,6 +47,12 @@ def test_users_are_made_with_ranges_of_their_own(host):
         assert all(later - earlier >= 65536 for earlier, later in zip(firsts, firsts[1:]))
 
 
+def test_numbers_are_not_those_that_images_use(host):
+    host.configure(slots=3)
+    host.setup()
+    assert all(600 <= pwd.getpwnam(name).pw_uid <= 899 for name in host.users())
+
+
 def test_two_at_once_give_no_number_twice(host):
     calls = []
     for prefix in ("a-", "b-"):

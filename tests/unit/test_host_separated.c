@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,6 +236,72 @@ kill_all_reaches_what_the_user_has_outside_of_the_cgroup(void **state)
 	assert_int_equal(kill(pid, 0), -1);
 }
 
+/* The first process of a pid namespace, as the job's number: what runs in a container of an engine that is root's. */
+static pid_t
+start_container(int *ret_inner)
+{
+	uid_t uid = place_job_uid();
+	int ready[2];
+	pid_t pid;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		pid_t inner = unshare(CLONE_NEWPID) < 0 ? -1 : fork();
+
+		if (inner == 0) {
+			if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+				_exit(99);
+			for (;;)
+				pause();
+		}
+		if (write(ready[1], &inner, sizeof(inner)) != sizeof(inner))
+			_exit(99);
+		waitpid(inner, NULL, 0);
+		_exit(0);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], ret_inner, sizeof(*ret_inner)), sizeof(*ret_inner));
+	close(ready[0]);
+	return pid;
+}
+
+static bool
+is_running_as(pid_t pid, uid_t uid)
+{
+	AUTO_FREE char *path = mem_printf("/proc/%d", (int)pid);
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_uid == uid;
+}
+
+static void
+a_container_that_runs_as_the_same_number_is_let_alone(void **state)
+{
+	struct place *p = *state;
+	int64_t deadline = clock_deadline(PLACE_WAIT_MS);
+	pid_t engine;
+	int inner;
+
+	free(take_ptr(p->plan.cgroup));
+	p->plan.cgroup = mem_strdup("");
+	place_prepare(&p->plan);
+	engine = start_container(&inner);
+	if (inner < 0)
+		skip();
+	while (!is_running_as(inner, place_job_uid()) && clock_left_ms(deadline) > 0)
+		usleep(1000);
+	assert_int_equal(place_run(&p->plan,
+				   "setsid bash -c 'echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 100; done' &\n"
+				   "until [ -e pid ]; do sleep 0.01; done"),
+			 0);
+	assert_int_equal(env_host.kill_all(&p->plan, NULL), 0);
+	assert_int_equal(kill(inner, 0), 0);
+	assert_int_equal(kill((pid_t)place_read_number(p->plan.builds_dir, "pid"), 0), -1);
+	assert_int_equal(kill(inner, SIGKILL), 0);
+	(void)waitpid(engine, NULL, 0);
+}
+
 static int
 leave_queue(const char *arg)
 {
@@ -413,6 +480,7 @@ main(void)
 		WITH_PLACE(daemons_die_by_the_cgroup),
 		WITH_PLACE(daemons_die_by_the_uid_where_there_is_no_cgroup),
 		WITH_PLACE(kill_all_reaches_what_the_user_has_outside_of_the_cgroup),
+		WITH_PLACE(a_container_that_runs_as_the_same_number_is_let_alone),
 		WITH_PLACE(queues_shared_memory_and_files_in_shared_places_go),
 		WITH_PLACE(a_crontab_of_the_user_goes_before_it_can_start_anything),
 		WITH_PLACE(a_shielded_tool_cannot_be_read_by_other_processes_of_its_user),

@@ -180,6 +180,26 @@ a_record_that_cannot_be_understood_is_stale(void **state)
 }
 
 static void
+half_a_record_of_a_config_that_was_killed_does_not_stay(void **state)
+{
+	AUTO_HOST struct host h;
+	AUTO(slot_owner) struct slot_owner *a = NULL;
+	AUTO_FREE char *half = NULL;
+	AUTO_FD int fd = -1;
+	bool was_stale;
+
+	(void)state;
+	make_host(&h);
+	a = attempt(&h, "a");
+	assert_int_equal(take(&h, a, &was_stale), 0);
+	half = mem_printf("%s/slots/.1.json.0123456789ab", h.state);
+	fd = open(half, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(take(&h, a, &was_stale), 0);
+	assert_int_equal(access(half, F_OK), -1);
+}
+
+static void
 the_same_attempt_gets_its_own_slot_again_to_be_cleaned(void **state)
 {
 	AUTO_HOST struct host h;
@@ -446,6 +466,7 @@ main(void)
 		cmocka_unit_test(a_slot_whose_tmpdir_is_gone_is_stale),
 		cmocka_unit_test(a_slot_whose_runner_is_gone_or_another_process_is_stale),
 		cmocka_unit_test(a_record_that_cannot_be_understood_is_stale),
+		cmocka_unit_test(half_a_record_of_a_config_that_was_killed_does_not_stay),
 		cmocka_unit_test(the_same_attempt_gets_its_own_slot_again_to_be_cleaned),
 		cmocka_unit_test(a_slot_that_is_being_cleaned_is_passed_over),
 		cmocka_unit_test(a_late_cleanup_sees_that_the_slot_is_anothers),
