@@ -169,6 +169,6 @@ const struct command command_scan = {
 	.options = &options,
 	.n_options = 1,
 	.notes = "Exit codes: 0 pass (warnings included), 1 blocked or refused, 2 usage or settings,\n"
-		 "3 undecided (no Trivy, database too old, disk full, timeout, kind not supported).\n",
+		 "3 undecided (no Trivy, database too old, disk full, timeout, platform not looked at).\n",
 	.run = run,
 };

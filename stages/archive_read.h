@@ -24,14 +24,15 @@
 struct archive_image;
 
 struct archive_input {
-	int fd;				 /* regular file, readable; pread only */
-	bool is_stream;			 /* fd is a pipe instead, read once from start to end; size does not count */
-	uint64_t size;			 /* bytes */
+	int fd;		/* regular file, readable; pread only */
+	bool is_stream; /* fd is a pipe instead, read once from start to end; size does not count */
+	uint64_t size;	/* bytes */
 	const struct layout_file *files; /* instead, for a directory: what is in it; NULL for a file */
 	size_t n_files;
 	int work_fd; /* where layouts and kept contents are made */
 	const char *stem; /* of the names that are made there: "archive-3" gives archive-3-1, …, archive-3-kept */
 	const struct options_images *limits;
+	const int *claims_fd; /* where inspections announce what they will write (room.h); NULL: nowhere */
 	const struct layer_cache *cache; /* of verified layers; NULL: none */
 	/*
 	 * Is told of an image as soon as its layout is whole, which may be before the archive's bytes have been verified: when the
@@ -71,8 +72,8 @@ void archive_images_free(struct archive_images *l); /* what it owns */
 char *archive_join_notes(const struct strv *notes);
 
 /*
- * -1 with a fault whose text does not name the archive: ERR_REFUSED, "<rule>: …"; ERR_UNSUPPORTED, "not supported
- * yet: …"; ERR_NO_SPACE; ERR_FAILED. *ret_is_image is false when it was "no image: …", which outside tar_images/ is
+ * -1 with a fault whose text does not name the archive: ERR_REFUSED, "<rule>: …"; ERR_UNSUPPORTED,
+ * "platform: …"; ERR_NO_SPACE; ERR_FAILED. *ret_is_image is false when it was "no image: …", which outside tar_images/ is
  * no fault. Nothing stays in work_fd then.
  */
 int archive_read(const struct archive_input *in, struct archive_images *ret, bool *ret_is_image,

@@ -557,8 +557,8 @@ add_points(const struct inspection *i, struct buf *out)
 					   : "; if that does not help, ask the people who run this runner");
 	if (count_archives_with(i, ERR_UNSUPPORTED) > 0)
 		add_wrapped(out, 4,
-			    "- an archive of a kind that is not supported: save the image with `docker save`, one image "
-			    "per file");
+			    "- what is not looked at as it is: its line says what would be; which platforms are is said by "
+			    "images.platforms of the settings");
 	if (has_other_faults(i))
 		add_wrapped(out, 4,
 			    is_by_hand(i)

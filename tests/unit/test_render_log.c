@@ -375,7 +375,7 @@ each_kind_of_fault_says_what_to_do(void **state)
 		const char *head, *advice;
 	} table[] = {
 		{ ERR_REFUSED, "✗ tar_images/app.tar: refused", "build and save the image again" },
-		{ ERR_UNSUPPORTED, "? tar_images/app.tar: undecided", "docker save" },
+		{ ERR_UNSUPPORTED, "? tar_images/app.tar: undecided", "images.platforms" },
 		{ ERR_FAILED, "? tar_images/app.tar: undecided", "no fault of your change" },
 		{ ERR_TIMEOUT, "? tar_images/app.tar: undecided", "no fault of your change" },
 		{ ERR_NO_SPACE, "? tar_images/app.tar: undecided", "no fault of your change" },
