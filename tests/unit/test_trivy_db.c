@@ -214,10 +214,10 @@ write_dir(int at, const char *name, const unsigned char *file, size_t len, int64
 static int
 verify(struct place *p, const unsigned char *file, size_t len, struct trivy_db_counts *counts, struct err *e)
 {
-	AUTO_FD int fd = write_dir(p->fd, "looked-at", file, len, p->now);
 	AUTO_FREE char *path = mem_printf("%s/looked-at", p->dir);
 	AUTO_TRIVY_DB_DIR struct trivy_db_dir d = TRIVY_DB_DIR_INIT;
 
+	close(write_dir(p->fd, "looked-at", file, len, p->now));
 	assert_int_equal(trivy_db_open(TRIVY_DB_VULNERABILITIES, path, &d, e), 0);
 	return trivy_db_verify(&d, counts, e);
 }
