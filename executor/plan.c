@@ -261,7 +261,7 @@ plan_write(int dirfd, const struct plan *p, struct err *e)
 		return err_set(e, ERR_REFUSED, "the plan of this job has %zu bytes, at most %d are written",
 			       strlen(text), PLAN_MAX);
 	if (fs_publish(dirfd, PLAN_NAME, text, strlen(text), 0600, 0, e) < 0)
-		return err_wrap(e, "plan");
+		return err_wrap(e, "plan in the runner's TMPDIR");
 	return 0;
 }
 
@@ -371,7 +371,7 @@ plan_state_write(int dirfd, const struct plan_state *s, struct err *e)
 	json_add_str(j, "last_stage", s->last_stage ? s->last_stage : "");
 	text = json_print(j);
 	if (fs_publish(dirfd, PLAN_STATE_NAME, text, strlen(text), 0600, 0, e) < 0)
-		return err_wrap(e, "state of the job");
+		return err_wrap(e, "state of the job in the runner's TMPDIR");
 	return 0;
 }
 

@@ -331,7 +331,7 @@ slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner
 		AUTO_BUF struct buf holders = BUF_INIT(600);
 
 		if (try_take(dirfd, n_slots, owner, ret, &holders, e) < 0)
-			return -1;
+			return err_wrap(e, "%s", path);
 		if (ret->slot >= 0)
 			return 0;
 		if (clock_left_ms(deadline) == 0)
