@@ -7,8 +7,8 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "base/conf.h"
 #include "base/conf_private.h"
+#include "base/conf_yaml.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/yaml_depth.h"
@@ -18,20 +18,8 @@
 #define KEY_SHOWN_MAX 80 /* columns of a key in a message */
 #define FAULT_MAX 1400	 /* columns of a message */
 
-struct reader {
-	const struct conf_schema *schema;
-	const char *name;
-	yaml_document_t *doc;
-	bool *is_seen; /* nodes that were visited: an alias would visit one twice */
-	size_t n_nodes;
-	struct conf_places places;
-};
-
-static int fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-
-static int
-fault(const struct reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
+int
+conf_yaml_fault(const struct conf_reader *r, const yaml_node_t *node, struct err *e, const char *fmt, ...)
 {
 	AUTO_FREE char *text = NULL, *safe = NULL;
 	va_list ap;
@@ -57,8 +45,8 @@ has_tag(const yaml_node_t *node)
 }
 
 /* The node of an index; refuses the same node twice (anchors and aliases can blow a small file up). */
-static const yaml_node_t *
-visit(struct reader *r, int index, struct err *e)
+const yaml_node_t *
+conf_yaml_visit(struct conf_reader *r, int index, struct err *e)
 {
 	const yaml_node_t *node = yaml_document_get_node(r->doc, index);
 
@@ -67,20 +55,21 @@ visit(struct reader *r, int index, struct err *e)
 		return NULL;
 	}
 	if (r->is_seen[index]) {
-		fault(r, node, e,
-		      "an alias (*name) of this stands elsewhere, aliases are not allowed: write it out in both places");
+		conf_yaml_fault(r, node, e,
+				"an alias (*name) of this stands elsewhere, aliases are not allowed: write it out in both places");
 		return NULL;
 	}
 	if (has_tag(node)) {
-		fault(r, node, e, "a tag (%s) stands here, tags are not allowed", (const char *)node->tag);
+		conf_yaml_fault(r, node, e, "a tag (%s) stands here, tags are not allowed",
+				(const char *)node->tag);
 		return NULL;
 	}
 	r->is_seen[index] = true;
 	return node;
 }
 
-static const char *
-kind_of(const yaml_node_t *node)
+const char *
+conf_yaml_kind(const yaml_node_t *node)
 {
 	switch (node->type) {
 	case YAML_SCALAR_NODE:
@@ -97,29 +86,29 @@ kind_of(const yaml_node_t *node)
 	return "nothing";
 }
 
-static const char *
-text_of(const yaml_node_t *node)
+const char *
+conf_yaml_text(const yaml_node_t *node)
 {
 	return (const char *)node->data.scalar.value;
 }
 
-static bool
-is_text(const yaml_node_t *node)
+bool
+conf_yaml_is_text(const yaml_node_t *node)
 {
-	return node->type == YAML_SCALAR_NODE && strlen(text_of(node)) == node->data.scalar.length;
+	return node->type == YAML_SCALAR_NODE && strlen(conf_yaml_text(node)) == node->data.scalar.length;
 }
 
 /* `key:` with nothing behind it, or ~ */
-static bool
-is_null(const yaml_node_t *node)
+bool
+conf_yaml_is_null(const yaml_node_t *node)
 {
 	return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-	       (node->data.scalar.length == 0 || strcmp(text_of(node), "~") == 0 ||
-		strcasecmp(text_of(node), "null") == 0);
+	       (node->data.scalar.length == 0 || strcmp(conf_yaml_text(node), "~") == 0 ||
+		strcasecmp(conf_yaml_text(node), "null") == 0);
 }
 
-static void
-add_place(struct reader *r, const char *path, const yaml_node_t *node)
+void
+conf_yaml_add_place(struct conf_reader *r, const char *path, const yaml_node_t *node)
 {
 	struct conf_places *p = &r->places;
 
@@ -128,30 +117,31 @@ add_place(struct reader *r, const char *path, const yaml_node_t *node)
 }
 
 static int
-impossible(const struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
+impossible(const struct conf_reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
 	   struct err *e)
 {
-	AUTO_FREE char *allowed = conf_allowed(f), *found = conf_shown(f, text_of(node));
+	AUTO_FREE char *allowed = conf_allowed(f), *found = conf_shown(f, conf_yaml_text(node));
 
-	return fault(r, node, e, "%s: %s is not possible, allowed is %s", path, found, allowed);
+	return conf_yaml_fault(r, node, e, "%s: %s is not possible, allowed is %s", path, found, allowed);
 }
 
 static int
-read_list(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
+read_list(struct conf_reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
 	  struct strv *value, struct err *e)
 {
 	AUTO_STRV struct strv list = { 0 };
 	AUTO_FREE char *allowed = conf_allowed(f);
 
 	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
-		const yaml_node_t *item = visit(r, *i, e);
+		const yaml_node_t *item = conf_yaml_visit(r, *i, e);
 
 		if (!item)
 			return -1;
-		if (!is_text(item) || is_null(item))
-			return fault(r, item, e, "%s: %s in the list, allowed is %s", path,
-				     is_null(item) ? "nothing" : kind_of(item), allowed);
-		if (conf_parse_item(f, text_of(item), &list) < 0)
+		if (!conf_yaml_is_text(item) || conf_yaml_is_null(item))
+			return conf_yaml_fault(r, item, e, "%s: %s in the list, allowed is %s", path,
+					       conf_yaml_is_null(item) ? "nothing" : conf_yaml_kind(item),
+					       allowed);
+		if (conf_parse_item(f, conf_yaml_text(item), &list) < 0)
 			return impossible(r, f, path, item, e);
 	}
 	strv_free(value);
@@ -171,23 +161,24 @@ quotes_hint(const yaml_node_t *node)
 	return "";
 }
 
-static int
-read_value(struct reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
-	   void *value, struct err *e)
+int
+conf_yaml_value(struct conf_reader *r, const struct conf_field *f, const char *path, const yaml_node_t *node,
+		void *value, struct err *e)
 {
 	AUTO_FREE char *allowed = conf_allowed(f);
 
-	if (is_null(node))
-		return fault(r, node, e, "%s: no value, allowed is %s", path, allowed);
+	if (conf_yaml_is_null(node))
+		return conf_yaml_fault(r, node, e, "%s: no value, allowed is %s", path, allowed);
 	if (f->type == CONF_LIST) {
 		if (node->type != YAML_SEQUENCE_NODE)
-			return fault(r, node, e, "%s: %s, allowed is %s", path, kind_of(node), allowed);
+			return conf_yaml_fault(r, node, e, "%s: %s, allowed is %s", path,
+					       conf_yaml_kind(node), allowed);
 		return read_list(r, f, path, node, value, e);
 	}
-	if (!is_text(node))
-		return fault(r, node, e, "%s: %s%s, allowed is %s", path, kind_of(node), quotes_hint(node),
-			     allowed);
-	if (conf_parse_scalar(f, text_of(node), value) < 0)
+	if (!conf_yaml_is_text(node))
+		return conf_yaml_fault(r, node, e, "%s: %s%s, allowed is %s", path, conf_yaml_kind(node),
+				       quotes_hint(node), allowed);
+	if (conf_parse_scalar(f, conf_yaml_text(node), value) < 0)
 		return impossible(r, f, path, node, e);
 	return 0;
 }
@@ -209,32 +200,34 @@ group_text(const char *group)
 }
 
 /* A key of a mapping: a text that did not stand in it before. `group` is the mapping's own path, "" for the file. */
-static const yaml_node_t *
-read_key(struct reader *r, const char *group, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
-	 struct err *e)
+const yaml_node_t *
+conf_yaml_key(struct conf_reader *r, const char *group, const yaml_node_t *mapping,
+	      const yaml_node_pair_t *pair, struct err *e)
 {
-	const yaml_node_t *key = visit(r, pair->key, e);
+	const yaml_node_t *key = conf_yaml_visit(r, pair->key, e);
 	AUTO_FREE char *where = group_text(group);
 	AUTO_FREE char *shown = NULL;
 
 	if (!key)
 		return NULL;
-	if (!is_text(key)) {
-		fault(r, key, e, "%s in the place of a key of %s, allowed is a name", kind_of(key), where);
+	if (!conf_yaml_is_text(key)) {
+		conf_yaml_fault(r, key, e, "%s in the place of a key of %s, allowed is a name",
+				conf_yaml_kind(key), where);
 		return NULL;
 	}
-	shown = str_safe(text_of(key), KEY_SHOWN_MAX);
-	if (str_eq(text_of(key), "<<")) {
-		fault(r, key, e, "<< in %s: merge keys are not allowed, write the settings out", where);
+	shown = str_safe(conf_yaml_text(key), KEY_SHOWN_MAX);
+	if (str_eq(conf_yaml_text(key), "<<")) {
+		conf_yaml_fault(r, key, e, "<< in %s: merge keys are not allowed, write the settings out",
+				where);
 		return NULL;
 	}
 	for (const yaml_node_pair_t *p = mapping->data.mapping.pairs.start; p < pair; p++) {
 		const yaml_node_t *other = yaml_document_get_node(r->doc, p->key);
 
-		if (is_text(other) && strcmp(text_of(other), text_of(key)) == 0) {
-			fault(r, key, e,
-			      "%s%s%s stands twice in %s, first in line %zu: keep one of the two lines",
-			      group, *group ? "." : "", shown, where, other->start_mark.line + 1);
+		if (conf_yaml_is_text(other) && strcmp(conf_yaml_text(other), conf_yaml_text(key)) == 0) {
+			conf_yaml_fault(r, key, e,
+					"%s%s%s stands twice in %s, first in line %zu: keep one of the two lines",
+					group, *group ? "." : "", shown, where, other->start_mark.line + 1);
 			return NULL;
 		}
 	}
@@ -258,20 +251,21 @@ hint(const struct conf_schema *schema, const struct nearest *n, bool in_project,
 }
 
 static int
-unknown_field(const struct reader *r, const struct conf_section *s, const char *group, bool in_project,
+unknown_field(const struct conf_reader *r, const struct conf_section *s, const char *group, bool in_project,
 	      const yaml_node_t *key, struct err *e)
 {
 	AUTO_BUF struct buf known = BUF_INIT(4096);
-	AUTO_FREE char *shown = str_safe(text_of(key), KEY_SHOWN_MAX);
+	AUTO_FREE char *shown = str_safe(conf_yaml_text(key), KEY_SHOWN_MAX);
 	AUTO_FREE char *what = NULL;
-	struct nearest near = NEAREST_INIT(text_of(key));
+	struct nearest near = NEAREST_INIT(conf_yaml_text(key));
 
 	for (size_t k = 0; k < s->n_fields; k++) {
 		buf_printf(&known, "%s%s", k ? ", " : "", s->fields[k].key);
 		nearest_try(&near, s->fields[k].key);
 	}
 	what = hint(r->schema, &near, in_project, false);
-	return fault(r, key, e, "%s.%s is no setting%s, allowed are %s", group, shown, what, buf_str(&known));
+	return conf_yaml_fault(r, key, e, "%s.%s is no setting%s, allowed are %s", group, shown, what,
+			       buf_str(&known));
 }
 
 static struct conf_patch_value *
@@ -284,38 +278,39 @@ patch_add(struct conf_patch *p, size_t section, const struct conf_field *f)
 
 /* A section's mapping into `whole`, or into a patch where there is one. */
 static int
-read_section(struct reader *r, size_t index, const char *prefix, const yaml_node_t *node, void *whole,
+read_section(struct conf_reader *r, size_t index, const char *prefix, const yaml_node_t *node, void *whole,
 	     struct conf_patch *patch, struct err *e)
 {
 	const struct conf_section *s = &r->schema->sections[index];
 	AUTO_FREE char *group = mem_printf("%s%s", prefix, s->key);
 
-	if (is_null(node))
+	if (conf_yaml_is_null(node))
 		return 0;
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "%s: %s, allowed is a group of settings", group, kind_of(node));
+		return conf_yaml_fault(r, node, e, "%s: %s, allowed is a group of settings", group,
+				       conf_yaml_kind(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, group, node, p, e);
-		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
+		const yaml_node_t *key = conf_yaml_key(r, group, node, p, e);
+		const yaml_node_t *value = key ? conf_yaml_visit(r, p->value, e) : NULL;
 		const struct conf_field *f;
 		AUTO_FREE char *path = NULL;
 		void *to;
 
 		if (!value)
 			return -1;
-		f = find_field(s, text_of(key));
+		f = find_field(s, conf_yaml_text(key));
 		if (!f)
 			return unknown_field(r, s, group, patch != NULL, key, e);
 		path = mem_printf("%s.%s", group, f->key);
 		if (patch && (f->flags & CONF_NO_OVERRIDE))
-			return fault(r, key, e,
-				     "%s cannot be different for a project, allowed is %s.%s for all of them",
-				     path, s->key, f->key);
+			return conf_yaml_fault(r, key, e,
+					       "%s cannot be different for a project, allowed is %s.%s for all of them",
+					       path, s->key, f->key);
 		to = patch ? (void *)&patch_add(patch, index, f)->value
 			   : (char *)whole + s->offset + f->offset;
-		if (read_value(r, f, path, value, to, e) < 0)
+		if (conf_yaml_value(r, f, path, value, to, e) < 0)
 			return -1;
-		add_place(r, path, value);
+		conf_yaml_add_place(r, path, value);
 	}
 	return 0;
 }
@@ -335,13 +330,13 @@ find_section(const struct conf_schema *schema, const char *key, bool in_project,
 }
 
 static int
-unknown_section(const struct reader *r, const yaml_node_t *key, const yaml_node_t *value, const char *prefix,
-		bool in_project, struct err *e)
+unknown_section(const struct conf_reader *r, const yaml_node_t *key, const yaml_node_t *value,
+		const char *prefix, bool in_project, struct err *e)
 {
 	AUTO_BUF struct buf known = BUF_INIT(4096);
-	AUTO_FREE char *shown = str_safe(text_of(key), KEY_SHOWN_MAX);
+	AUTO_FREE char *shown = str_safe(conf_yaml_text(key), KEY_SHOWN_MAX);
 	AUTO_FREE char *what = NULL;
-	struct nearest near = NEAREST_INIT(text_of(key));
+	struct nearest near = NEAREST_INIT(conf_yaml_text(key));
 	size_t section;
 
 	buf_add_str(&known, in_project ? "match" : "projects");
@@ -358,44 +353,48 @@ unknown_section(const struct reader *r, const yaml_node_t *key, const yaml_node_
 			nearest_try(&near, s->key);
 		}
 	}
-	if (in_project && find_section(r->schema, text_of(key), false, &section) == 0)
-		return fault(r, key, e, "%s%s cannot be different for a project, allowed are %s", prefix,
-			     shown, buf_str(&known));
+	if (in_project && find_section(r->schema, conf_yaml_text(key), false, &section) == 0)
+		return conf_yaml_fault(r, key, e, "%s%s cannot be different for a project, allowed are %s",
+				       prefix, shown, buf_str(&known));
 	what = hint(r->schema, &near, in_project, value->type == YAML_MAPPING_NODE);
-	return fault(r, key, e, "%s%s is no setting%s, allowed are %s", prefix, shown, what, buf_str(&known));
+	return conf_yaml_fault(r, key, e, "%s%s is no setting%s, allowed are %s", prefix, shown, what,
+			       buf_str(&known));
 }
 
 /* A glob that ends or begins with / matches no path: better said than wondered at. */
 static bool
 is_project_glob(const yaml_node_t *node)
 {
-	const char *s = is_text(node) && !is_null(node) ? text_of(node) : "";
+	const char *s = conf_yaml_is_text(node) && !conf_yaml_is_null(node) ? conf_yaml_text(node) : "";
 
 	return *s && conf_is_plain_text(s) && s[0] != '/' && !str_has_suffix(s, "/");
 }
 
 static int
-read_match(struct reader *r, const char *group, const yaml_node_t *node, char **match, struct err *e)
+read_match(struct conf_reader *r, const char *group, const yaml_node_t *node, char **match, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("%s.match", group);
-	AUTO_FREE char *safe = is_text(node) && !is_null(node) ? str_safe(text_of(node), KEY_SHOWN_MAX) : NULL;
+	AUTO_FREE char *safe = conf_yaml_is_text(node) && !conf_yaml_is_null(node)
+				       ? str_safe(conf_yaml_text(node), KEY_SHOWN_MAX)
+				       : NULL;
 
 	if (!is_project_glob(node))
-		return fault(r, node, e,
-			     "%s: %s%s%s is not possible, allowed is a glob on the project's path such as \"group/**\"",
-			     path, safe ? "\"" : "",
-			     safe	     ? safe
-			     : is_null(node) ? "no value"
-					     : kind_of(node),
-			     safe ? "\"" : "");
+		return conf_yaml_fault(
+			r, node, e,
+			"%s: %s%s%s is not possible, allowed is a glob on the project's path such as \"group/**\"",
+			path, safe ? "\"" : "",
+			safe			  ? safe
+			: conf_yaml_is_null(node) ? "no value"
+						  : conf_yaml_kind(node),
+			safe ? "\"" : "");
 	free(*match);
-	*match = mem_strdup(text_of(node));
-	add_place(r, path, node);
+	*match = mem_strdup(conf_yaml_text(node));
+	conf_yaml_add_place(r, path, node);
 	return 0;
 }
 
 static int
-read_project(struct reader *r, const yaml_node_t *node, size_t number, struct conf_override *ret,
+read_project(struct conf_reader *r, const yaml_node_t *node, size_t number, struct conf_override *ret,
 	     struct err *e)
 {
 	AUTO_FREE char *group = mem_printf("projects[%zu]", number);
@@ -403,44 +402,44 @@ read_project(struct reader *r, const yaml_node_t *node, size_t number, struct co
 
 	ret->patch = mem_alloc(sizeof(*ret->patch));
 	if (node->type != YAML_MAPPING_NODE)
-		return fault(r, node, e, "%s: %s, allowed is a group with match and sections", group,
-			     kind_of(node));
+		return conf_yaml_fault(r, node, e, "%s: %s, allowed is a group with match and sections",
+				       group, conf_yaml_kind(node));
 	for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, group, node, p, e);
-		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
+		const yaml_node_t *key = conf_yaml_key(r, group, node, p, e);
+		const yaml_node_t *value = key ? conf_yaml_visit(r, p->value, e) : NULL;
 		size_t section;
 
 		if (!value)
 			return -1;
-		if (strcmp(text_of(key), "match") == 0) {
+		if (strcmp(conf_yaml_text(key), "match") == 0) {
 			if (read_match(r, group, value, &ret->match, e) < 0)
 				return -1;
 			continue;
 		}
-		if (find_section(r->schema, text_of(key), true, &section) < 0)
+		if (find_section(r->schema, conf_yaml_text(key), true, &section) < 0)
 			return unknown_section(r, key, value, prefix, true, e);
 		if (read_section(r, section, prefix, value, NULL, ret->patch, e) < 0)
 			return -1;
 	}
 	if (!ret->match)
-		return fault(r, node, e,
-			     "%s: match is missing, allowed is a glob on the project's path such as \"group/**\"",
-			     group);
+		return conf_yaml_fault(r, node, e,
+				       "%s: match is missing, allowed is a glob on the project's path such as \"group/**\"",
+				       group);
 	return 0;
 }
 
 static int
-read_projects(struct reader *r, const yaml_node_t *node, struct conf_overrides *o, struct err *e)
+read_projects(struct conf_reader *r, const yaml_node_t *node, struct conf_overrides *o, struct err *e)
 {
 	size_t number = 0;
 
-	if (is_null(node))
+	if (conf_yaml_is_null(node))
 		return 0;
 	if (node->type != YAML_SEQUENCE_NODE)
-		return fault(r, node, e, "projects: %s, allowed is a list of groups with match",
-			     kind_of(node));
+		return conf_yaml_fault(r, node, e, "projects: %s, allowed is a list of groups with match",
+				       conf_yaml_kind(node));
 	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
-		const yaml_node_t *item = visit(r, *i, e);
+		const yaml_node_t *item = conf_yaml_visit(r, *i, e);
 
 		if (!item)
 			return -1;
@@ -466,15 +465,15 @@ find_top_field(const struct conf_schema *schema, const char *key, const struct c
 }
 
 static int
-read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_overrides *o, struct err *e)
+read_top(struct conf_reader *r, const yaml_node_t *root, void *whole, struct conf_overrides *o, struct err *e)
 {
-	if (is_null(root))
+	if (conf_yaml_is_null(root))
 		return 0;
 	if (root->type != YAML_MAPPING_NODE)
-		return fault(r, root, e, "%s, allowed is a group of settings", kind_of(root));
+		return conf_yaml_fault(r, root, e, "%s, allowed is a group of settings", conf_yaml_kind(root));
 	for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top; p++) {
-		const yaml_node_t *key = read_key(r, "", root, p, e);
-		const yaml_node_t *value = key ? visit(r, p->value, e) : NULL;
+		const yaml_node_t *key = conf_yaml_key(r, "", root, p, e);
+		const yaml_node_t *value = key ? conf_yaml_visit(r, p->value, e) : NULL;
 		const struct conf_section *top;
 		const struct conf_field *f;
 		size_t section;
@@ -482,13 +481,13 @@ read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_ove
 
 		if (!value)
 			return -1;
-		top = find_top_field(r->schema, text_of(key), &f);
+		top = find_top_field(r->schema, conf_yaml_text(key), &f);
 		if (top) {
-			rc = read_value(r, f, f->key, value, (char *)whole + top->offset + f->offset, e);
-			add_place(r, f->key, value);
-		} else if (strcmp(text_of(key), "projects") == 0) {
+			rc = conf_yaml_value(r, f, f->key, value, (char *)whole + top->offset + f->offset, e);
+			conf_yaml_add_place(r, f->key, value);
+		} else if (strcmp(conf_yaml_text(key), "projects") == 0) {
 			rc = read_projects(r, value, o, e);
-		} else if (find_section(r->schema, text_of(key), false, &section) == 0) {
+		} else if (find_section(r->schema, conf_yaml_text(key), false, &section) == 0) {
 			rc = read_section(r, section, "", value, whole, NULL, e);
 		} else {
 			rc = unknown_section(r, key, value, "", false, e);
@@ -497,18 +496,6 @@ read_top(struct reader *r, const yaml_node_t *root, void *whole, struct conf_ove
 			return -1;
 	}
 	return 0;
-}
-
-static int
-read_document(struct reader *r, void *whole, struct conf_overrides *o, struct err *e)
-{
-	const yaml_node_t *root = yaml_document_get_root_node(r->doc);
-
-	if (!root) /* an empty file: all defaults */
-		return 0;
-	r->n_nodes = (size_t)(r->doc->nodes.top - r->doc->nodes.start);
-	r->is_seen = mem_array(r->n_nodes + 1, sizeof(*r->is_seen));
-	return read_top(r, root, whole, o, e);
 }
 
 /* Bytes that are no text are found before they have a line: counted here. */
@@ -583,36 +570,63 @@ check_end(yaml_parser_t *parser, const char *name, const char *text, size_t len,
 }
 
 int
-conf_read_yaml(const struct conf_schema *schema, const char *name, const char *text, size_t len, void *whole,
-	       struct conf_overrides *ret_overrides, struct conf_places *ret_places, struct err *e)
+conf_yaml_load(struct conf_reader *r, const char *text, size_t len, conf_yaml_root *root, void *arg,
+	       struct err *e)
 {
-	struct reader r = { .schema = schema, .name = name };
-	struct conf_overrides overrides = { 0 };
 	yaml_parser_t parser;
 	yaml_document_t doc;
+	const yaml_node_t *node;
 	int rc = -1;
 
 	if (len > TEXT_MAX)
-		return err_set(e, ERR_SETTINGS, "%s: %zu bytes, allowed are %d", name, len, TEXT_MAX);
-	if (yaml_depth_check(name, text, len, DEPTH_MAX, ERR_SETTINGS, e) < 0)
+		return err_set(e, ERR_SETTINGS, "%s: %zu bytes, allowed are %d", r->name, len, TEXT_MAX);
+	if (yaml_depth_check(r->name, text, len, DEPTH_MAX, ERR_SETTINGS, e) < 0)
 		return -1;
 	if (!yaml_parser_initialize(&parser))
 		abort();
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
 	if (!yaml_parser_load(&parser, &doc)) {
-		parser_fault(&parser, name, text, len, e);
+		parser_fault(&parser, r->name, text, len, e);
 	} else {
-		r.doc = &doc;
-		rc = read_document(&r, whole, &overrides, e);
-		if (rc == 0 && yaml_document_get_root_node(&doc))
-			rc = check_end(&parser, name, text, len, e);
+		node = yaml_document_get_root_node(&doc);
+		r->doc = &doc;
+		r->n_nodes = (size_t)(doc.nodes.top - doc.nodes.start);
+		r->is_seen = mem_array(r->n_nodes + 1, sizeof(*r->is_seen));
+		/* an empty file: all defaults */
+		rc = node ? root(r, node, arg, e) : 0;
+		if (rc == 0 && node)
+			rc = check_end(&parser, r->name, text, len, e);
 		yaml_document_delete(&doc);
 	}
 	yaml_parser_delete(&parser);
-	free(r.is_seen);
-	if (rc < 0) {
-		conf_overrides_free(&overrides);
-		conf_places_free(&r.places);
+	free(take_ptr(r->is_seen));
+	if (rc < 0)
+		conf_places_free(&r->places);
+	return rc;
+}
+
+struct settings_target {
+	void *whole;
+	struct conf_overrides overrides;
+};
+
+static int
+read_root(struct conf_reader *r, const yaml_node_t *root, void *arg, struct err *e)
+{
+	struct settings_target *t = arg;
+
+	return read_top(r, root, t->whole, &t->overrides, e);
+}
+
+int
+conf_read_yaml(const struct conf_schema *schema, const char *name, const char *text, size_t len, void *whole,
+	       struct conf_overrides *ret_overrides, struct conf_places *ret_places, struct err *e)
+{
+	struct conf_reader r = { .schema = schema, .name = name };
+	struct settings_target t = { .whole = whole };
+
+	if (conf_yaml_load(&r, text, len, read_root, &t, e) < 0) {
+		conf_overrides_free(&t.overrides);
 		return -1;
 	}
 	if (ret_places) {
@@ -622,6 +636,6 @@ conf_read_yaml(const struct conf_schema *schema, const char *name, const char *t
 		conf_places_free(&r.places);
 	}
 	conf_overrides_free(ret_overrides);
-	*ret_overrides = overrides;
+	*ret_overrides = t.overrides;
 	return 0;
 }
