@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -14,6 +15,10 @@
 #include "stages/layer_store.h"
 #include "stages/layer_watch.h"
 #include "stages/oci_layout.h"
+#include "stages/room.h"
+
+/* Others write what they announced, or are done, long before that. */
+#define ROOM_WAIT_MS (10 * 60 * 1000)
 
 struct making {
 	const struct archive_input *in;
@@ -26,11 +31,13 @@ struct making {
 	bool *has_layout;	      /* of images */
 	struct layer_watch **watches; /* of jobs, for package lists behind links; NULL where the entry has one */
 	atomic_size_t watch_left;
+	struct room_claim *claim; /* of what is to be written */
 };
 
 static void
 making_free(struct making *k)
 {
+	room_claim_free(take_ptr(k->claim));
 	for (size_t i = 0; i < k->n_jobs; i++) {
 		mem_free_at(&k->jobs[i].what);
 		if (k->watches)
@@ -120,11 +127,10 @@ collect_jobs(struct making *k, struct err *e)
 
 /* What the headers announce, before the disk notices. Compressed layers announce their least. */
 static int
-check_room(const struct making *k, struct err *e)
+check_room(struct making *k, struct err *e)
 {
-	uint64_t announced = 0, wanted = 0, space = 0;
+	uint64_t announced = 0, wanted = 0;
 	AUTO_FREE char *size = NULL;
-	AUTO_FREE char *left = NULL;
 
 	for (size_t i = 0; i < k->n_jobs; i++) {
 		if (k->jobs[i].from->place.work_name)
@@ -141,14 +147,8 @@ check_room(const struct making *k, struct err *e)
 			       "size: the layers have %s, more than the %s that are allowed (images.max_size)",
 			       size, max);
 	}
-	if (fs_space_left(k->in->work_fd, &space, e) < 0)
-		return -1;
-	if (wanted <= space)
-		return 0;
-	mem_free_at(&size);
-	size = str_human_size(wanted);
-	left = str_human_size(space);
-	return err_set(e, ERR_NO_SPACE, "no space to unpack: the layers have %s, %s are left", size, left);
+	return room_claim(k->in->claims_fd ? *k->in->claims_fd : -1, k->in->work_fd, wanted, "the layers have",
+			  clock_deadline(ROOM_WAIT_MS), &k->claim, e);
 }
 
 static void

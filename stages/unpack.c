@@ -226,6 +226,7 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 				    .files = a->is_dir ? a->files.v : NULL,
 				    .n_files = a->files.n,
 				    .limits = &i->opt->images,
+				    .claims_fd = i->shared ? &i->shared->slots_fd : NULL,
 				    .cache = i->layer_cache,
 				    .on_ready = start_scan,
 				    .on_ready_arg = &ready };
