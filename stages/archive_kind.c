@@ -29,7 +29,7 @@ archive_kind_of(const void *p, size_t n)
 	/* RFC 8878, 3.1.2: skippable frames */
 	if (n >= 4 && (b[0] & 0xf0) == 0x50 && b[1] == 0x2a && b[2] == 0x4d && b[3] == 0x18)
 		return ARCHIVE_ZSTD;
-	if (n >= TAR_BLOCK && (tar_is_zero(b) || tar_is_header(b)))
+	if (n >= TAR_BLOCK && (tar_is_zero(b) || tar_may_be_header(b)))
 		return ARCHIVE_TAR;
 	return ARCHIVE_OTHER;
 }

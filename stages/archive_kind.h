@@ -11,7 +11,7 @@
 
 enum archive_kind {
 	ARCHIVE_OTHER,
-	ARCHIVE_TAR, /* a header block with a true checksum, or a block of zeros */
+	ARCHIVE_TAR, /* a header block with a checksum that some reader takes, or a block of zeros */
 	ARCHIVE_GZIP,
 	ARCHIVE_ZSTD, /* a skippable frame first too */
 	ARCHIVE_XZ,

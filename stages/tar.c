@@ -101,6 +101,27 @@ tar_checksum(const unsigned char block[TAR_BLOCK])
 	return sum;
 }
 
+/* Go's archive/tar and GNU tar also take the sum of signed bytes, and anything behind a NUL. */
+bool
+tar_may_be_header(const unsigned char block[TAR_BLOCK])
+{
+	const size_t at = offsetof(struct header, checksum);
+	int64_t said = 0, plain = 0, is_signed = 0;
+	size_t i = at;
+
+	while (i < at + 8 && (block[i] == ' ' || block[i] == '\0'))
+		i++;
+	for (; i < at + 8 && block[i] >= '0' && block[i] <= '7'; i++)
+		said = said << 3 | (block[i] - '0');
+	for (i = 0; i < TAR_BLOCK; i++) {
+		unsigned char c = i >= at && i < at + 8 ? ' ' : block[i];
+
+		plain += c;
+		is_signed += c < 0x80 ? c : (int64_t)c - 0x100;
+	}
+	return said == plain || said == is_signed;
+}
+
 bool
 tar_is_header(const unsigned char block[TAR_BLOCK])
 {

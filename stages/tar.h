@@ -52,5 +52,6 @@ int tar_next(struct tar *t, bool *ret_has, struct tar_entry *ret, struct err *e)
 int tar_read(struct tar *t, void *p, size_t n, size_t *ret_n, struct err *e);
 
 bool tar_is_zero(const unsigned char block[TAR_BLOCK]);
-bool tar_is_header(const unsigned char block[TAR_BLOCK]); /* its checksum is true */
+bool tar_is_header(const unsigned char block[TAR_BLOCK]);     /* its checksum is true */
+bool tar_may_be_header(const unsigned char block[TAR_BLOCK]); /* to the most lenient of readers */
 uint64_t tar_checksum(const unsigned char block[TAR_BLOCK]);

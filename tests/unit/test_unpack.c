@@ -812,6 +812,70 @@ both_layouts_in_one_archive_must_agree(void **state)
 /* --- names --- */
 
 static void
+images_are_named_after_tag_archive_and_platform(void **state)
+{
+	static const struct {
+		const char *stem, *tag, *platform, *name, *report;
+	} cases[] = {
+		{ "all", "", "", "all", "all" },
+		{ "all", "registry.example.com:5000/group/app:1.0", "",
+		  "registry.example.com:5000/group/app:1.0", "all-app-1.0" },
+		{ "oci", "1.0", "", "oci:1.0", "oci-1.0" },
+		{ "oci", "", "linux/arm64/v8", "oci", "oci-linux-arm64-v8" },
+		{ "oci", "app@sha256:00", "linux/amd64", "app@sha256:00", "oci-app-sha256-00-linux-amd64" },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
+		AUTO_FREE char *name = image_full_name(cases[i].stem, cases[i].tag);
+		AUTO_FREE char *report = image_report_stem(cases[i].stem, cases[i].tag, cases[i].platform);
+
+		assert_string_equal(name, cases[i].name);
+		assert_string_equal(report, cases[i].report);
+	}
+	assert_true(image_is_same_name("docker.io/library/app:1", "app:1"));
+	assert_true(image_is_same_name("docker.io/group/app:1", "group/app:1"));
+	assert_false(image_is_same_name("app:1", "app:2"));
+}
+
+static void
+a_report_of_long_names_is_a_file_name_still(void **state)
+{
+	char stem[201], tag[513];
+	AUTO_FREE char *report = NULL;
+	(void)state;
+
+	memset(stem, 's', sizeof(stem) - 1);
+	memset(tag, 't', sizeof(tag) - 1);
+	stem[200] = tag[512] = '\0';
+	report = image_report_stem(stem, tag, "linux/amd64");
+	assert_in_range(strlen(report), 100, 200);
+	assert_true(str_has_suffix(report, "-linux-amd64"));
+}
+
+static void
+platforms_are_matched_part_by_part(void **state)
+{
+	static const struct {
+		const char *asked, *platform;
+		bool is_match;
+	} cases[] = {
+		{ "all", "windows/amd64", true },	{ "linux", "linux/arm64/v8", true },
+		{ "linux/arm", "linux/arm64", false },	{ "linux/arm64", "linux/arm64/v8", true },
+		{ "linux/amd64", "linux/amd64", true }, { "linux/amd64/v2", "linux/amd64", false },
+		{ "linux", "windows/amd64", false },	{ "windows", "", true },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
+		AUTO_STRV struct strv asked = { 0 };
+
+		strv_add(&asked, cases[i].asked);
+		assert_int_equal(image_is_platform(&asked, cases[i].platform), cases[i].is_match);
+	}
+}
+
+static void
 repositories_are_told_from_registries(void **state)
 {
 	static const char *const cases[][2] = {
@@ -887,6 +951,9 @@ main(void)
 		cmocka_unit_test(more_archives_than_allowed_are_not_inspected),
 		cmocka_unit_test(a_file_that_changed_since_it_was_opened_is_refused),
 		cmocka_unit_test(both_layouts_in_one_archive_must_agree),
+		cmocka_unit_test(images_are_named_after_tag_archive_and_platform),
+		cmocka_unit_test(a_report_of_long_names_is_a_file_name_still),
+		cmocka_unit_test(platforms_are_matched_part_by_part),
 		cmocka_unit_test(repositories_are_told_from_registries),
 		cmocka_unit_test(stems_are_fit_for_file_names),
 	};
