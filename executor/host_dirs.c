@@ -230,6 +230,13 @@ shelf_park(int base, const struct shelf *s, const struct plan *p, int64_t projec
 	return 0;
 }
 
+/* Settings that name a place which cannot be, below a file for one: nothing was made there. */
+static bool
+is_nowhere(int no)
+{
+	return no == ENOENT || no == ENOTDIR;
+}
+
 static int
 shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, bool is_protected, struct err *e)
 {
@@ -238,7 +245,7 @@ shelf_clear(const struct shelf *s, const struct plan *p, int64_t project, bool i
 	struct stat st;
 
 	if (base < 0)
-		return errno == ENOENT ? 0 : err_errno(e, "directory %s", parent);
+		return is_nowhere(errno) ? 0 : err_errno(e, "directory %s", parent);
 	if (s->is_kept && project > 0 && fstatat(base, name_of(s->path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    shelf_park(base, s, p, project, is_protected, e) < 0)
 		return err_wrap(e, "%s", s->path);
@@ -316,7 +323,7 @@ remove_slot_dir(const struct plan *p, struct err *e)
 	AUTO_FD int dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (dir < 0)
-		return errno == ENOENT ? 0 : err_errno(e, "directory %s", parent);
+		return is_nowhere(errno) ? 0 : err_errno(e, "directory %s", parent);
 	return fs_remove_tree(dir, name_of(p->slot_dir), e);
 }
 

@@ -352,6 +352,23 @@ a_kept_tree_is_not_shared_between_protected_and_other_refs(void **state)
 }
 
 static void
+a_builds_directory_that_cannot_be_does_not_keep_the_slot_from_being_cleaned(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *file = mem_printf("%s/file", p->dir);
+	AUTO_FD int fd = open(file, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	struct err e = ERR_INIT;
+
+	assert_true(fd >= 0);
+	mem_free_at(&p->plan.builds_dir);
+	p->plan.builds_dir = mem_printf("%s/builds/3", file);
+	assert_int_equal(env_host.prepare(&p->plan, &e), -1);
+	assert_non_null(strstr(e.text, file));
+	assert_int_equal(env_host.destroy(&p->plan, NULL), 0);
+	assert_int_equal(access(p->plan.slot_dir, F_OK), -1);
+}
+
+static void
 a_cache_is_not_shared_between_protected_and_other_refs(void **state)
 {
 	struct place *p = *state;
@@ -436,6 +453,7 @@ main(void)
 		WITH_PLACE(a_cache_comes_back_for_its_own_project_only),
 		WITH_PLACE(a_tree_is_kept_where_the_settings_say_so_even_with_a_plan_that_knows_no_project),
 		WITH_PLACE(a_kept_tree_is_not_shared_between_protected_and_other_refs),
+		WITH_PLACE(a_builds_directory_that_cannot_be_does_not_keep_the_slot_from_being_cleaned),
 		WITH_PLACE(a_cache_is_not_shared_between_protected_and_other_refs),
 		WITH_PLACE(file_variables_of_an_aborted_job_are_not_kept_with_its_tree),
 		cmocka_unit_test(only_a_slot_users_uid_may_be_killed_as_a_whole),
