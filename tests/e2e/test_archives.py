@@ -44,10 +44,11 @@ def unpack(build_dir):
 
 
 @pytest.fixture(scope="module")
-def trivy():
+def trivy(tmp_path_factory):
     """A real Trivy and the small database of the tests, which knows flaws of what is in the images."""
     program = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
-    database = subprocess.run([SOURCE / "scripts" / "trivy-db"], capture_output=True, text=True, check=True).stdout.strip()
+    database = tmp_path_factory.mktemp("database")  # of its own: whoever makes the shared one anew takes it away for a moment
+    subprocess.run([SOURCE / "scripts" / "trivy-db", database], capture_output=True, check=True)
     return program, database
 
 
