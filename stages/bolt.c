@@ -133,11 +133,13 @@ struct bucket {
 };
 
 struct page {
-	uint64_t id; /* 0: inline, in a bucket's value */
+	uint64_t id; /* of an inline page: the one that it lies in */
 	unsigned flags;
 	uint32_t count;
 	const unsigned char *bytes;
 	size_t size;
+	bool is_inline; /* in a bucket's value; bbolt puts no buckets into such */
+	size_t at; /* bytes of elements may begin here: they lie in order and not in each other, or a page could hold more than its size */
 };
 
 static int walk_bucket(struct walk *w, unsigned depth, const unsigned char *value, size_t len, uint64_t from,
@@ -186,9 +188,8 @@ parse_header(const unsigned char *p, size_t size, uint64_t id, struct page *ret,
 	*ret = (struct page){ .id = id, .flags = le16(p + 8), .count = le16(p + 10), .bytes = p, .size = size };
 	if (ret->flags != PAGE_BRANCH && ret->flags != PAGE_LEAF)
 		return damaged(id, "it is of no kind that belongs here", e);
-	if (PAGE_HEADER + (size_t)ret->count * ELEMENT_SIZE > size)
-		return damaged(id, "its elements do not fit into it", e);
-	return 0;
+	ret->at = PAGE_HEADER + (size_t)ret->count * ELEMENT_SIZE;
+	return ret->at > size ? damaged(id, "its elements do not fit into it", e) : 0;
 }
 
 /* The page with its overflow, owned by the caller. */
@@ -221,14 +222,13 @@ read_page(struct walk *w, uint64_t id, unsigned char **ret_bytes, struct page *r
 
 /* `pos` counts from the element itself. */
 static int
-element_bytes(const struct page *p, uint32_t i, uint32_t pos, uint64_t len, const unsigned char **ret,
-	      struct err *e)
+element_bytes(struct page *p, uint32_t i, uint32_t pos, uint64_t len, const unsigned char **ret, struct err *e)
 {
 	size_t at = PAGE_HEADER + (size_t)i * ELEMENT_SIZE;
 
-	if (pos > p->size - at || len > p->size - at - pos ||
-	    at + pos < PAGE_HEADER + (size_t)p->count * ELEMENT_SIZE)
-		return damaged(p->id, "an element lies outside it", e);
+	if (pos > p->size - at || len > p->size - at - pos || at + pos < p->at)
+		return damaged(p->id, "an element lies outside it, or in another", e);
+	p->at = at + pos + (size_t)len;
 	*ret = p->bytes + at + pos;
 	return 0;
 }
@@ -254,7 +254,7 @@ check_key(const struct bucket *k, const struct page *p, const unsigned char *key
 }
 
 static int
-walk_leaf(struct walk *w, struct bucket *k, const struct page *p, struct err *e)
+walk_leaf(struct walk *w, struct bucket *k, struct page *p, struct err *e)
 {
 	for (uint32_t i = 0; i < p->count; i++) {
 		const unsigned char *element = p->bytes + PAGE_HEADER + (size_t)i * ELEMENT_SIZE;
@@ -267,6 +267,8 @@ walk_leaf(struct walk *w, struct bucket *k, const struct page *p, struct err *e)
 
 		if (flags & ~(uint32_t)LEAF_IS_BUCKET)
 			return damaged(p->id, "an element of no known kind", e);
+		if (item.is_bucket && p->is_inline)
+			return damaged(p->id, "a bucket in an inline bucket", e);
 		if (element_bytes(p, i, le32(element + 4), (uint64_t)key_len + value_len, &item.key, e) < 0 ||
 		    check_key(k, p, item.key, key_len, e) < 0)
 			return -1;
@@ -290,7 +292,7 @@ walk_leaf(struct walk *w, struct bucket *k, const struct page *p, struct err *e)
 static int walk_page(struct walk *w, struct bucket *k, uint64_t id, unsigned level, struct err *e);
 
 static int
-walk_branch(struct walk *w, struct bucket *k, const struct page *p, unsigned level, struct err *e)
+walk_branch(struct walk *w, struct bucket *k, struct page *p, unsigned level, struct err *e)
 {
 	if (p->count == 0)
 		return damaged(p->id, "a branch without a twig", e);
@@ -337,6 +339,7 @@ walk_inline(struct walk *w, struct bucket *k, const unsigned char *value, size_t
 		return -1;
 	if (p.flags != PAGE_LEAF)
 		return damaged(from, "a bucket's inline page is no leaf", e);
+	p.is_inline = true;
 	return walk_leaf(w, k, &p, e);
 }
 

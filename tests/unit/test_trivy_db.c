@@ -57,7 +57,9 @@ put_meta(unsigned char *page, uint64_t txid)
 
 enum { BRANCH = 1, LEAF = 2 };
 
-/* Elements are put in by hand; their bytes are laid down from the end of the page, as is allowed. */
+#define ELEMENTS 4 /* there is room for */
+#define BYTES (16 + 16 * ELEMENTS)
+/* Elements and, behind them, their bytes. */
 struct leaf {
 	unsigned char *p;
 	unsigned n;
@@ -65,11 +67,11 @@ struct leaf {
 };
 
 static struct leaf
-start(unsigned char *p, uint64_t id, unsigned flags, size_t size)
+start(unsigned char *p, uint64_t id, unsigned flags)
 {
 	put(p, 8, id);
 	put(p + 8, 2, flags);
-	return (struct leaf){ p, 0, size };
+	return (struct leaf){ p, 0, 16 + 16 * ELEMENTS };
 }
 
 static void
@@ -77,13 +79,13 @@ add(struct leaf *l, unsigned flags, const char *key, const void *value, size_t l
 {
 	unsigned char *element = l->p + 16 + 16 * l->n;
 
-	l->at -= strlen(key) + len;
 	memcpy(l->p + l->at, key, strlen(key));
 	memcpy(l->p + l->at + strlen(key), value, len);
 	put(element, 4, flags);
 	put(element + 4, 4, (uint64_t)(l->p + l->at - element));
 	put(element + 8, 4, strlen(key));
 	put(element + 12, 4, len);
+	l->at += strlen(key) + len;
 	put(l->p + 10, 2, ++l->n);
 }
 
@@ -107,11 +109,11 @@ add_twig(struct leaf *l, const char *key, uint64_t page)
 {
 	unsigned char *element = l->p + 16 + 16 * l->n;
 
-	l->at -= strlen(key);
 	memcpy(l->p + l->at, key, strlen(key));
 	put(element, 4, (uint64_t)(l->p + l->at - element));
 	put(element + 4, 4, strlen(key));
 	put(element + 8, 8, page);
+	l->at += strlen(key);
 	put(l->p + 10, 2, ++l->n);
 }
 
@@ -123,30 +125,30 @@ static unsigned char *
 make_db(void)
 {
 	unsigned char *f = mem_alloc(N_PAGES * PAGE);
-	unsigned char inner[16 + 100] = { 0 }, source[16 + 100] = { 0 };
+	unsigned char inner[16 + 200] = { 0 }, source[16 + 200] = { 0 };
 	struct leaf l;
 
 	put_meta(f, 6);
 	put_meta(f + PAGE, 7);
 	put(f + 2 * PAGE, 8, 2);
 	put(f + 2 * PAGE + 8, 2, 0x10);
-	l = start(inner + 16, 0, LEAF, 100);
+	l = start(inner + 16, 0, LEAF);
 	add_text(&l, "CVE-2024-0001", "{\"FixedVersion\":\"1\"}");
-	l = start(source + 16, 0, LEAF, 100);
+	l = start(source + 16, 0, LEAF);
 	add_text(&l, "alpine 3.20", "{\"ID\":\"alpine\"}");
-	l = start(f + 3 * PAGE, 3, LEAF, PAGE);
+	l = start(f + 3 * PAGE, 3, LEAF);
 	add_bucket(&l, "alpine 3.20", 4);
 	add(&l, 1, "data-source", source, sizeof(source));
 	add_bucket(&l, "vulnerability", 5);
-	l = start(f + 4 * PAGE, 4, LEAF, PAGE);
+	l = start(f + 4 * PAGE, 4, LEAF);
 	add(&l, 1, "openssl", inner, sizeof(inner));
-	l = start(f + 5 * PAGE, 5, BRANCH, PAGE);
+	l = start(f + 5 * PAGE, 5, BRANCH);
 	add_twig(&l, "CVE-2024-0001", 6);
 	add_twig(&l, "CVE-2024-0003", 7);
-	l = start(f + 6 * PAGE, 6, LEAF, PAGE);
+	l = start(f + 6 * PAGE, 6, LEAF);
 	add_text(&l, "CVE-2024-0001", "{}");
 	add_text(&l, "CVE-2024-0002", "{}");
-	l = start(f + 7 * PAGE, 7, LEAF, PAGE);
+	l = start(f + 7 * PAGE, 7, LEAF);
 	add_text(&l, "CVE-2024-0003", "{}");
 	return f;
 }
@@ -292,7 +294,6 @@ static void
 each_thing_that_bbolt_takes_on_trust_is_looked_at(void **state)
 {
 	struct place *p = *state;
-	AUTO_FREE unsigned char *f = make_db();
 	size_t branch = 5 * PAGE + 16, leaf = 6 * PAGE + 16;
 
 	damaged_by(p, 6 * PAGE, 8, 7, "not what it should be");
@@ -308,13 +309,16 @@ each_thing_that_bbolt_takes_on_trust_is_looked_at(void **state)
 	damaged_by(p, leaf + 8, 4, UINT32_MAX, "outside it");
 	damaged_by(p, leaf + 8, 4, 0, "key without bytes");
 	damaged_by(p, leaf, 4, 2, "no known kind");
-	/* the second key of a leaf before the first; the first of a leaf below what the branch says */
-	memset(f + 6 * PAGE + PAGE - 2 * 15, 'A', 1);
-	assert_damaged(p, f, "not in order");
-	damaged_by(p, 7 * PAGE + PAGE - 15, 1, 'A', "not in order");
-	damaged_by(p, 6 * PAGE + PAGE - 15, 1, 'A', "belong elsewhere");
+	/* two elements in the same bytes */
+	damaged_by(p, leaf + 16 + 4, 4, 16 * ELEMENTS - 16, "or in another");
+	/* the second key of a leaf before the first; the first of a leaf below what the branch says, or before the page before */
+	damaged_by(p, 6 * PAGE + BYTES + 15, 1, 'A', "not in order");
+	damaged_by(p, 7 * PAGE + BYTES, 1, 'A', "not in order");
+	damaged_by(p, 6 * PAGE + BYTES, 1, 'A', "belong elsewhere");
 	/* a hole in a value */
-	damaged_by(p, 6 * PAGE + PAGE - 2, 2, 0, "zeros in an entry of vulnerability");
+	damaged_by(p, 6 * PAGE + BYTES + 13, 2, 0, "zeros in an entry of vulnerability");
+	/* "alpine 3.20"/"openssl" is inline: a bucket in it would be one too many */
+	damaged_by(p, 4 * PAGE + BYTES + 7 + 16 + 16, 4, 1, "a bucket in an inline bucket");
 }
 
 static void
@@ -325,7 +329,7 @@ a_database_without_vulnerabilities_is_none(void **state)
 	struct leaf l;
 
 	memset(f + 3 * PAGE, 0, PAGE);
-	l = start(f + 3 * PAGE, 3, LEAF, PAGE);
+	l = start(f + 3 * PAGE, 3, LEAF);
 	add_bucket(&l, "alpine 3.20", 4);
 	assert_damaged(p, f, "no vulnerability at all");
 }
