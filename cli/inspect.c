@@ -324,7 +324,9 @@ verify_found(const struct inspect *x, const struct inspect_record *r, const stru
 
 		if (!what)
 			continue;
-		log_line(&x->log, LOG_ERROR, "%s %s: it is not what was inspected", name, what);
+		/* only where it fails the job is it an error */
+		log_line(&x->log, x->plan->opt.gate.mode == GATE_ENFORCE ? LOG_ERROR : LOG_WARN,
+			 "%s %s: it is not what was inspected", name, what);
 		is_changed = true;
 	}
 	return is_changed ? CLI_BLOCKED : CLI_OK;

@@ -1,5 +1,7 @@
 #include <string.h>
 
+#include "base/mem.h"
+#include "base/str.h"
 #include "stages/codec.h"
 #include "stages/source_private.h"
 
@@ -94,16 +96,18 @@ static int
 check_limits(const struct compressed *c, struct err *e)
 {
 	uint64_t taken = c->n_in - (c->len - c->pos);
+	AUTO_FREE char *out = NULL, *in = NULL;
 
-	if (c->n_out > c->limits.out_max)
-		return err_set(e, ERR_REFUSED, "size: more than %llu bytes when unpacked",
-			       (unsigned long long)c->limits.out_max);
-	if (c->n_out > RATIO_FREE && c->n_out / c->limits.ratio_max > taken)
-		return err_set(e, ERR_REFUSED,
-			       "ratio: %s holds more than %llu times its size (%llu bytes from %llu)",
-			       c->codec->word, (unsigned long long)c->limits.ratio_max,
-			       (unsigned long long)c->n_out, (unsigned long long)taken);
-	return 0;
+	if (c->n_out > c->limits.out_max) {
+		out = str_format_size((int64_t)c->limits.out_max);
+		return err_set(e, ERR_REFUSED, "size: more than %s when unpacked", out);
+	}
+	if (c->n_out <= RATIO_FREE || c->n_out / c->limits.ratio_max <= taken)
+		return 0;
+	out = str_human_size(c->n_out);
+	in = str_human_size(taken);
+	return err_set(e, ERR_REFUSED, "ratio: %s holds more than %llu times its size (%s from %s)",
+		       c->codec->word, (unsigned long long)c->limits.ratio_max, out, in);
 }
 
 /* A piece of the member that has begun. */
