@@ -70,7 +70,9 @@ doctor_scan(struct checkup *c, const struct settings *s)
 	struct err e = ERR_INIT;
 
 	check_trivy(c, o);
-	check_db(c, o);
+	/* the server's database is judged when it is asked */
+	if (!*o->server)
+		check_db(c, o);
 	if (!*o->java_db_dir)
 		return;
 	if (trivy_java_db_check(o->java_db_dir, &e) == 0)

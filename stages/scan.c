@@ -474,7 +474,10 @@ scan_run(struct inspection *i, struct err *e)
 	if (!i->scan)
 		scan_open(i);
 	finish(i, i->scan);
+	/* a scan that nobody claimed may still be at it */
+	pthread_mutex_lock(&i->scan->preparing);
 	i->db_updated_s = i->scan->source.db.updated_s;
+	pthread_mutex_unlock(&i->scan->preparing);
 	scan_free(take_ptr(i->scan));
 	for (size_t k = 0; k < i->n_images && !i->trivy_version; k++) {
 		const struct report *r = i->images[k].report;

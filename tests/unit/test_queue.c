@@ -80,6 +80,7 @@ as_many_as_allowed_go_on_and_no_more(void **state)
 	AUTO(queue_ticket) struct queue_ticket *a = take(p, 2);
 	AUTO(queue_ticket) struct queue_ticket *b = take(p, 2);
 
+	assert_non_null(b);
 	assert_true(is_full(p, 2));
 	assert_false(is_full(p, 3));
 	queue_ticket_free(take_ptr(a));
@@ -202,6 +203,7 @@ who_waits_is_told_its_place(void **state)
 	struct say s = { .fd = -1 };
 	const struct queue_wait w = { .n = 2, .deadline = clock_deadline(1), .say = note, .arg = &s };
 
+	assert_true(a && b && c);
 	assert_int_equal(queue_take(p->fd, &w, &none, NULL), -1);
 	assert_int_equal(s.n, 1);
 	assert_int_equal(s.going_on, 2);

@@ -234,7 +234,7 @@ a_withdrawn_scan_is_not_taken_for_a_later_image_of_the_same_layout(void **state)
 {
 	struct place *p = *state;
 	struct err e = ERR_INIT;
-	AUTO_FREE char *name = mem_printf("started-%s", DIGEST_A + strlen("sha256:"));
+	AUTO_FREE char *name = mem_printf("started-%s", strchr(DIGEST_A, ':') + 1);
 
 	write_program(p, "");
 	scan_open(&p->i);
