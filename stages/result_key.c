@@ -15,7 +15,7 @@ digits_of(const void *p, size_t n, char ret[RESULT_KEY_LEN + 1])
 	char digest[HASH_DIGEST_MAX];
 
 	hash_of(HASH_SHA256, p, n, digest);
-	snprintf(ret, RESULT_KEY_LEN + 1, "%s", digest + strlen("sha256:"));
+	snprintf(ret, RESULT_KEY_LEN + 1, "%.*s", RESULT_KEY_LEN, digest + strlen("sha256:"));
 }
 
 int
