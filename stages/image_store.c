@@ -147,8 +147,8 @@ check_room(struct making *k, struct err *e)
 			       "size: the layers have %s, more than the %s that are allowed (images.max_size)",
 			       size, max);
 	}
-	return room_claim(k->in->claims_fd ? *k->in->claims_fd : -1, k->in->work_fd, wanted, "the layers have",
-			  clock_deadline(ROOM_WAIT_MS), &k->claim, e);
+	return room_claim(k->in->claims_fd ? *k->in->claims_fd : -1, k->in->work_fd, wanted,
+			  "the layers have", clock_deadline(ROOM_WAIT_MS), &k->claim, e);
 }
 
 static void

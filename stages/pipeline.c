@@ -440,8 +440,8 @@ start_outside(const struct pipeline *p, struct outside **ret, struct err *e)
 
 	if (p->stages != all_stages)
 		return 0;
-	return outside_start(&p->i->opt->trivy, p->i->log, u->is_separated ? u->courier_uid : (uid_t)-1, u->courier_gid,
-			     ret, e);
+	return outside_start(&p->i->opt->trivy, p->i->log, u->is_separated ? u->courier_uid : (uid_t)-1,
+			     u->courier_gid, ret, e);
 }
 
 static int

@@ -60,7 +60,8 @@ int trivy_use_server(struct trivy *t, int port, const char *token, struct err *e
  * Scans an OCI layout directory (absolute path). Thread-safe. *ret_json holds at most opt->report_max bytes. Ended at once when
  * *stop_fd becomes readable (NULL: never), which is an error like a timeout.
  */
-int trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json, struct err *e);
+int trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json,
+	       struct err *e);
 
 /* All that it is told by arguments and environment, in a form that is the same for every inspection that tells it the same. */
 void trivy_describe(const struct trivy *t, struct buf *out);
