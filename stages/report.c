@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 
 /* Where in the report a fault is, for messages. */
@@ -93,8 +94,8 @@ read_finding(const cJSON *v, const struct place *p, const struct finding *of_res
 	     struct err *e)
 {
 	struct finding f = *of_result;
-	const cJSON *layer, *identifier;
-	const char *severity;
+	const cJSON *layer = NULL, *identifier = NULL;
+	const char *severity, *published;
 
 	if (!cJSON_IsObject(v))
 		return refuse(p, "", type_word(v), "an object", e);
@@ -104,6 +105,7 @@ read_finding(const cJSON *v, const struct place *p, const struct finding *of_res
 	    take_str(v, "FixedVersion", p, &f.fixed, e) < 0 || take_str(v, "Status", p, &f.status, e) < 0 ||
 	    take_str(v, "Title", p, &f.title, e) < 0 || take_str(v, "Description", p, &f.description, e) < 0 ||
 	    take_str(v, "PrimaryURL", p, &f.url, e) < 0 || take_str(v, "Severity", p, &severity, e) < 0 ||
+	    take_str(v, "PublishedDate", p, &published, e) < 0 ||
 	    take_object(v, "Layer", p, &layer, e) < 0 ||
 	    take_object(v, "PkgIdentifier", p, &identifier, e) < 0 ||
 	    take_str(layer, "DiffID", p, &f.diff_id, e) < 0 ||
@@ -113,6 +115,9 @@ read_finding(const cJSON *v, const struct place *p, const struct finding *of_res
 		return refuse(p, "VulnerabilityID", "missing", "the id of the vulnerability", e);
 	if (!*f.package)
 		return refuse(p, "PkgName", "missing", "the name of the package", e);
+	/* one that is no date is one that is not known */
+	if (clock_parse_rfc3339(published, &f.published_s, NULL) < 0 || f.published_s < 0)
+		f.published_s = 0;
 	*ret = f;
 	return 0;
 }
@@ -160,6 +165,25 @@ count_list(const cJSON *result, const char *name, struct place *p, size_t *count
 	return 0;
 }
 
+static void
+count_misconfigurations(struct report *r, const cJSON *result)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, json_array(result, "Misconfigurations"))
+	{
+		const char *status = json_str(item, "Status"), *word = json_str(item, "Severity");
+		enum severity severity = SEVERITY_UNKNOWN;
+
+		/* checks that were passed are listed, too, where Trivy is asked to */
+		if (status && !str_eq(status, "FAIL"))
+			continue;
+		for (int s = 0; s < SEVERITY_COUNT; s++)
+			severity = str_eq(word, severity_words[s]) ? (enum severity)s : severity;
+		r->n_misconfigurations_of[severity]++;
+	}
+}
+
 static int
 read_result(struct report *r, const cJSON *result, size_t index, struct err *e)
 {
@@ -178,6 +202,7 @@ read_result(struct report *r, const cJSON *result, size_t index, struct err *e)
 	    count_list(result, "Secrets", &p, &r->n_secrets, e) < 0 ||
 	    count_list(result, "Misconfigurations", &p, &r->n_misconfigurations, e) < 0)
 		return -1;
+	count_misconfigurations(r, result);
 	return 0;
 }
 
@@ -208,7 +233,7 @@ read_results(struct report *r, struct err *e)
 static int
 read_metadata(struct report *r, struct err *e)
 {
-	const cJSON *metadata, *os, *trivy;
+	const cJSON *metadata = NULL, *os = NULL, *trivy = NULL;
 
 	if (take_object(r->json, "Metadata", NULL, &metadata, e) < 0 ||
 	    take_object(r->json, "Trivy", NULL, &trivy, e) < 0 ||

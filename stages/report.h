@@ -29,6 +29,7 @@ struct finding {
 	const char *class;   /* os-pkgs, lang-pkgs … */
 	const char *diff_id; /* of the layer that brought it in */
 	const char *purl;
+	int64_t published_s; /* PublishedDate, since the epoch; 0 not known */
 	size_t result; /* index in Results */
 };
 
@@ -39,6 +40,7 @@ struct report {
 	size_t n_results;
 	size_t n_packages; /* of results with Packages; 0 can also mean that Trivy was not asked to list them */
 	size_t n_secrets, n_misconfigurations;
+	size_t n_misconfigurations_of[SEVERITY_COUNT]; /* of Status FAIL; one without a severity that is known is UNKNOWN */
 	size_t n_fixable;
 	size_t n_of_severity[SEVERITY_COUNT];
 	const char *os_family, *os_name; /* "" when Trivy saw no OS */

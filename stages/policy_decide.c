@@ -1,0 +1,611 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "stages/policy.h"
+
+#define NAMED_MAX 3	/* findings that an announcement names */
+#define ANNOUNCED_MAX 3 /* rules */
+#define REFUSED_SHOWN_MAX 5
+#define LINE_MAX_LEN 200 /* columns of what others wrote */
+
+const char *const fate_words[] = { "below", "blocks", "ignored", "excepted", "accepted",
+				   "known", "grace",  "waived",	 NULL };
+const char *const accepted_kind_words[] = { "risk_accepted", "false_positive", "out_of_scope", NULL };
+
+void
+decision_free(struct decision *d)
+{
+	strv_free(&d->reasons);
+	strv_free(&d->notes);
+	for (size_t k = 0; k < d->n_findings; k++)
+		mem_free_at(&d->fates[k].by);
+	mem_free_at(&d->fates);
+	*d = (struct decision){ 0 };
+}
+
+char *
+policy_describe(int severity, bool fixable_only)
+{
+	return mem_printf("%s%s%s", severity_words[severity], severity == SEVERITY_CRITICAL ? "" : " or worse",
+			  fixable_only ? " that can be fixed" : "");
+}
+
+/* ---- which rule ---- */
+
+/* A job's name is no path: `*` is to match "build/app" whole. */
+static bool
+matches_whole(const struct strv *globs, const char *name)
+{
+	AUTO_FREE char *flat = mem_strdup(name ? name : "");
+
+	for (char *c = flat; *c; c++)
+		*c = *c == '/' ? '\001' : *c;
+	for (size_t k = 0; k < globs->n; k++) {
+		AUTO_FREE char *glob = mem_strdup(globs->v[k]);
+
+		for (char *c = glob; *c; c++)
+			*c = *c == '/' ? '\001' : *c;
+		if (str_glob(glob, flat))
+			return true;
+	}
+	return globs->n == 0;
+}
+
+static bool
+matches_path(const struct strv *globs, const char *path)
+{
+	return globs->n == 0 || str_glob_any(globs, path ? path : "");
+}
+
+static bool
+matches_image(const struct strv *globs, const struct policy_context *c)
+{
+	if (matches_path(globs, c->image))
+		return true;
+	for (size_t k = 0; c->image && c->tags && k < c->tags->n; k++)
+		if (str_glob_any(globs, c->tags->v[k]))
+			return true;
+	return false;
+}
+
+static bool
+matches_flag(int flag, bool is)
+{
+	return flag == FLAG_ANY || (flag == FLAG_TRUE) == is;
+}
+
+static bool
+matches_job(const struct policy_match *m, const struct policy_context *c)
+{
+	return matches_path(&m->projects, c->project) && matches_path(&m->branches, c->branch) &&
+	       matches_whole(&m->stages, c->stage) && matches_whole(&m->jobs, c->job) &&
+	       matches_flag(m->is_protected, c->is_protected) && matches_flag(m->is_tag, c->is_tag);
+}
+
+bool
+policy_rule_matches(const struct policy_rule *r, const struct policy_context *c)
+{
+	return matches_job(&r->match, c) && matches_image(&r->match.images, c);
+}
+
+bool
+policy_rule_matches_all(const struct policy_rule *r)
+{
+	const struct policy_match *m = &r->match;
+
+	return m->projects.n + m->branches.n + m->images.n + m->stages.n + m->jobs.n == 0 &&
+	       m->is_protected == FLAG_ANY && m->is_tag == FLAG_ANY;
+}
+
+bool
+policy_is_announced(const struct policy_rule *r, int64_t today_s)
+{
+	return r->enforce_from_s > today_s;
+}
+
+const struct policy_rule *
+policy_rule_at(const struct policy *p, size_t index)
+{
+	return index < p->rules.n ? &p->rules.v[index] : &p->otherwise;
+}
+
+/* What could not be read may be any image: the strictest mode of those rules that may be meant. */
+static size_t
+find_for_unknown_image(const struct policy *p, const struct policy_context *c, int64_t today_s)
+{
+	size_t best = SIZE_MAX;
+
+	for (size_t k = 0; k <= p->rules.n; k++) {
+		const struct policy_rule *r = policy_rule_at(p, k);
+
+		if (policy_is_announced(r, today_s) || !matches_job(&r->match, c))
+			continue;
+		if (best == SIZE_MAX || r->mode > policy_rule_at(p, best)->mode)
+			best = k;
+		if (r->match.images.n == 0)
+			break;
+	}
+	return best;
+}
+
+size_t
+policy_find_rule(const struct policy *p, const struct policy_context *c, int64_t today_s)
+{
+	if (!c->image)
+		return find_for_unknown_image(p, c, today_s);
+	for (size_t k = 0; k < p->rules.n; k++)
+		if (!policy_is_announced(&p->rules.v[k], today_s) && policy_rule_matches(&p->rules.v[k], c))
+			return k;
+	return p->rules.n;
+}
+
+/* ---- what a job wishes ---- */
+
+static int
+index_of(const char *const *words, const char *text)
+{
+	for (int k = 0; words[k]; k++)
+		if (strcasecmp(words[k], text) == 0)
+			return k;
+	return -1;
+}
+
+static void
+note_refused(struct decision *d, const char *variable, const char *text, const char *because)
+{
+	AUTO_FREE char *safe = str_safe(text, 40);
+
+	strv_addf(&d->notes, "%s=%s is not followed: %s", variable, safe, because);
+}
+
+/* Stricter only. */
+static void
+apply_wishes(const struct policy_context *c, struct decision *d)
+{
+	int mode = str_is_empty(c->wants_mode) ? d->mode : index_of(gate_mode_words, c->wants_mode);
+	int severity =
+		str_is_empty(c->wants_severity) ? d->severity : index_of(severity_words, c->wants_severity);
+
+	if (mode < 0)
+		note_refused(d, "TIDEWAITER_MODE", c->wants_mode, "allowed are audit, warn and enforce");
+	else if (mode < d->mode)
+		note_refused(d, "TIDEWAITER_MODE", c->wants_mode,
+			     "a job can tighten the policy, not loosen it");
+	else
+		d->mode = mode;
+	if (severity < 0)
+		note_refused(d, "TIDEWAITER_SEVERITY", c->wants_severity,
+			     "allowed are UNKNOWN, LOW, MEDIUM, HIGH and CRITICAL");
+	else if (severity > d->severity)
+		note_refused(d, "TIDEWAITER_SEVERITY", c->wants_severity,
+			     "a job can tighten the policy, not loosen it");
+	else
+		d->severity = severity;
+}
+
+/* ---- one finding ---- */
+
+struct judge {
+	const struct policy *policy;
+	const struct policy_rule *rule;
+	const struct policy_context *c;
+	int severity;
+	int64_t now_s;
+	bool has_baseline;
+	const char *baseline;	     /* the branch, NULL: not new-only */
+	const unsigned char *states; /* enum exception_state of each exception */
+};
+
+static bool
+takes_file(const struct policy_rule *r, int file)
+{
+	return strv_has(&r->ignore_files, ignore_file_words[file]);
+}
+
+static bool
+ignore_matches(const struct policy_ignore *g, const struct finding *f)
+{
+	bool is_package = g->purls.n == 0;
+
+	if (!str_eq(g->id, f->id))
+		return false;
+	for (size_t k = 0; k < g->purls.n && !is_package; k++)
+		is_package = policy_purl_matches(g->purls.v[k], f->purl);
+	return is_package && (g->paths.n == 0 || str_glob_any(&g->paths, *f->path ? f->path : f->target));
+}
+
+static bool
+is_ignored(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	for (size_t k = 0; k < j->c->n_ignores; k++) {
+		const struct policy_ignore *g = &j->c->ignores[k];
+		AUTO_FREE char *why = NULL;
+
+		if (!takes_file(j->rule, g->file) || (g->until_s != 0 && j->now_s >= g->until_s) ||
+		    !ignore_matches(g, f))
+			continue;
+		why = str_safe(g->reason ? g->reason : "", LINE_MAX_LEN);
+		*ret = (struct finding_fate){ FATE_IGNORED, g->until_s,
+					      mem_printf("%s of the commit%s%s",
+							 g->file == IGNORE_OPENVEX ? "OpenVEX" : ".trivyignore",
+							 *why ? ": " : "", why),
+					      k };
+		return true;
+	}
+	return false;
+}
+
+static char *
+exception_words(const struct policy *p, const struct policy_exception *x)
+{
+	AUTO_FREE char *reason = str_safe(x->reason, LINE_MAX_LEN), *owner = str_safe(x->owner, LINE_MAX_LEN);
+	AUTO_FREE char *ticket = str_safe(x->ticket, LINE_MAX_LEN);
+
+	return mem_printf("exception in line %zu of %s, %s%s%s: %s", x->line, p->name, owner,
+			  *ticket ? ", " : "", ticket, reason);
+}
+
+/* Of several that match the one that lasts longest. */
+static bool
+is_excepted(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_exceptions *l = &j->policy->exceptions;
+	size_t best = SIZE_MAX;
+
+	for (size_t k = 0; k < l->n; k++)
+		if (j->states[k] == EXCEPTION_COUNTS && policy_exception_matches(&l->v[k], j->c, f) &&
+		    (best == SIZE_MAX || l->v[k].end_s > l->v[best].end_s))
+			best = k;
+	if (best == SIZE_MAX)
+		return false;
+	*ret = (struct finding_fate){ FATE_EXCEPTED, l->v[best].end_s,
+				      exception_words(j->policy, &l->v[best]), best };
+	return true;
+}
+
+static bool
+counts(const struct judge *j, const struct finding *f, const struct policy_accepted *a)
+{
+	const struct policy_accept *rule = &j->rule->accept;
+
+	if (a->until_s != 0 && j->now_s >= a->until_s)
+		return false;
+	/* who accepted a HIGH was not asked about a CRITICAL */
+	if (a->kind == ACCEPTED_RISK && rule->raised_severity == RAISED_ASK && f->severity > a->severity)
+		return false;
+	if (a->is_product_wide && rule->scope == ACCEPT_PRODUCT)
+		return true;
+	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || str_eq(a->branch, j->c->branch));
+}
+
+static bool
+is_accepted(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_known *known = &j->c->known;
+	struct policy_accepted a = { 0 };
+
+	for (size_t nth = 0; known->accepted && known->accepted(known->arg, f, nth, &a); nth++) {
+		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
+
+		if (counts(j, f, &a)) {
+			*ret = (struct finding_fate){
+				FATE_ACCEPTED, a.until_s,
+				mem_printf("%s%s%s", accepted_kind_words[a.kind], *by ? ", " : "", by), 0
+			};
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_known(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_known *known = &j->c->known;
+	AUTO_FREE char *branch = NULL;
+
+	if (!j->has_baseline || !known->is_known || !known->is_known(known->arg, j->baseline, f))
+		return false;
+	branch = str_safe(j->baseline, LINE_MAX_LEN);
+	*ret = (struct finding_fate){ FATE_KNOWN, 0, mem_printf("%s has it, too", branch), 0 };
+	return true;
+}
+
+/* A flaw whose age is not known gets no time. */
+static bool
+is_in_grace(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	int64_t days = j->rule->grace.published, until_s = f->published_s + days * POLICY_DAY_S;
+	char date[16];
+
+	if (days == 0 || f->published_s <= 0 || j->now_s >= until_s)
+		return false;
+	policy_format_date(f->published_s, date);
+	*ret = (struct finding_fate){ FATE_GRACE, until_s,
+				      mem_printf("published on %s, %" PRId64 " days of grace", date, days),
+				      0 };
+	return true;
+}
+
+static void
+judge_finding(const struct judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	if ((int)f->severity < j->severity || (j->rule->fixable_only && !*f->fixed)) {
+		*ret = (struct finding_fate){ FATE_BELOW, 0,
+					      mem_strdup((int)f->severity < j->severity
+								 ? "below the severity that blocks"
+								 : "it has no fix yet"),
+					      0 };
+		return;
+	}
+	if (is_ignored(j, f, ret) || is_excepted(j, f, ret) || is_accepted(j, f, ret) ||
+	    is_known(j, f, ret) || is_in_grace(j, f, ret))
+		return;
+	*ret = (struct finding_fate){ FATE_BLOCKS, 0, policy_describe(j->severity, j->rule->fixable_only), 0 };
+}
+
+/* ---- the whole report ---- */
+
+static enum verdict
+verdict_of_reaction(int reaction)
+{
+	switch ((enum reaction)reaction) {
+	case REACT_PASS:
+		return VERDICT_PASS;
+	case REACT_WARN:
+		return VERDICT_WARN;
+	case REACT_FAIL:
+		return VERDICT_BLOCK;
+	}
+	return VERDICT_BLOCK;
+}
+
+static void
+judge_oddity(struct decision *d, bool is_so, int reaction, const char *reason)
+{
+	if (!is_so || reaction == REACT_PASS)
+		return;
+	d->verdict = verdict_worse(d->verdict, verdict_of_reaction(reaction));
+	strv_add(&d->reasons, reason);
+}
+
+static const char *
+baseline_of(const struct policy_rule *r, const struct policy_context *c)
+{
+	const char *branch = r->new_only;
+
+	if (str_eq(branch, "off"))
+		return NULL;
+	if (str_eq(branch, "target"))
+		branch = c->target_branch;
+	else if (str_eq(branch, "default"))
+		branch = c->default_branch;
+	return str_is_empty(branch) ? NULL : branch;
+}
+
+static void
+judge_findings(const struct judge *j, const struct report *r, struct decision *d)
+{
+	AUTO_FREE char *what = policy_describe(d->severity, d->fixable_only);
+	size_t n;
+
+	if (r->n_findings > 0)
+		d->fates = mem_array(r->n_findings, sizeof(*d->fates));
+	d->n_findings = r->n_findings;
+	for (size_t k = 0; k < r->n_findings; k++) {
+		judge_finding(j, &r->findings[k], &d->fates[k]);
+		d->n_of_fate[d->fates[k].fate]++;
+	}
+	n = d->n_of_fate[FATE_BLOCKS];
+	if (n == 0)
+		return;
+	strv_addf(&d->reasons, "%zu %s %s", n, n == 1 ? "finding is" : "findings are", what);
+	d->verdict = VERDICT_BLOCK;
+}
+
+static void
+judge_image(const struct judge *j, const struct report *r, struct decision *d)
+{
+	const struct policy_rule *rule = j->rule;
+	AUTO_FREE char *eol =
+		mem_printf("%s %s is past its end of life and gets no fixes", r->os_family, r->os_name);
+	AUTO_FREE char *secrets =
+		mem_printf("%zu %s in it", r->n_secrets, r->n_secrets == 1 ? "secret is" : "secrets are");
+	size_t n = 0;
+
+	judge_oddity(d, r->n_packages == 0, rule->on_no_packages,
+		     "Trivy found no packages in it, so it can say nothing about them");
+	judge_oddity(d, !*r->os_family, rule->on_unknown_os, "it has no operating system that Trivy knows");
+	judge_oddity(d, r->is_os_eol, rule->on_eol_os, eol);
+	judge_oddity(d, r->n_secrets > 0, rule->secrets, secrets);
+	for (int s = 0; s < SEVERITY_COUNT; s++)
+		n += rule->misconfigurations != MISCONFIGURATIONS_OFF && s + 1 >= rule->misconfigurations
+			     ? r->n_misconfigurations_of[s]
+			     : 0;
+	if (n > 0) {
+		AUTO_FREE char *what = policy_describe(rule->misconfigurations - 1, false);
+
+		d->verdict = VERDICT_BLOCK;
+		strv_addf(&d->reasons, "%zu %s %s", n,
+			  n == 1 ? "misconfiguration is" : "misconfigurations are", what);
+	}
+}
+
+/* What Trivy could not see, by what it said of the rest: a scan that found nothing is no answer to that. */
+static void
+judge_hidden(const struct policy *p, const struct policy_context *c, const struct policy_rule *r,
+	     struct decision *d)
+{
+	for (size_t k = 0; c->hidden && k < c->hidden->n; k++) {
+		AUTO_FREE char *reason =
+			mem_printf("hidden packages: %s (%s)", c->hidden->v[k],
+				   r == &p->otherwise ? "images.on_hidden_packages" : "on_hidden_packages");
+
+		judge_oddity(d, true, r->on_hidden_packages, reason);
+	}
+}
+
+/* ---- rules that are announced ---- */
+
+static void
+name_findings(const struct report *r, const struct decision *d, struct buf *out)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < d->n_findings; k++) {
+		AUTO_FREE char *id = str_safe(r->findings[k].id, 40),
+			       *package = str_safe(r->findings[k].package, 40);
+
+		if (d->fates[k].fate != FATE_BLOCKS || ++n > NAMED_MAX)
+			continue;
+		buf_printf(out, "%s%s in %s", n > 1 ? ", " : "", id, package);
+	}
+	if (n > NAMED_MAX)
+		buf_printf(out, " and %zu more", n - NAMED_MAX);
+}
+
+static void decide_by(const struct policy *p, size_t index, const struct report *report,
+		      const struct policy_context *c, int64_t now_s, const unsigned char *states,
+		      struct decision *d);
+
+static void
+announce(const struct policy *p, size_t index, const struct report *report, const struct policy_context *c,
+	 int64_t now_s, const unsigned char *states, struct decision *d)
+{
+	AUTO_DECISION struct decision would = { 0 };
+	AUTO_BUF struct buf names = BUF_INIT(1024);
+	const struct policy_rule *r = &p->rules.v[index];
+	AUTO_FREE char *why = NULL;
+
+	decide_by(p, index, report, c, now_s, states, &would);
+	if (would.verdict != VERDICT_BLOCK) {
+		strv_addf(&d->notes,
+			  "from %s on the rule %s applies here (mode %s): as it is, this image would pass it",
+			  r->enforce_from, r->name, gate_mode_words[would.mode]);
+		return;
+	}
+	name_findings(report, &would, &names);
+	why = strv_join(&would.reasons, "; ");
+	strv_addf(&d->notes,
+		  "from %s on the rule %s applies here (mode %s) and would block this image: %s%s%s%s",
+		  r->enforce_from, r->name, gate_mode_words[would.mode], why, names.len > 0 ? " (" : "",
+		  buf_str(&names), names.len > 0 ? ")" : "");
+}
+
+static void
+add_announcements(const struct policy *p, const struct report *report, const struct policy_context *c,
+		  int64_t now_s, const unsigned char *states, struct decision *d)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < d->rule_index && k < p->rules.n && n < ANNOUNCED_MAX; k++)
+		if (policy_is_announced(&p->rules.v[k], now_s) && policy_rule_matches(&p->rules.v[k], c)) {
+			announce(p, k, report, c, now_s, states, d);
+			n++;
+		}
+}
+
+/* ---- break-glass ---- */
+
+/* What the policy would stop goes on; what could not be read or decided does not. */
+static void
+apply_waiver(const struct policy *p, const struct policy_context *c, int64_t now_s, struct decision *d)
+{
+	AUTO_FREE char *why = NULL, *who = NULL, *reason = NULL;
+	const struct policy_break_glass *b = policy_find_waiver(p, c, now_s, &why);
+	char end[32];
+
+	if (why)
+		strv_addf(&d->notes, "no break-glass: %s", why);
+	if (!b || d->verdict != VERDICT_BLOCK)
+		return;
+	d->waiver = b;
+	d->waiver_until_s = b->from_s + b->hours * 3600;
+	d->verdict = VERDICT_WARN;
+	for (size_t k = 0; k < d->n_findings; k++) {
+		struct finding_fate *f = &d->fates[k];
+
+		if (f->fate != FATE_BLOCKS)
+			continue;
+		mem_free_at(&f->by);
+		*f = (struct finding_fate){ FATE_WAIVED, d->waiver_until_s,
+					    mem_printf("break-glass %s", b->name), 0 };
+		d->n_of_fate[FATE_BLOCKS]--;
+		d->n_of_fate[FATE_WAIVED]++;
+	}
+	who = str_safe(b->who, LINE_MAX_LEN);
+	reason = str_safe(b->reason, LINE_MAX_LEN);
+	clock_format_rfc3339(d->waiver_until_s, end);
+	strv_addf(&d->reasons, "break-glass %s of %s lets it go on until %s: %s", b->name, who, end, reason);
+}
+
+/* ---- the decision ---- */
+
+static void
+decide_by(const struct policy *p, size_t index, const struct report *report, const struct policy_context *c,
+	  int64_t now_s, const unsigned char *states, struct decision *d)
+{
+	const struct policy_rule *r = policy_rule_at(p, index);
+	struct judge j = { .policy = p, .rule = r, .c = c, .now_s = now_s, .states = states };
+
+	d->rule = r;
+	d->rule_index = index;
+	d->mode = r->mode;
+	d->severity = r->severity;
+	d->fixable_only = r->fixable_only;
+	apply_wishes(c, d);
+	if (!report)
+		return;
+	j.severity = d->severity;
+	j.baseline = baseline_of(r, c);
+	j.has_baseline =
+		j.baseline && c->known.has_baseline && c->known.has_baseline(c->known.arg, j.baseline);
+	if (!str_eq(r->new_only, "off") && !j.has_baseline) {
+		AUTO_FREE char *branch = str_safe(j.baseline ? j.baseline : r->new_only, LINE_MAX_LEN);
+
+		strv_addf(&d->notes, "no inspection of %s is known (new_only): all findings count as new",
+			  branch);
+	}
+	judge_findings(&j, report, d);
+	judge_image(&j, report, d);
+	judge_hidden(p, c, r, d);
+}
+
+/* Entries that somebody relies on and that do not count. */
+static void
+note_too_long(const struct policy *p, const struct report *report, const struct policy_context *c,
+	      const unsigned char *states, struct decision *d)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < p->exceptions.n && n < REFUSED_SHOWN_MAX; k++) {
+		const struct policy_exception *x = &p->exceptions.v[k];
+
+		for (size_t f = 0; states[k] == EXCEPTION_TOO_LONG && f < report->n_findings; f++)
+			if (policy_exception_matches(x, c, &report->findings[f])) {
+				strv_addf(&d->notes,
+					  "%s:%zu: the exception of %s does not count: it expires on %s, allowed are %" PRId64
+					  " days (max_days)",
+					  p->name, x->line, x->id, x->expires, p->max_days);
+				n++;
+				break;
+			}
+	}
+}
+
+void
+policy_decide(const struct policy *p, const struct report *report, const struct policy_context *c,
+	      int64_t today_s, struct decision *ret)
+{
+	AUTO_FREE unsigned char *states = mem_array(p->exceptions.n + 1, 1);
+
+	for (size_t k = 0; k < p->exceptions.n; k++)
+		states[k] = (unsigned char)policy_exception_state(p, &p->exceptions.v[k], today_s);
+	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, states, ret);
+	if (!report)
+		return;
+	apply_waiver(p, c, today_s, ret);
+	add_announcements(p, report, c, today_s, states, ret);
+	note_too_long(p, report, c, states, ret);
+}

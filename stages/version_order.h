@@ -1,0 +1,25 @@
+/*
+ * Versions in the order of the ecosystem they belong to. What a version is has no common answer; these are the orders of
+ *   Debian  deb-version(7): epoch, "~" before the end
+ *   RPM     rpmvercmp: epoch, "~" before the end, "^" behind it
+ *   Alpine  apk: _alpha _beta _pre _rc before the end, _cvs … _p behind it, -rN
+ *   general SemVer 2.0 where it is one; else numbers as numbers, a leading v and what follows + do not count, words after
+ *           "-", and words such as rc or alpha, come before the end. For npm, Go, PyPI, Maven, NuGet, Cargo and the rest: exact
+ *           for releases; of their pre-releases those that look like SemVer's.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+enum version_order { VERSION_GENERAL, VERSION_DEBIAN, VERSION_RPM, VERSION_ALPINE };
+
+/* By Trivy's type of a result: "debian", "redhat", "alpine", "npm" … */
+enum version_order version_order_of(const char *type);
+
+/* <0, 0, >0 */
+int version_compare(enum version_order order, const char *a, const char *b);
+
+/* "<3.0.15", ">=1.2,<2", "=1.2": comparisons, all of which hold; "" holds for any version. */
+#define VERSION_RANGE_PARTS_MAX 8
+bool version_is_range(const char *range);
+bool version_in_range(enum version_order order, const char *version, const char *range);

@@ -1,0 +1,440 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stages/policy.h"
+#include "stages/version_order.h"
+
+#define TODAY INT64_C(1767225600) /* 2026-01-01 */
+
+static struct policy *
+parse(const char *text)
+{
+	struct policy *p = NULL;
+	struct err e = ERR_INIT;
+
+	if (policy_parse("p.yml", text, strlen(text), NULL, &p, &e) < 0)
+		fail_msg("%s", e.text);
+	return p;
+}
+
+static void
+assert_refused(const char *text, const char *message)
+{
+	struct policy *p = NULL;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(policy_parse("p.yml", text, strlen(text), NULL, &p, &e), -1);
+	assert_int_equal(e.kind, ERR_SETTINGS);
+	if (!strstr(e.text, message))
+		fail_msg("\"%s\" is not in: %s", message, e.text);
+}
+
+static void
+a_rule_has_what_stands_in_it_and_defaults_for_the_rest(void **state)
+{
+	AUTO(policy)
+	struct policy *p = parse(
+		"version: 1\nmax_days: 90\ncontact: appsec@example.org\nrules:\n"
+		"  - name: prod\n    match: {projects: [\"group/**\"], protected: true}\n    mode: enforce\n"
+		"    severity: HIGH\n    grace: {published: 14}\n    new_only: default\n    misconfigurations: HIGH\n"
+		"    enforce_from: 2026-02-01\n  - {name: rest, mode: warn}\n");
+	const struct policy_rule *r = &p->rules.v[0];
+
+	(void)state;
+	assert_int_equal(p->max_days, 90);
+	assert_int_equal(p->rules.n, 2);
+	assert_int_equal(r->mode, GATE_ENFORCE);
+	assert_int_equal(r->severity, SEVERITY_HIGH);
+	assert_int_equal(r->grace.published, 14);
+	assert_int_equal(r->match.is_protected, FLAG_TRUE);
+	assert_int_equal(r->match.is_tag, FLAG_ANY);
+	assert_int_equal(r->misconfigurations, 1 + SEVERITY_HIGH);
+	assert_int_equal(r->enforce_from_s, TODAY + 31 * POLICY_DAY_S);
+	assert_int_equal(r->line, 5);
+	assert_int_equal(r->on_hidden_packages, REACT_FAIL);
+	assert_int_equal(p->rules.v[1].mode, GATE_WARN);
+	assert_int_equal(p->rules.v[1].severity, SEVERITY_CRITICAL);
+	assert_true(policy_rule_matches_all(&p->rules.v[1]));
+	assert_false(policy_rule_matches_all(r));
+}
+
+static void
+a_policy_that_is_not_understood_is_refused_with_line_key_found_and_allowed(void **state)
+{
+	static const struct {
+		const char *text, *message;
+	} table[] = {
+		{ "", "p.yml:1: an empty file, allowed is a policy" },
+		{ "rules: []\n",
+		  "p.yml:1: version is missing in a policy, allowed is a whole number from 1 to 1" },
+		{ "version: 2\n", "p.yml:1: version: \"2\" is not possible" },
+		{ "version: 1\nrule: []\n",
+		  "p.yml:2: rule is no key of a policy (is rules meant?), allowed are version" },
+		{ "version: 1\nrules: {}\n",
+		  "p.yml:2: rules: a group of settings, allowed is a list, each entry a rule" },
+		{ "version: 1\nrules:\n - mode: warn\n", "p.yml:3: rules[1].name is missing in a rule" },
+		{ "version: 1\nrules:\n - {name: a}\n",
+		  "rules[1].mode is missing in a rule, allowed is one of audit" },
+		{ "version: 1\nrules:\n - {name: a, mode: \"off\"}\n",
+		  "p.yml:3: rules[1].mode: \"off\" is not possible, allowed is one of audit, warn, enforce" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn}\n - {name: a, mode: warn}\n",
+		  "p.yml:4: rules[2].name: \"a\" is not possible, allowed is a name of its own: line 3 has this one" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn, mode: warn}\n", "rules[1].mode stands twice" },
+		{ "version: 1\nrules:\n - {name: a b, mode: warn}\n",
+		  "rules[1].name: \"a b\" is not possible" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn, match: {project: x}}\n",
+		  "rules[1].match.project is no key of what a rule matches (is projects meant?)" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn, match: {projects: x}}\n",
+		  "rules[1].match.projects: a single value, allowed is a list of globs" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn, enforce_from: 2026-02-30}\n",
+		  "rules[1].enforce_from: \"2026-02-30\" is not possible, allowed is a date such as 2026-03-31" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn, grace: {published: -1}}\n",
+		  "rules[1].grace.published: \"-1\" is not possible" },
+		{ "version: 1\nexceptions:\n - {id: CVE-1, reason: r, owner: o}\n",
+		  "p.yml:3: exceptions[1].expires is missing in an exception, allowed is a date" },
+		{ "version: 1\nexceptions:\n - {id: CVE-1*, expires: 2026-01-01, reason: r, owner: o}\n",
+		  "exceptions[1].id: \"CVE-1*\" is not possible, allowed is the whole id" },
+		{ "version: 1\nexceptions:\n - {id: CVE-1, expires: never, reason: r, owner: o}\n",
+		  "exceptions[1].expires: \"never\" is not possible" },
+		{ "version: 1\nexceptions:\n - {id: CVE-1, expires: 2026-01-01, reason: r, owner: o, package: p, versions: 3.0}\n",
+		  "exceptions[1].versions: \"3.0\" is not possible, allowed is a range of versions" },
+		{ "version: 1\nexceptions:\n - id: CVE-1\n   expires: 2026-01-01\n   reason: r\n   owner: o\n   versions: <3\n",
+		  "p.yml:7: exceptions[1].versions: \"<3\" is not possible, allowed is a range with package or purl beside it" },
+		{ "version: 1\nexceptions:\n - {id: CVE-1, expires: 2026-01-01, reason: r, owner: o, purl: \"npm/x\"}\n",
+		  "exceptions[1].purl: \"npm/x\" is not possible, allowed is a package URL" },
+		{ "version: 1\nbreak_glass:\n - {name: n, project: p, ref: r, from: today, hours: 1, who: w, reason: r}\n",
+		  "break_glass[1].from: \"today\" is not possible, allowed is a time" },
+		{ "version: 1\nbreak_glass:\n - {name: n, project: p, ref: r, from: 2026-01-01T00:00:00Z, hours: 73, who: w, reason: r}\n",
+		  "break_glass[1].hours: \"73\" is not possible, allowed is a whole number from 1 to 72" },
+		{ "version: 1\nrules: &x []\nexceptions: *x\n", "alias" },
+		{ "version: 1\nrules:\n - {name: a, mode: warn\n", "no YAML" },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++)
+		assert_refused(table[k].text, table[k].message);
+}
+
+static void
+a_long_list_is_refused_and_not_read(void **state)
+{
+	AUTO_BUF struct buf b = BUF_INIT(POLICY_MAX);
+
+	(void)state;
+	buf_add_str(&b, "version: 1\nrules:\n");
+	for (int k = 0; k < 1001; k++)
+		buf_printf(&b, " - {name: r%d, mode: warn}\n", k);
+	assert_refused(buf_str(&b), "p.yml:3: rules: 1001 entries, allowed are 1000");
+}
+
+static void
+assert_order(enum version_order order, const char *const *rising, size_t n)
+{
+	for (size_t a = 0; a < n; a++)
+		for (size_t b = 0; b < n; b++) {
+			int diff = version_compare(order, rising[a], rising[b]);
+
+			if ((diff > 0) - (diff < 0) != (a > b) - (a < b))
+				fail_msg("%s and %s: %d", rising[a], rising[b], diff);
+		}
+}
+
+static void
+versions_stand_in_the_order_of_their_ecosystem(void **state)
+{
+	static const char *const debian[] = { "1.0~rc1-1", "1.0-1~deb12u1", "1.0-1",  "1.0-1+b1",
+					      "1.0-2",	   "1.0-10",	    "1.0a-1", "1.0+dfsg-1",
+					      "1.10-1",	   "1:0.1-1" };
+	static const char *const rpm[] = { "1.0~rc1-1", "1.0-1.el8", "1.0-1.el9", "1.0-2.el8", "1.0^git1-1",
+					   "1.0a-1",	"1.0.1-1",   "1.10-1",	  "1:0.1-1" };
+	static const char *const alpine[] = { "1.2_alpha1-r0", "1.2_rc1-r0", "1.2-r0",	 "1.2-r1", "1.2-r10",
+					      "1.2_p1-r0",     "1.2a-r0",    "1.2.1-r0", "1.10-r0" };
+	static const char *const general[] = { "1.0.0-alpha",	"1.0.0-alpha.1", "1.0.0-beta.2",
+					       "1.0.0-beta.11", "1.0.0-rc.1",	 "v1.0.0",
+					       "1.0.1",		"1.2",		 "1.10.0" };
+	static const char *const python[] = { "1.0.dev1", "1.0a1",     "1.0b2", "1.0rc1",
+					      "1.0",	  "1.0.post1", "1.0.1", "1!0.1" };
+
+	(void)state;
+	assert_order(VERSION_DEBIAN, debian, MEM_COUNT(debian));
+	assert_order(VERSION_RPM, rpm, MEM_COUNT(rpm));
+	assert_order(VERSION_ALPINE, alpine, MEM_COUNT(alpine));
+	assert_order(VERSION_GENERAL, general, MEM_COUNT(general));
+	assert_order(VERSION_GENERAL, python, MEM_COUNT(python));
+	assert_int_equal(version_compare(VERSION_GENERAL, "1.2", "v1.2.0+build5"), 0);
+	assert_int_equal(version_order_of("ubuntu"), VERSION_DEBIAN);
+	assert_int_equal(version_order_of("gomod"), VERSION_GENERAL);
+}
+
+static void
+a_range_holds_where_all_of_its_parts_do(void **state)
+{
+	static const struct {
+		const char *version, *range;
+		bool is_in;
+	} table[] = {
+		{ "3.0.11-1~deb12u2", "<3.0.15", true },
+		{ "3.0.15-1", "<3.0.15", false },
+		{ "1.5", ">=1.2,<2", true },
+		{ "1.5", ">= 1.2, < 1.5", false },
+		{ "1.5", "<=1.5", true },
+		{ "1.5", "=1.5", true },
+		{ "1.5", "==1.6", false },
+		{ "", "<9", false },
+		{ "1.5", "", true },
+		{ "1.5", ">1.4", true },
+	};
+	static const char *const bad[] = { "",	  "1.2",  "<",
+					   "<1,", ",<1",  "<1 2",
+					   "~>1", "<1<2", "<1,<1,<1,<1,<1,<1,<1,<1,<1" };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++)
+		assert_int_equal(version_in_range(VERSION_DEBIAN, table[k].version, table[k].range),
+				 table[k].is_in);
+	for (size_t k = 0; k < MEM_COUNT(bad); k++)
+		assert_false(version_is_range(bad[k]));
+}
+
+static void
+a_package_url_matches_where_all_that_it_says_is_so(void **state)
+{
+	static const char deb[] = "pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64&distro=debian-12.5";
+	static const struct {
+		const char *pattern, *purl;
+		bool is_same;
+	} table[] = {
+		{ "pkg:deb/debian/openssl", deb, true },
+		{ "pkg:deb/debian/openssl@3.0.11-1~deb12u2", deb, true },
+		{ "pkg:deb/debian/openssl@3.0.11-1%7Edeb12u2?arch=amd64", deb, true },
+		{ "pkg:deb/debian/openssl@3.0.11", deb, false },
+		{ "pkg:deb/debian/openssl?arch=arm64", deb, false },
+		{ "pkg:deb/debian/openss", deb, false },
+		{ "pkg:deb/ubuntu/openssl", deb, false },
+		{ "pkg:npm/%40babel/core@7.0.0", "pkg:npm/%40babel/core@7.0.0", true },
+		{ "pkg:npm/@babel/core", "pkg:npm/%40babel/core@7.0.0", true },
+		{ "pkg:npm/lodash", "", false },
+		{ "pkg:npm/lodash@4", "pkg:npm/lodash", false },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++)
+		if (policy_purl_matches(table[k].pattern, table[k].purl) != table[k].is_same)
+			fail_msg("%s", table[k].pattern);
+}
+
+static void
+an_exception_counts_to_the_end_of_its_day_and_not_longer_than_max_days(void **state)
+{
+	AUTO(policy)
+	struct policy *p = parse("version: 1\nmax_days: 10\nexceptions:\n"
+				 " - {id: A, expires: 2026-01-01, reason: r, owner: o}\n"
+				 " - {id: A, expires: 2026-01-11, reason: r, owner: o}\n"
+				 " - {id: A, expires: 2026-01-12, reason: r, owner: o}\n");
+	const struct policy_exception *x = p->exceptions.v;
+
+	(void)state;
+	assert_int_equal(policy_exception_state(p, &x[0], TODAY), EXCEPTION_COUNTS);
+	assert_int_equal(policy_exception_state(p, &x[0], TODAY + POLICY_DAY_S - 1), EXCEPTION_COUNTS);
+	assert_int_equal(policy_exception_state(p, &x[0], TODAY + POLICY_DAY_S), EXCEPTION_EXPIRED);
+	assert_int_equal(policy_exception_state(p, &x[1], TODAY), EXCEPTION_COUNTS);
+	assert_int_equal(policy_exception_state(p, &x[1], TODAY + POLICY_DAY_S - 1), EXCEPTION_COUNTS);
+	assert_int_equal(policy_exception_state(p, &x[2], TODAY + POLICY_DAY_S - 1), EXCEPTION_TOO_LONG);
+	assert_int_equal(policy_exception_state(p, &x[2], TODAY + POLICY_DAY_S), EXCEPTION_COUNTS);
+}
+
+static struct report *
+a_report(void)
+{
+	static const char text[] =
+		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12\"}},\"Results\":[{\"Target\":\"t\",\"Type\":\"debian\","
+		"\"Packages\":[{}],\"Secrets\":[{}],\"Misconfigurations\":[{\"Severity\":\"HIGH\",\"Status\":\"FAIL\"},{\"Severity\":\"HIGH\",\"Status\":\"PASS\"}],"
+		"\"Vulnerabilities\":[{\"VulnerabilityID\":\"CVE-1\",\"PkgName\":\"openssl\",\"InstalledVersion\":\"3.0.11-1\",\"Severity\":\"CRITICAL\","
+		"\"PublishedDate\":\"2025-12-20T00:00:00Z\"}]}]}";
+	struct report *r = NULL;
+	struct err e = ERR_INIT;
+
+	if (report_parse(text, strlen(text), 65536, &r, &e) < 0)
+		fail_msg("%s", e.text);
+	return r;
+}
+
+static const struct policy_context a_job = {
+	.project = "group/app", .branch = "main", .stage = "build", .job = "build/app", .image = "group/app"
+};
+
+static void
+assert_decides(const char *policy, const struct policy_context *c, enum verdict verdict, enum fate fate,
+	       const char *said)
+{
+	AUTO(policy) struct policy *p = parse(policy);
+	AUTO(report) struct report *r = a_report();
+	AUTO_DECISION struct decision d = { 0 };
+	AUTO_STRV struct strv all = { 0 };
+	AUTO_FREE char *text = NULL;
+
+	policy_decide(p, r, c, TODAY, &d);
+	for (size_t k = 0; k < d.reasons.n; k++)
+		strv_add(&all, d.reasons.v[k]);
+	for (size_t k = 0; k < d.notes.n; k++)
+		strv_add(&all, d.notes.v[k]);
+	strv_add(&all, d.fates[0].by);
+	text = strv_join(&all, "\n");
+	assert_int_equal(d.fates[0].fate, fate);
+	assert_int_equal(d.verdict, verdict);
+	if (!strstr(text, said))
+		fail_msg("\"%s\" is not in: %s", said, text);
+}
+
+static void
+what_excuses_a_finding_is_named(void **state)
+{
+	(void)state;
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce}\n", &a_job, VERDICT_BLOCK,
+		       FATE_BLOCKS, "1 finding is CRITICAL");
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce, grace: {published: 13}}\n", &a_job,
+		       VERDICT_PASS, FATE_GRACE, "published on 2025-12-20, 13 days of grace");
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce, grace: {published: 12}}\n", &a_job,
+		       VERDICT_BLOCK, FATE_BLOCKS, "");
+	assert_decides("version: 1\nexceptions:\n - {id: CVE-1, package: openssl, versions: \"<3.0.15\", expires: 2026-02-01, "
+		       "reason: not reachable, owner: team, ticket: OPS-1}\n",
+		       &a_job, VERDICT_PASS, FATE_EXCEPTED,
+		       "exception in line 3 of p.yml, team, OPS-1: not reachable");
+	assert_decides("version: 1\nexceptions:\n - {id: CVE-1, expires: 2028-02-01, reason: r, owner: o}\n",
+		       &a_job, VERDICT_BLOCK, FATE_BLOCKS,
+		       "p.yml:3: the exception of CVE-1 does not count: it expires on 2028-02-01, allowed are 180 days");
+	assert_decides("version: 1\nrules:\n - {name: a, mode: warn, fixable_only: true}\n", &a_job,
+		       VERDICT_PASS, FATE_BELOW, "it has no fix yet");
+}
+
+static void
+a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges(void **state)
+{
+	(void)state;
+	assert_decides("version: 1\nrules:\n - {name: hard, mode: enforce, enforce_from: 2026-02-01}\n"
+		       " - {name: soft, mode: audit, fixable_only: true}\n",
+		       &a_job, VERDICT_PASS, FATE_BELOW,
+		       "from 2026-02-01 on the rule hard applies here (mode enforce) and would block this image: 1 finding is "
+		       "CRITICAL (CVE-1 in openssl)");
+	assert_decides("version: 1\nrules:\n - {name: hard, mode: enforce, enforce_from: 2026-01-01}\n"
+		       " - {name: soft, mode: audit, fixable_only: true}\n",
+		       &a_job, VERDICT_BLOCK, FATE_BLOCKS, "");
+}
+
+static void
+secrets_and_misconfigurations_count_as_the_rule_says(void **state)
+{
+	static const char quiet[] = "version: 1\nrules:\n - {name: a, mode: warn, fixable_only: true, ";
+	static const struct {
+		const char *more, *said;
+		enum verdict verdict;
+	} table[] = {
+		{ "secrets: pass}\n", "", VERDICT_PASS },
+		{ "secrets: warn}\n", "1 secret is in it", VERDICT_WARN },
+		{ "secrets: fail}\n", "1 secret is in it", VERDICT_BLOCK },
+		{ "misconfigurations: HIGH}\n", "1 misconfiguration is HIGH or worse", VERDICT_BLOCK },
+		{ "misconfigurations: CRITICAL}\n", "", VERDICT_PASS },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++) {
+		AUTO_FREE char *text = mem_printf("%s%s", quiet, table[k].more);
+
+		assert_decides(text, &a_job, table[k].verdict, FATE_BELOW, table[k].said);
+	}
+}
+
+static void
+a_job_that_asks_for_less_is_told_so(void **state)
+{
+	struct policy_context c = a_job;
+
+	(void)state;
+	c.wants_severity = "LOW\x1b";
+	c.wants_mode = "audit";
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce}\n", &c, VERDICT_BLOCK, FATE_BLOCKS,
+		       "TIDEWAITER_MODE=audit is not followed: a job can tighten the policy, not loosen it");
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce}\n", &c, VERDICT_BLOCK, FATE_BLOCKS,
+		       "TIDEWAITER_SEVERITY=LOW? is not followed: allowed are UNKNOWN");
+	c.wants_waiver = "none";
+	assert_decides("version: 1\nrules:\n - {name: a, mode: enforce}\n", &c, VERDICT_BLOCK, FATE_BLOCKS,
+		       "no break-glass: the policy has no waiver none (TIDEWAITER_WAIVER)");
+}
+
+static size_t
+rule_for(const char *policy, const struct policy_context *c)
+{
+	AUTO(policy) struct policy *p = parse(policy);
+
+	return policy_find_rule(p, c, TODAY);
+}
+
+static void
+the_first_rule_that_matches_judges(void **state)
+{
+	static const char text[] =
+		"version: 1\nrules:\n"
+		" - {name: a, mode: warn, match: {projects: [\"other/**\"]}}\n"
+		" - {name: b, mode: warn, match: {jobs: [\"build*\"], branches: [\"release/*\"]}}\n"
+		" - {name: c, mode: warn, match: {jobs: [\"build*\"], protected: false, tag: false}}\n"
+		" - {name: d, mode: warn, match: {images: [\"group/*\"]}}\n";
+	struct policy_context c = a_job;
+
+	(void)state;
+	assert_int_equal(rule_for(text, &c), 2);
+	c.branch = "release/1";
+	assert_int_equal(rule_for(text, &c), 1);
+	c.branch = "main";
+	c.is_protected = true;
+	assert_int_equal(rule_for(text, &c), 3);
+	c.image = "app";
+	assert_int_equal(rule_for(text, &c), 4);
+	c.project = "other/x/y";
+	assert_int_equal(rule_for(text, &c), 0);
+}
+
+static void
+what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant(void **state)
+{
+	static const char text[] = "version: 1\nrules:\n"
+				   " - {name: a, mode: audit, match: {images: [\"test/*\"]}}\n"
+				   " - {name: b, mode: enforce, match: {images: [\"prod/*\"]}}\n"
+				   " - {name: c, mode: warn}\n"
+				   " - {name: d, mode: enforce}\n";
+	struct policy_context c = a_job;
+
+	(void)state;
+	assert_int_equal(rule_for(text, &c), 2);
+	c.image = NULL;
+	assert_int_equal(rule_for(text, &c), 1);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_rule_has_what_stands_in_it_and_defaults_for_the_rest),
+		cmocka_unit_test(a_policy_that_is_not_understood_is_refused_with_line_key_found_and_allowed),
+		cmocka_unit_test(a_long_list_is_refused_and_not_read),
+		cmocka_unit_test(versions_stand_in_the_order_of_their_ecosystem),
+		cmocka_unit_test(a_range_holds_where_all_of_its_parts_do),
+		cmocka_unit_test(a_package_url_matches_where_all_that_it_says_is_so),
+		cmocka_unit_test(an_exception_counts_to_the_end_of_its_day_and_not_longer_than_max_days),
+		cmocka_unit_test(what_excuses_a_finding_is_named),
+		cmocka_unit_test(a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges),
+		cmocka_unit_test(secrets_and_misconfigurations_count_as_the_rule_says),
+		cmocka_unit_test(a_job_that_asks_for_less_is_told_so),
+		cmocka_unit_test(the_first_rule_that_matches_judges),
+		cmocka_unit_test(what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
