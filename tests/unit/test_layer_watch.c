@@ -81,7 +81,7 @@ watch_of_lines(const char *lines)
 static void
 find(struct strv *ret, struct layer_watch **w, size_t n)
 {
-	const struct layer_facts *facts[LAYERS_MAX];
+	const struct layer_facts *facts[LAYERS_MAX] = { NULL };
 
 	for (size_t i = 0; i < n; i++)
 		facts[i] = layer_watch_facts(w[i]);
