@@ -214,6 +214,66 @@ const struct conf_rule rule_redis_url = {
 	shown_url,
 };
 
+/* user@host:path, as scp takes it */
+static bool
+is_scp_like(const char *text)
+{
+	const char *colon = strchr(text, ':'), *at = strchr(text, '@');
+
+	if (!colon || !at || at > colon || at == text || at + 1 == colon || !colon[1] || text[0] == '-')
+		return false;
+	return strlen(text) <= URL_MAX && !strstr(text, "://") &&
+	       strspn(text, LETTERS DIGITS "._-") == (size_t)(at - text) &&
+	       strspn(at + 1, LETTERS DIGITS ".-") == (size_t)(colon - at - 1) && at[1] != '-' &&
+	       strspn(colon + 1, LETTERS DIGITS "._~/+-") == strlen(colon + 1);
+}
+
+/* A user is no secret with SSH, where no password can stand. */
+static bool
+is_ssh_url(const char *text)
+{
+	const char *user = text + strlen("ssh://");
+	size_t n = strspn(user, LETTERS DIGITS "._-");
+	AUTO_FREE char *without = NULL;
+
+	if (!str_has_prefix(text, "ssh://"))
+		return false;
+	without = mem_printf("ssh://%s", n > 0 && user[n] == '@' ? user + n + 1 : user);
+	return is_url_behind("ssh://", without) && user[0] != '-';
+}
+
+static bool
+is_git_url(const char *text)
+{
+	return is_server_url(text) || is_ssh_url(text) || is_scp_like(text) ||
+	       (str_has_prefix(text, "file:///") && conf_is_plain_text(text) && strlen(text) <= URL_MAX);
+}
+
+/* https://git-scm.com/docs/git-check-ref-format, and nothing that is an expression. */
+static bool
+is_git_ref(const char *text)
+{
+	return strlen(text) <= 255 && strspn(text, LETTERS DIGITS "._-/+#@%=,") == strlen(text) &&
+	       text[0] != '-' && text[0] != '/' && text[0] != '.' && text[0] && !strstr(text, "..") &&
+	       !strstr(text, "//") && !strstr(text, "/.") && !str_has_suffix(text, "/") &&
+	       !str_has_suffix(text, ".") && !str_has_suffix(text, ".lock") && !str_eq(text, "@");
+}
+
+static bool
+is_git_path(const char *text)
+{
+	return !leads_out(text) && conf_is_plain_text(text) && strlen(text) <= 1024 && !strstr(text, "//") &&
+	       !str_has_prefix(text, "./") && !strstr(text, "/./") && !str_has_suffix(text, "/");
+}
+
+const struct conf_rule rule_git_url = {
+	is_git_url,
+	"https://host/path.git, ssh://user@host/path.git, user@host:path.git or file:///path, without a password",
+	shown_url,
+};
+const struct conf_rule rule_git_ref = { is_git_ref, "the name of a branch or tag, or a commit", NULL };
+const struct conf_rule rule_git_path = { is_git_path, "the path of a file in the repository", NULL };
+
 const struct conf_rule rule_server_url = {
 	is_server_url, "a URL such as https://dojo.example.com, without user, password and query", shown_url
 };

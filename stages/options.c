@@ -132,11 +132,13 @@ static const struct conf_field trivy_fields[] = {
 	{ "results_max", CONF_SIZE, AT(results_max), "1GiB", .min = 0, .max = 1024 * GIB,
 	  .help = "Results kept on this host, so that the same image needs no scan; 0: none",
 	  .flags = CONF_NO_OVERRIDE },
-	{ "results_redis", CONF_STRING, AT(results_redis), "", .rule = &rule_redis_url, .flags = CONF_NO_OVERRIDE,
+	{ "results_redis", CONF_STRING, AT(results_redis), "", .rule = &rule_redis_url,
+	  .flags = CONF_NO_OVERRIDE,
 	  .help = "redis:// or rediss://host[:port][/database] where hosts share results; empty: they do not" },
 	{ "results_key_file", CONF_PATH, AT(results_key_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
 	  .help = "File with the key, 32 characters or more, by which hosts know each other's results in the Redis" },
-	{ "results_auth_file", CONF_PATH, AT(results_auth_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	{ "results_auth_file", CONF_PATH, AT(results_auth_file), "",
+	  .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
 	  .help = "File with password or user:password of the Redis; empty: none" },
 	{ "results_ca_file", CONF_PATH, AT(results_ca_file), "", .flags = CONF_NO_OVERRIDE,
 	  .help = "CA certificates in PEM for rediss://; empty: the system's" },
@@ -144,7 +146,8 @@ static const struct conf_field trivy_fields[] = {
 	  .flags = CONF_NO_OVERRIDE, .help = "How long the Redis keeps a result" },
 	{ "server", CONF_STRING, AT(server), "", .rule = &rule_server_url, .flags = CONF_NO_OVERRIDE,
 	  .help = "URL of a Trivy server whose database is used instead of db_dir; empty: none" },
-	{ "server_token_file", CONF_PATH, AT(server_token_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	{ "server_token_file", CONF_PATH, AT(server_token_file), "",
+	  .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
 	  .help = "File with the token of the Trivy server; empty: none" },
 	{ "server_ca_file", CONF_PATH, AT(server_ca_file), "", .flags = CONF_NO_OVERRIDE,
 	  .help = "CA certificates in PEM for a Trivy server behind https://; empty: the system's" },
@@ -172,6 +175,38 @@ static const struct conf_field gate_fields[] = {
 };
 #undef AT
 
+#define AT(member) offsetof(struct options_policy, member)
+static const struct conf_field policy_fields[] = {
+	{ "file", CONF_PATH, AT(file), "", .flags = CONF_NO_OVERRIDE,
+	  .help = "A policy on this host, in YAML; empty: none, or url says where" },
+	{ "url", CONF_STRING, AT(url), "", .rule = &rule_git_url, .flags = CONF_NO_OVERRIDE,
+	  .help = "A Git repository that holds the policy: https://, ssh://, user@host:path or file://; empty: none" },
+	{ "ref", CONF_STRING, AT(ref), "main", .rule = &rule_git_ref, .flags = CONF_NO_OVERRIDE,
+	  .help = "Branch, tag or commit of it; refs/heads/x and refs/tags/x where both are named x" },
+	{ "path", CONF_STRING, AT(path), "policy.yml", .rule = &rule_git_path, .flags = CONF_NO_OVERRIDE,
+	  .help = "The policy's file in the repository" },
+	{ "credentials_file", CONF_PATH, AT(credentials_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	  .help = "File with user:password, or a token alone, for https://; readable by the courier user only" },
+	{ "ssh_key_file", CONF_PATH, AT(ssh_key_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	  .help = "Private key without a passphrase for SSH; readable by the courier user only" },
+	{ "known_hosts_file", CONF_PATH, AT(known_hosts_file), "", .flags = CONF_NO_OVERRIDE,
+	  .help = "Keys of SSH servers as OpenSSH writes them; a server that is not in it is refused" },
+	{ "ca_file", CONF_PATH, AT(ca_file), "", .flags = CONF_NO_OVERRIDE,
+	  .help = "CA certificates in PEM; empty: the system's" },
+	{ "proxy", CONF_STRING, AT(proxy), "", .rule = &rule_proxy_url, .flags = CONF_NO_OVERRIDE,
+	  .help = "URL of a proxy for https://; empty: none, whatever the environment says" },
+	{ "fetch_every", CONF_DURATION, AT(fetch_every), "5m", .min = 0, .max = 24 * HOUR,
+	  .flags = CONF_NO_OVERRIDE, .help = "The repository is asked at most this often" },
+	{ "fetch_timeout", CONF_DURATION, AT(fetch_timeout), "10s", .min = SECOND, .max = 600 * SECOND,
+	  .flags = CONF_NO_OVERRIDE, .help = "How long that may take; then the last good version judges" },
+	{ "fetch_max", CONF_SIZE, AT(fetch_max), "64MiB", .min = 64 * KIB, .max = 4 * GIB,
+	  .flags = CONF_NO_OVERRIDE, .help = "Bytes of one fetch at most" },
+	{ "max_age", CONF_DURATION, AT(max_age), "24h", .min = 60 * SECOND, .max = 365 * 24 * HOUR,
+	  .flags = CONF_NO_OVERRIDE,
+	  .help = "How long the last good version judges when fetching or reading a newer one fails; then: undecided" },
+};
+#undef AT
+
 #define AT(member) offsetof(struct options_report, member)
 static const struct conf_field report_fields[] = {
 	{ "dir", CONF_STRING, AT(dir), "scan_result",
@@ -196,6 +231,10 @@ static const struct conf_field defectdojo_fields[] = {
 	{ "ca_file", CONF_PATH, AT(ca_file), "", .help = "CA certificates in PEM; empty: the system's" },
 	{ "proxy", CONF_STRING, AT(proxy), "",
 	  .help = "URL of a proxy; empty: none, whatever the environment says", .rule = &rule_proxy_url },
+	{ "client_cert_file", CONF_PATH, AT(client_cert_file), "",
+	  .help = "Certificate in PEM that is shown to the server; empty: none" },
+	{ "client_key_file", CONF_PATH, AT(client_key_file), "", .flags = CONF_SECRET_FILE,
+	  .help = "Its key in PEM, without a passphrase; readable by the courier user only" },
 	{ "product_type", CONF_STRING, AT(product_type), "{namespace}", .help = "Product type (template)",
 	  .rule = &rule_template },
 	{ "product", CONF_STRING, AT(product), "{project_path}", .help = "Product (template)",
@@ -228,6 +267,10 @@ static const struct conf_field defectdojo_fields[] = {
 	  .help = "Deliveries in the spool, dead ones too; a newcomer beyond it is not kept" },
 	{ "spool_size_max", CONF_SIZE, AT(spool_size_max), "4GiB", .min = MIB, .max = 1024 * GIB,
 	  .flags = CONF_NO_OVERRIDE, .help = "Their size together" },
+	{ "spool_age_max", CONF_DURATION, AT(spool_age_max), "30d", .min = 0, .max = 3650 * 24 * HOUR,
+	  .help = "What waits for longer is given up and kept in dead/; 0: never" },
+	{ "supersede", CONF_BOOL, AT(supersede), "false",
+	  .help = "A newer report of a test replaces an older one that was never sent" },
 };
 #undef AT
 
@@ -242,6 +285,8 @@ const struct conf_section options_sections[OPTIONS_SECTION_COUNT] = {
 	SECTION(images, "Which images are looked at, and what is too much"),
 	SECTION(trivy, "The scanner"),
 	SECTION(gate, "What blocks a job"),
+	SECTION(policy,
+		"Rules, exceptions and break-glass as code; without file and url the section gate decides alone"),
 	SECTION(report, "What a job shows and keeps"),
 	SECTION(defectdojo,
 		"Where findings go. Templates know {project_path} {project_name} {namespace} {branch} {ref} "

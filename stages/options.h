@@ -1,6 +1,6 @@
 /*
  * What the injected pipeline can be told, per project: the sections inject,
- * images, trivy, gate, report and defectdojo of the settings. The tables in
+ * images, trivy, gate, policy, report and defectdojo of the settings. The tables in
  * options.c hold keys, defaults, ranges and help; tidewaiter.yml.example is
  * printed from them.
  */
@@ -93,6 +93,20 @@ struct options_gate {
 	int on_error;				      /* enum on_error */
 };
 
+/* Where the policy comes from (policy.h): a file, or a file in a Git repository (policy_git.h); neither: the section gate. */
+struct options_policy {
+	char *file; /* on this host; empty: none */
+	char *url;  /* of the repository; empty: none */
+	char *ref;  /* branch, tag, full name of a reference, or commit */
+	char *path; /* in the repository */
+	char *credentials_file, *ssh_key_file, *known_hosts_file, *ca_file;
+	char *proxy;	       /* URL; empty: none, whatever the environment says */
+	int64_t fetch_every;   /* ms */
+	int64_t fetch_timeout; /* ms, of one fetch */
+	int64_t fetch_max;     /* bytes of one fetch */
+	int64_t max_age;       /* ms; what was not confirmed for longer judges no more */
+};
+
 struct options_report {
 	char *dir; /* below the project directory */
 	int64_t rows_max;
@@ -105,6 +119,7 @@ struct options_defectdojo {
 	char *token_file;
 	char *ca_file;
 	char *proxy; /* URL; empty: none, whatever the environment says */
+	char *client_cert_file, *client_key_file;
 	char *product_type, *product, *engagement, *test, *service, *environment; /* templates */
 	struct strv tags;
 	struct strv refs;	 /* globs on branch or tag */
@@ -114,6 +129,8 @@ struct options_defectdojo {
 	int64_t timeout;	 /* ms one upload may take before its fate is asked for */
 	int64_t spool_count_max; /* deliveries in the spool, dead ones too */
 	int64_t spool_size_max;	 /* bytes of them */
+	int64_t spool_age_max;	 /* ms; what waits for longer is given up, 0: never */
+	bool supersede;		 /* a newer report of a test replaces one that was never sent */
 };
 
 struct options {
@@ -121,11 +138,12 @@ struct options {
 	struct options_images images;
 	struct options_trivy trivy;
 	struct options_gate gate;
+	struct options_policy policy;
 	struct options_report report;
 	struct options_defectdojo defectdojo;
 };
 
-#define OPTIONS_SECTION_COUNT 6
+#define OPTIONS_SECTION_COUNT 7
 /* Offsets are within struct options; executor/settings.c embeds the sections in its own schema. */
 extern const struct conf_section options_sections[OPTIONS_SECTION_COUNT];
 extern const struct conf_schema options_schema;
