@@ -137,6 +137,7 @@ what_is_too_large_anyway_is_not_copied(void **state)
 	struct place *p = *state;
 	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
 
+	assert_true(fd >= 0);
 	p->opt.images.max_size = 3;
 	assert_string_equal(run_stage(p)->snapshot.digest, "");
 	assert_int_equal(p->i.archives[0].fault.kind, ERR_NONE);
@@ -148,6 +149,7 @@ files_given_by_name_are_not_copied(void **state)
 	struct place *p = *state;
 	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
 
+	assert_true(fd >= 0);
 	p->i.project_fd = -1;
 	assert_string_equal(run_stage(p)->snapshot.digest, "");
 }
