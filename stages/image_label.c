@@ -65,6 +65,9 @@ image_repository(const char *tag)
 		if (colon || memchr(tag, '.', first) || (first == 9 && !memcmp(tag, "localhost", 9)))
 			memmove(name, name + first + 1, len - first);
 	}
+	/* what engines leave out when they show it */
+	if (str_has_prefix(tag, "docker.io/library/") || str_has_prefix(tag, "library/"))
+		memmove(name, name + strlen("library/"), strlen(name) - strlen("library/") + 1);
 	last = strrchr(name, '/');
 	last = strchr(last ? last : name, ':');
 	if (last)

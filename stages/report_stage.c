@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "stages/identity.h"
 #include "stages/render_html.h"
 #include "stages/render_json.h"
 #include "stages/render_log.h"
@@ -14,44 +15,6 @@
 #define REPORT_MODE 0644
 
 /* --- names --------------------------------------------------------------------------------------------------- */
-
-char *
-report_image_name(const struct inspection *i, const struct image *m)
-{
-	for (size_t k = 0; k < i->n_images; k++) {
-		const struct image *other = &i->images[k];
-
-		if (other != m && str_eq(other->repository, m->repository) &&
-		    !str_eq(m->repository, m->report_name))
-			return mem_printf("%s (%s)", m->repository, m->report_name);
-	}
-	return mem_strdup(m->repository);
-}
-
-char *
-report_os_release(const char *family, const char *name)
-{
-	/* How many numbers make a release, by the family's own words; two where it is not listed. */
-	static const struct {
-		const char *family;
-		unsigned n;
-	} known[] = {
-		{ "debian", 1 }, { "redhat", 1 }, { "centos", 1 }, { "rocky", 1 }, { "alma", 1 },
-		{ "oracle", 1 }, { "amazon", 1 }, { "fedora", 1 }, { "wolfi", 0 }, { "chainguard", 0 },
-	};
-	size_t len = strcspn(name, " "), end = 0;
-	unsigned n = 2;
-
-	for (size_t k = 0; k < MEM_COUNT(known); k++) {
-		if (str_eq(known[k].family, family))
-			n = known[k].n;
-	}
-	for (unsigned k = 0; k < n && end < len; k++) {
-		end += k > 0;
-		end += strcspn(name + end, ". ");
-	}
-	return mem_strndup(name, end < len ? end : len);
-}
 
 /* The version of an image: what is behind the last colon of its first tag, unless that is a port; a bare tag itself. */
 static char *
@@ -163,19 +126,6 @@ copy_list(const cJSON *list)
 	return copy;
 }
 
-static char *
-normal_target(const struct report *r, const char *target, const char *image)
-{
-	AUTO_FREE char *of_os = mem_printf("%s (%s %s)", r->artifact_name, r->os_family, r->os_name);
-	AUTO_FREE char *release = report_os_release(r->os_family, r->os_name);
-
-	if (str_eq(target, of_os))
-		return *release ? mem_printf("%s (%s %s)", image, r->os_family, release)
-				: mem_printf("%s (%s)", image, r->os_family);
-	/* DefectDojo drops a result without a target and everything in it, without a word. */
-	return mem_strdup(str_is_empty(target) || str_eq(target, r->artifact_name) ? image : target);
-}
-
 static cJSON *
 normal_result(const struct report *r, const cJSON *result, const char *image)
 {
@@ -184,7 +134,7 @@ normal_result(const struct report *r, const cJSON *result, const char *image)
 					   "Secrets", "Misconfigurations", "Licenses",
 					   NULL };
 	cJSON *copy = copy_without(result, but);
-	AUTO_FREE char *target = normal_target(r, json_str(result, "Target"), image);
+	AUTO_FREE char *target = identity_target(r, json_str(result, "Target"), image);
 
 	json_add_str(copy, "Target", target);
 	for (const char *const *name = but + 2; *name; name++) {
@@ -248,7 +198,7 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
 	AUTO_DELIVERY struct delivery d = { 0 };
 
-	n.image = report_image_name(i, m);
+	n.image = identity_image(i, m);
 	n.tag = tag_of(m);
 	if (expand_names(o, &n, &d, e) < 0)
 		return -1;

@@ -12,12 +12,6 @@
 extern const struct stage stage_report;
 
 /*
- * What an image is called in templates: its repository; where several images of the inspection share it, with the report's name
- * behind it, so that no two feed the same test. Owned by the caller.
- */
-char *report_image_name(const struct inspection *i, const struct image *m);
-
-/*
  * The delivery of one image. The findings are Trivy's own, members that DefectDojo trips over left out, and `Target` made the same
  * from tag to tag: "app:1.2 (debian 12.5)" is "<image> (debian 12)".
  */
@@ -26,6 +20,3 @@ int report_delivery(const struct inspection *i, const struct image *m, size_t in
 
 /* May it be sent? An empty report closes every finding there: only one that saw packages is a clean one. */
 bool report_is_deliverable(const struct inspection *i, const struct image *m);
-
-/* "12.5" of debian is "12": a release without what changes with a point release. Owned by the caller. */
-char *report_os_release(const char *family, const char *name);

@@ -13,6 +13,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "stages/identity.h"
 #include "stages/report_stage.h"
 #include "tests/unit/sample_image.h"
 
@@ -37,7 +38,7 @@ a_release_loses_what_changes_with_a_point_release(void **state)
 
 	(void)state;
 	for (size_t k = 0; k < MEM_COUNT(table); k++) {
-		AUTO_FREE char *release = report_os_release(table[k][0], table[k][1]);
+		AUTO_FREE char *release = identity_os_release(table[k][0], table[k][1]);
 
 		assert_string_equal(release, table[k][2]);
 	}
@@ -165,8 +166,8 @@ two_images_of_one_repository_feed_two_tests(void **state)
 	free(s.i.images[1].report_name);
 	s.i.images[1].report_name = mem_strdup("app-debug");
 	judge(&s);
-	AUTO_FREE char *a = report_image_name(&s.i, &s.i.images[0]);
-	AUTO_FREE char *b = report_image_name(&s.i, &s.i.images[1]);
+	AUTO_FREE char *a = identity_image(&s.i, &s.i.images[0]);
+	AUTO_FREE char *b = identity_image(&s.i, &s.i.images[1]);
 	assert_string_equal(a, "group/app (app)");
 	assert_string_equal(b, "group/app (app-debug)");
 	sample_free(&s);

@@ -1,0 +1,212 @@
+#include "stages/identity.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "stages/image_label.h"
+
+#define SLUG_MAX 63
+
+/* https://docs.gitlab.com/ci/variables/predefined_variables/ CI_COMMIT_REF_SLUG */
+static void
+make_slug(const char *ref, char out[SLUG_MAX + 1])
+{
+	size_t n = 0;
+
+	for (const char *p = ref; *p && n < SLUG_MAX; p++) {
+		int c = tolower((unsigned char)*p);
+
+		out[n++] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? (char)c : '-';
+	}
+	while (n > 0 && out[n - 1] == '-')
+		n--;
+	out[n] = '\0';
+	n = strspn(out, "-");
+	memmove(out, out + n, strlen(out + n) + 1);
+}
+
+/* Is it the project's path, in the lower case that registries want, or something below it? */
+static bool
+is_in_project(const char *repository, size_t len, const char *project)
+{
+	size_t n = strlen(project);
+
+	return n > 0 && len >= n && strncasecmp(repository, project, n) == 0 &&
+	       (len == n || repository[n] == '/');
+}
+
+char *
+identity_repository(const char *repository, const struct job_facts *job)
+{
+	char slug[SLUG_MAX + 1];
+	const char *last = strrchr(repository, '/');
+
+	/* Auto DevOps and many a pipeline push to $CI_REGISTRY_IMAGE/$CI_COMMIT_REF_SLUG. */
+	make_slug(job->ref ? job->ref : "", slug);
+	if (last && *slug && str_eq(last + 1, slug) &&
+	    is_in_project(repository, (size_t)(last - repository), job->project_path ? job->project_path : ""))
+		return mem_strndup(repository, (size_t)(last - repository));
+	return mem_strdup(repository);
+}
+
+/* What an image is told apart by, from what changes least to what changes with every build. */
+static char *
+archive_of(const struct inspection *i, const struct image *m)
+{
+	return image_stem(m->archive < i->n_archives ? i->archives[m->archive].name : "");
+}
+
+static char *
+platform_of(const struct inspection *i, const struct image *m)
+{
+	(void)i;
+	return mem_strdup(m->platform ? m->platform : "");
+}
+
+static char *
+archive_and_platform_of(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *stem = archive_of(i, m);
+
+	return mem_printf("%s, %s", stem, m->platform ? m->platform : "");
+}
+
+static char *
+report_of(const struct inspection *i, const struct image *m)
+{
+	(void)i;
+	return mem_strdup(m->report_name ? m->report_name : "");
+}
+
+static char *(*const told_by[])(const struct inspection *i, const struct image *m) = {
+	archive_of,
+	platform_of,
+	archive_and_platform_of,
+	report_of,
+};
+
+/* No two of the images with this repository have the same there. */
+static bool
+tells_apart(const struct inspection *i, const char *repository,
+	    char *(*of)(const struct inspection *i, const struct image *m))
+{
+	AUTO_STRV struct strv seen = { 0 };
+
+	for (size_t k = 0; k < i->n_images; k++) {
+		AUTO_FREE char *other = identity_repository(i->images[k].repository, i->job);
+		AUTO_FREE char *by = NULL;
+
+		if (!str_eq(other, repository))
+			continue;
+		by = of(i, &i->images[k]);
+		if (!*by || strv_has(&seen, by))
+			return false;
+		strv_add(&seen, by);
+	}
+	return true;
+}
+
+static bool
+is_shared(const struct inspection *i, const struct image *m, const char *repository)
+{
+	for (size_t k = 0; k < i->n_images; k++) {
+		AUTO_FREE char *other = identity_repository(i->images[k].repository, i->job);
+
+		if (&i->images[k] != m && str_eq(other, repository))
+			return true;
+	}
+	return false;
+}
+
+char *
+identity_image(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *repository = identity_repository(m->repository, i->job);
+
+	if (!is_shared(i, m, repository))
+		return take_ptr(repository);
+	for (size_t k = 0; k < MEM_COUNT(told_by); k++) {
+		AUTO_FREE char *by = NULL;
+
+		if (k + 1 < MEM_COUNT(told_by) && !tells_apart(i, repository, told_by[k]))
+			continue;
+		by = told_by[k](i, m);
+		/* an untagged image goes by its archive's name, and so does its report */
+		return str_eq(by, repository) ? take_ptr(repository) : mem_printf("%s (%s)", repository, by);
+	}
+	return take_ptr(repository);
+}
+
+char *
+identity_os_release(const char *family, const char *name)
+{
+	/* How many numbers make a release, by the family's own words; two where it is not listed. */
+	static const struct {
+		const char *family;
+		unsigned n;
+	} known[] = {
+		{ "debian", 1 }, { "redhat", 1 }, { "centos", 1 }, { "rocky", 1 }, { "alma", 1 },
+		{ "oracle", 1 }, { "amazon", 1 }, { "fedora", 1 }, { "wolfi", 0 }, { "chainguard", 0 },
+	};
+	size_t len = strcspn(name, " "), end = 0;
+	unsigned n = 2;
+
+	for (size_t k = 0; k < MEM_COUNT(known); k++) {
+		if (str_eq(known[k].family, family))
+			n = known[k].n;
+	}
+	for (unsigned k = 0; k < n && end < len; k++) {
+		end += k > 0;
+		end += strcspn(name + end, ". ");
+	}
+	return mem_strndup(name, end < len ? end : len);
+}
+
+char *
+identity_target(const struct report *r, const char *target, const char *image)
+{
+	AUTO_FREE char *of_os = mem_printf("%s (%s %s)", r->artifact_name, r->os_family, r->os_name);
+	AUTO_FREE char *release = identity_os_release(r->os_family, r->os_name);
+
+	if (str_eq(target, of_os))
+		return *release ? mem_printf("%s (%s %s)", image, r->os_family, release)
+				: mem_printf("%s (%s)", image, r->os_family);
+	/* DefectDojo drops a result without a target and everything in it, without a word. */
+	return mem_strdup(str_is_empty(target) || str_eq(target, r->artifact_name) ? image : target);
+}
+
+char *
+identity_place(const struct report *r, const struct finding *f, const char *image)
+{
+	return *f->path ? mem_strdup(f->path) : identity_target(r, f->target, image);
+}
+
+void
+identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
+	     char out[IDENTITY_KEY_SIZE])
+{
+	AUTO_FREE char *place = identity_place(r, f, image);
+	/* the system's packages lie in no path of their own, and their target names the image once more */
+	const char *const parts[] = { project,
+				      image,
+				      f->type,
+				      f->package,
+				      f->installed,
+				      f->id,
+				      str_eq(f->class, "os-pkgs") ? "" : place };
+	struct hash *h = hash_new(HASH_SHA256);
+	char digest[HASH_DIGEST_MAX];
+	const char *hex = digest;
+	enum hash_algo algo;
+
+	for (size_t k = 0; k < MEM_COUNT(parts); k++)
+		hash_update(h, parts[k] ? parts[k] : "", parts[k] ? strlen(parts[k]) + 1 : 1);
+	hash_digest(h, digest);
+	hash_free(h);
+	if (hash_parse_digest(digest, &algo, &hex) < 0)
+		hex = digest;
+	snprintf(out, IDENTITY_KEY_SIZE, "%.32s", hex);
+}

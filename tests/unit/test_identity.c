@@ -1,0 +1,153 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "stages/identity.h"
+#include "stages/image_label.h"
+#include "tests/unit/sample_image.h"
+
+static void
+a_registry_a_port_a_tag_and_a_digest_are_no_part_of_an_image(void **state)
+{
+	static const char *const names[] = {
+		"app",
+		"app:1.0",
+		"docker.io/library/app:2",
+		"library/app:2",
+		"localhost/app",
+		"registry.example.com/app:1",
+		"registry.example.com:5000/app:1",
+		"registry:5000/app@sha256:0000",
+		"registry:5000/app:1@sha256:0000",
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(names); k++) {
+		AUTO_FREE char *got = image_repository(names[k]);
+
+		assert_string_equal(got, "app");
+	}
+}
+
+static void
+a_branch_is_no_part_of_an_image_where_pipelines_put_it(void **state)
+{
+	static const char *const cases[][4] = {
+		/* repository, project, ref, identity */
+		{ "group/app/main", "group/app", "main", "group/app" },
+		{ "group/app/feature-1", "Group/App", "Feature/1", "group/app" },
+		{ "group/app/api/main", "group/app", "main", "group/app/api" },
+		{ "group/app/main", "group/app", "other", "group/app/main" },
+		{ "group/main", "group/main", "main", "group/main" },
+		{ "other/app/main", "group/app", "main", "other/app/main" },
+		{ "group/application/main", "group/app", "main", "group/application/main" },
+		{ "main", "group/app", "main", "main" },
+		{ "group/app/main", "", "main", "group/app/main" },
+		{ "group/app/", "group/app", "--", "group/app/" },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		struct job_facts job = { .project_path = mem_strdup(cases[k][1]),
+					 .ref = mem_strdup(cases[k][2]) };
+		AUTO_FREE char *got = identity_repository(cases[k][0], &job);
+
+		assert_string_equal(got, cases[k][3]);
+		job_facts_free(&job);
+	}
+}
+
+static void
+key_of(struct sample *s, size_t finding, char out[IDENTITY_KEY_SIZE])
+{
+	const struct image *m = &s->i.images[0];
+	AUTO_FREE char *image = identity_image(&s->i, m);
+
+	identity_key(s->job.project_path, image, m->report, &m->report->findings[finding], out);
+}
+
+static void
+findings_of_one_report_are_told_apart(void **state)
+{
+	struct sample s;
+	char keys[8][IDENTITY_KEY_SIZE];
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	for (size_t k = 0; k < s.i.images[0].report->n_findings; k++) {
+		key_of(&s, k, keys[k]);
+		assert_int_equal(strlen(keys[k]), IDENTITY_KEY_SIZE - 1);
+		for (size_t other = 0; other < k; other++)
+			assert_string_not_equal(keys[k], keys[other]);
+	}
+	sample_free(&s);
+}
+
+static void
+severity_text_and_fix_are_no_part_of_a_finding_and_the_version_is(void **state)
+{
+	struct sample s;
+	char before[IDENTITY_KEY_SIZE], after[IDENTITY_KEY_SIZE];
+	struct finding *f;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	f = &s.i.images[0].report->findings[0];
+	key_of(&s, 0, before);
+	f->severity = SEVERITY_LOW;
+	f->title = "reworded";
+	f->description = "reworded";
+	f->fixed = "9";
+	key_of(&s, 0, after);
+	assert_string_equal(before, after);
+	f->installed = "other";
+	key_of(&s, 0, after);
+	assert_string_not_equal(before, after);
+	sample_free(&s);
+}
+
+static void
+images_of_one_repository_are_told_apart_by_what_changes_least(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	sample_add_image(&s, sample_report);
+	free(s.i.archives[1].name);
+	s.i.archives[1].name = mem_strdup("tar_images/debug.tar");
+	AUTO_FREE char *a = identity_image(&s.i, &s.i.images[0]);
+	AUTO_FREE char *b = identity_image(&s.i, &s.i.images[1]);
+	assert_string_equal(a, "group/app (app)");
+	assert_string_equal(b, "group/app (debug)");
+	s.i.images[1].archive = 0;
+	s.i.images[0].platform = mem_strdup("linux/amd64");
+	s.i.images[1].platform = mem_strdup("linux/arm64");
+	AUTO_FREE char *c = identity_image(&s.i, &s.i.images[1]);
+	assert_string_equal(c, "group/app (linux/arm64)");
+	sample_free(&s);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_registry_a_port_a_tag_and_a_digest_are_no_part_of_an_image),
+		cmocka_unit_test(a_branch_is_no_part_of_an_image_where_pipelines_put_it),
+		cmocka_unit_test(findings_of_one_report_are_told_apart),
+		cmocka_unit_test(severity_text_and_fix_are_no_part_of_a_finding_and_the_version_is),
+		cmocka_unit_test(images_of_one_repository_are_told_apart_by_what_changes_least),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
