@@ -382,7 +382,8 @@ is_withheld(const struct inspect_record *r, const struct archive *a)
 }
 
 static int
-withhold_found(struct inspect *x, const struct inspect_record *r, const struct inspection *i, struct err *e)
+withhold_found(struct inspect *x, const struct inspect_record *r, const struct inspection *i,
+	       bool *ret_has_some, struct err *e)
 {
 	for (size_t k = 0; k < i->n_archives; k++) {
 		const struct archive *a = &i->archives[k];
@@ -392,28 +393,51 @@ withhold_found(struct inspect *x, const struct inspect_record *r, const struct i
 			continue;
 		if (take_out(x, a->name, e) < 0)
 			return err_wrap(e, "withhold %s", name);
+		if (ret_has_some) {
+			*ret_has_some = true;
+			log_line(&x->log, LOG_ERROR,
+				 "%s was put back while this stage ran, and may have been stored", name);
+			continue;
+		}
 		log_line(&x->log, LOG_WARN, "%s is withheld: %s", name,
 			 inspect_record_find(r, a->name)
 				 ? "it did not pass the inspection"
 				 : "it was not inspected, since the job failed or made it later");
 	}
-	return CLI_OK;
+	return 0;
 }
 
+/* ret_has_some: NULL where there may be some; otherwise they have been taken out before. */
 static int
-verb_withhold(struct inspect *x, struct err *e)
+withhold(struct inspect *x, bool *ret_has_some, struct err *e)
 {
 	AUTO(inspect_record) struct inspect_record *r = NULL;
 	struct inspection i = { 0 };
 	int rc;
 
 	if (x->project_fd < 0)
-		return CLI_OK;
+		return 0;
 	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
 		return -1;
-	rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, e);
+	rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, ret_has_some, e);
 	inspection_free(&i);
 	return rc;
+}
+
+static int
+verb_withhold(struct inspect *x, struct err *e)
+{
+	return withhold(x, NULL, e) < 0 ? -1 : CLI_OK;
+}
+
+static int
+verb_withheld(struct inspect *x, struct err *e)
+{
+	bool has_some = false;
+
+	if (withhold(x, &has_some, e) < 0)
+		return -1;
+	return has_some ? CLI_BLOCKED : CLI_OK;
 }
 
 /* ---- publish ---- */
@@ -469,7 +493,7 @@ static const struct {
 	int (*run)(struct inspect *x, struct err *e);
 } verbs[] = {
 	{ "before", verb_before },   { "run", verb_run },	    { "verify", verb_verify },
-	{ "publish", verb_publish }, { "withhold", verb_withhold },
+	{ "publish", verb_publish }, { "withhold", verb_withhold }, { "withheld", verb_withheld },
 };
 
 static int
@@ -496,7 +520,7 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 const struct command command_inspect = {
 	.name = "inspect",
 	.summary = "inspect the images of a job (called by the run phase)",
-	.help = "Usage: tidewaiter inspect before|run|verify|publish|withhold --tmpdir DIR\n\n"
+	.help = "Usage: tidewaiter inspect before|run|verify|publish|withhold|withheld --tmpdir DIR\n\n"
 		"Called by tidewaiter-run with the runner's TMPDIR, where the plan lies. People use `tidewaiter scan`.\n",
 	.is_internal = true,
 	.run = run,

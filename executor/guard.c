@@ -62,9 +62,16 @@ guard_kind_of(const struct plan *p, const char *stage)
 }
 
 static bool
+has_policy(const struct guard *g)
+{
+	return policy_source_is_configured(&g->plan->opt.policy);
+}
+
+/* By what ruled the inspection; before there is one by the settings. */
+static bool
 is_enforcing(const struct guard *g)
 {
-	return g->plan->opt.gate.mode == GATE_ENFORCE;
+	return g->state->is_inspected ? g->state->is_enforced : g->plan->opt.gate.mode == GATE_ENFORCE;
 }
 
 static bool
@@ -238,7 +245,8 @@ must_withhold(const struct guard *g)
 {
 	const struct plan_state *s = g->state;
 
-	return is_enforcing(g) && g->plan->opt.images.withhold &&
+	/* what no inspection has judged may be under a rule that enforces: `withhold` asks the policy */
+	return (is_enforcing(g) || (has_policy(g) && !s->is_inspected)) && g->plan->opt.images.withhold &&
 	       (s->job_failed || s->is_blocked || s->is_tampered || !s->is_inspected);
 }
 
@@ -305,6 +313,29 @@ guard_needs_upload(const struct guard *g)
 	       g->state->is_inspected;
 }
 
+int
+guard_before_upload(void *arg, struct err *e)
+{
+	const struct guard *g = arg;
+	char withhold[] = "withhold";
+
+	return must_withhold(g) ? inspect_ok(g, withhold, e) : 0;
+}
+
+/* What does not say how it was ruled counts as enforced. */
+static void
+note_inspection(struct guard *g)
+{
+	AUTO_JSON cJSON *j = NULL;
+	struct stat st;
+
+	g->state->is_inspected = fstatat(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	if (!g->state->is_inspected)
+		return;
+	g->state->is_enforced = json_load(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, RECORD_MAX, 0, &j, NULL) < 0 ||
+				!json_str(j, "mode") || str_eq(json_str(j, "mode"), gate_mode_words[GATE_ENFORCE]);
+}
+
 /* The inspection; its verdict is the phase's end. */
 static int
 after_last_step(struct guard *g, struct phase_result *ret, struct err *e)
@@ -318,7 +349,7 @@ after_last_step(struct guard *g, struct phase_result *ret, struct err *e)
 	if (g->env->kill_all(g->plan, e) < 0)
 		return -1;
 	rc = inspect(g, verb, &code, e);
-	g->state->is_inspected = fstatat(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	note_inspection(g);
 	if (rc < 0)
 		return -1;
 	if (code == INSPECT_OK) {
@@ -341,12 +372,32 @@ expects_upload(const struct guard *g)
 	       g->plan->archive_when != ARTIFACT_ON_FAILURE;
 }
 
+/* What the stage's own code has put back may be stored by now; *ret_fails: there was some. */
+static int
+look_for_withheld(const struct guard *g, bool *ret_fails, struct err *e)
+{
+	char withheld[] = "withheld";
+	int code;
+
+	if (inspect(g, withheld, &code, e) < 0)
+		return -1;
+	if (code != INSPECT_OK && code != INSPECT_NO)
+		return err_set(e, ERR_FAILED, "tidewaiter inspect withheld exited with %d", code);
+	*ret_fails = code == INSPECT_NO;
+	return 0;
+}
+
 static int
 after_storing(struct guard *g, struct phase_result *ret, struct err *e)
 {
 	bool is_failing = false;
+	int rc = 0;
 
-	if (!must_withhold(g) && g->state->is_inspected && verify(g, &is_failing, e) < 0)
+	if (must_withhold(g))
+		rc = look_for_withheld(g, &is_failing, e);
+	else if (g->state->is_inspected)
+		rc = verify(g, &is_failing, e);
+	if (rc < 0)
 		return -1;
 	if (ret->end == PHASE_OK && expects_upload(g) && !g->state->was_uploaded) {
 		log_line(&g->c->log, is_enforcing(g) ? LOG_ERROR : LOG_WARN,

@@ -10,6 +10,7 @@
  *     0 unchanged, 1 changed or appeared (named on stdout).
  * `tidewaiter inspect publish --tmpdir DIR` writes the report files into the project directory anew, just before an upload.
  * `tidewaiter inspect withhold --tmpdir DIR` moves blocked and uninspected archives out of the project directory (enforce).
+ * `tidewaiter inspect withheld --tmpdir DIR` looks for them again, behind such a stage, and removes them: 0 nothing, 1 some were put back.
  */
 #pragma once
 
@@ -45,6 +46,8 @@ int guard_before(struct guard *g, bool *ret_skip, struct phase_result *ret, stru
 int guard_after(struct guard *g, const struct env_result *script, struct phase_result *ret, struct err *e);
 /* Does the driver have to carry the archive upload of this stage (executor/upload.h)? */
 bool guard_needs_upload(const struct guard *g);
+/* Just before the driver carries it: code of the job has run since guard_before(). For struct upload; arg is the guard. */
+int guard_before_upload(void *arg, struct err *e);
 
 /*
  * The driver's own upload of the reports as an archive, where no upload stage took them along. Called in

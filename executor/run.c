@@ -64,6 +64,8 @@ run_upload(struct guard *g, struct env_stage *stage, const char *path, struct en
 	if (!own_dir || guard_load_payload(&payload, e) < 0 ||
 	    upload_open(&u, g->plan, g->env, payload, e) < 0)
 		return -1;
+	u.before = guard_before_upload;
+	u.before_arg = g;
 	strv_addf(&dirs, "%s/%s", own_dir, UPLOAD_DIR);
 	strv_addf(&env, "%s=%s", UPLOAD_ENV, u.name);
 	stage->path_prepend = &dirs;

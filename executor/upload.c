@@ -263,6 +263,8 @@ carry_archive(struct upload *u, const struct strv *asked, int *ret_code, struct 
 		*ret_code = 1;
 		return 0;
 	}
+	if (u->before && u->before(u->before_arg, e) < 0)
+		return -1;
 	upload_build_args(asked, report->artifact ? report->dir : NULL, &args);
 	if (run_uploader(u, &args, &result, e) < 0)
 		return -1;

@@ -33,6 +33,9 @@ struct upload {
 	char name[33];	   /* of the socket */
 	unsigned n_asked;  /* archive uploads that were asked for */
 	bool was_uploaded; /* one was asked for, and gitlab-runner ended with 0 */
+	/* Called before it is started; an error ends the stage. NULL: nothing to do. */
+	int (*before)(void *arg, struct err *e);
+	void *before_arg;
 };
 
 /* Everything that is needed for serving; upload_free() closes. */
