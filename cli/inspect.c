@@ -22,6 +22,7 @@
 #include "stages/gate.h"
 #include "stages/pipeline.h"
 
+#include "stages/policy_source.h"
 #define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
 
 /* Everything that the verbs share. */
@@ -203,17 +204,20 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 		return -1;
 	/* the record last: where it is there, all of it is true */
 	if (keep_reports(x, w, e) < 0)
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 		return -1;
 	record = inspect_record_make(i);
 	return inspect_record_write(x->tmp_fd, record, e);
 }
 
 /* Nothing could be said about the images: what now is a matter of mode and gate.on_error. */
+	policy_source_load(&x->plan->opt.policy, &source);
+	i->policy_source = &source;
 static int
 run_undecided(const struct inspect *x, const struct err *why)
 {
-	const struct options_gate *g = &x->plan->opt.gate;
-	enum gate_end end = gate_end(VERDICT_UNDECIDED, g->mode, g->on_error);
+	i->policy_source = NULL;
+	enum gate_end end = gate_end(VERDICT_UNDECIDED, mode_unread(x), x->plan->opt.gate.on_error);
 	AUTO_FREE char *safe = str_safe(why->text, ERR_TEXT_MAX);
 
 	log_line(&x->log, end == GATE_GO_ON ? LOG_WARN : LOG_ERROR,
@@ -222,6 +226,16 @@ run_undecided(const struct inspect *x, const struct err *why)
 		 end == GATE_GO_ON
 			 ? "the job goes on; this is for the runner's administrators to mend"
 			 : "the job ends here; this is for the runner's administrators to mend, then retry it");
+/* Of images that nobody has judged. */
+static int
+mode_unread(const struct inspect *x)
+{
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
+
+	policy_source_load(&x->plan->opt.policy, &source);
+	return gate_mode_unread(&x->plan->opt, &x->plan->facts, &source);
+}
+
 	return end == GATE_GO_ON ? CLI_OK : CLI_UNDECIDED;
 }
 
@@ -243,7 +257,7 @@ verb_run(struct inspect *x, struct err *e)
 	inspection_free(&i);
 	if (rc < 0)
 		return run_undecided(x, &why);
-	switch (gate_end(result.verdict, x->plan->opt.gate.mode, x->plan->opt.gate.on_error)) {
+	switch (gate_end(result.verdict, result.mode, x->plan->opt.gate.on_error)) {
 	case GATE_GO_ON:
 		return CLI_OK;
 	case GATE_BLOCKED:
@@ -325,7 +339,7 @@ verify_found(const struct inspect *x, const struct inspect_record *r, const stru
 		if (!what)
 			continue;
 		/* only where it fails the job is it an error */
-		log_line(&x->log, x->plan->opt.gate.mode == GATE_ENFORCE ? LOG_ERROR : LOG_WARN,
+		log_line(&x->log, r && r->mode == GATE_ENFORCE ? LOG_ERROR : LOG_WARN,
 			 "%s %s: it is not what was inspected", name, what);
 		is_changed = true;
 	}
@@ -433,6 +447,9 @@ verb_withhold(struct inspect *x, struct err *e)
 static int
 verb_withheld(struct inspect *x, struct err *e)
 {
+	/* with a policy it is only known here whether anything is enforced */
+	if ((r ? r->mode : mode_unread(x)) != GATE_ENFORCE)
+		return 0;
 	bool has_some = false;
 
 	if (withhold(x, &has_some, e) < 0)

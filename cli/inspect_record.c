@@ -42,6 +42,7 @@ inspect_record_make(const struct inspection *i)
 	AUTO(inspect_record) struct inspect_record *r = mem_alloc(sizeof(*r));
 
 	r->verdict = i->verdict;
+	r->mode = inspection_mode(i);
 	r->files = mem_array(i->n_archives, sizeof(*r->files));
 	for (size_t k = 0; k < i->n_archives; k++) {
 		const struct archive *a = &i->archives[k];
@@ -120,6 +121,7 @@ inspect_record_write(int dirfd, const struct inspect_record *r, struct err *e)
 	cJSON *list;
 
 	json_add_str(j, "verdict", verdict_words[r->verdict]);
+	json_add_str(j, "mode", gate_mode_words[r->mode]);
 	list = json_add_array(j, "archives");
 	for (size_t k = 0; k < r->n_files; k++)
 		add_file(list, &r->files[k]);
@@ -175,15 +177,17 @@ static int
 read_record(const cJSON *j, struct inspect_record *r, struct err *e)
 {
 	const cJSON *list = json_array(j, "archives");
-	const char *word;
+	const char *word, *mode;
 	int v = 0;
 
-	if (json_need_str(j, "verdict", &word, e) < 0)
+	if (json_need_str(j, "verdict", &word, e) < 0 || json_need_str(j, "mode", &mode, e) < 0)
 		return -1;
 	while (verdict_words[v] && strcmp(verdict_words[v], word) != 0)
 		v++;
-	if (!verdict_words[v] || !list)
-		return err_set(e, ERR_FAILED, "\"verdict\" or \"archives\" is not understood");
+	while (gate_mode_words[r->mode] && strcmp(gate_mode_words[r->mode], mode) != 0)
+		r->mode++;
+	if (!verdict_words[v] || !gate_mode_words[r->mode] || !list)
+		return err_set(e, ERR_FAILED, "\"verdict\", \"mode\" or \"archives\" is not understood");
 	r->verdict = (enum verdict)v;
 	return read_files(list, true, &r->files, &r->n_files, e);
 }

@@ -25,6 +25,7 @@ struct inspect_record_file {
 
 struct inspect_record {
 	enum verdict verdict;
+	int mode; /* enum gate_mode that ruled */
 	struct inspect_record_file *files;
 	size_t n_files;
 };

@@ -16,6 +16,7 @@
 #include "executor/settings.h"
 #include "stages/discover.h"
 #include "stages/pipeline.h"
+#include "stages/policy_source.h"
 
 struct scan {
 	const char *project, *branch, *report_dir;
@@ -101,6 +102,7 @@ static int
 inspect(const struct scan *s, const struct settings *settings, const struct job_facts *job, struct err *e)
 {
 	AUTO(workspace) struct workspace *w = NULL;
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 	struct pipeline_users users;
 	struct pipeline_result result = { 0 };
 	struct inspection i = { .opt = &settings->opt, .job = job, .project_fd = -1 };
@@ -121,6 +123,8 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	i.cache_dir = settings->cache_dir;
 	i.wants_json = s->wants_json;
 	i.skips_upload = !s->wants_upload;
+	policy_source_load(&settings->opt.policy, &source);
+	i.policy_source = &source;
 	rc = add_files(s, &i, e);
 	if (rc == 0)
 		rc = pipeline_run(&i, &users, &result, e);
@@ -143,6 +147,11 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 	if (s.n_files == 0)
 		return err_set(e, ERR_USAGE, "scan needs at least one image archive; tidewaiter scan --help");
 	s.files = argv + 1;
+	/* what the command line says where a policy has rules of its own: as a job would ask, it can only tighten */
+	job.wants_severity = mem_strdup(s.severity >= 0 ? severity_words[s.severity] : "");
+	job.wants_mode = mem_strdup(s.mode >= 0 ? gate_mode_words[GATE_AUDIT + s.mode] : "");
+	job.wants_waiver = mem_strdup("");
+	job.target_branch = mem_strdup("");
 	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0)
 		return -1;
 	apply(&s, settings);

@@ -15,8 +15,10 @@
 #include "base/str.h"
 #include "executor/guard_env.h"
 #include "executor/upload.h"
+#include "stages/policy_source.h"
 
 #define EXE_PATH_MAX 4096
+#define RECORD_MAX (16 * 1024 * 1024) /* bytes of what an inspection leaves */
 /* Exit codes of `tidewaiter inspect`, guard.h */
 #define INSPECT_OK 0
 #define INSPECT_NO 1 /* blocked; changed */
@@ -340,7 +342,6 @@ note_inspection(struct guard *g)
 static int
 after_last_step(struct guard *g, struct phase_result *ret, struct err *e)
 {
-	struct stat st;
 	char verb[] = "run";
 	int code, rc;
 

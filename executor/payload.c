@@ -5,6 +5,7 @@
 
 #include "base/fs.h"
 
+#define WISH_MAX 128  /* bytes of a variable of ours */
 #define TEXT_MAX 4096 /* bytes of a name, a ref or a path; GitLab allows 255 and 1024 */
 
 static int
@@ -51,6 +52,26 @@ first_variable(const cJSON *variables, const char *key)
 		return value ? value : "";
 	}
 	return "";
+}
+
+/* Of a variable that is the user's own: a job's comes behind its project's. At most WISH_MAX bytes; it is asked for, never trusted. */
+static char *
+last_variable(const cJSON *variables, const char *key)
+{
+	const char *value = NULL;
+	const cJSON *v;
+
+	cJSON_ArrayForEach(v, variables) if (str_eq(json_str(v, "key"), key)) value = json_str(v, "value");
+	return mem_strndup(value ? value : "", WISH_MAX);
+}
+
+/* Outside of a merge request its variables are the user's to set. CI_PIPELINE_SOURCE is always GitLab's. */
+static char *
+target_branch_of(const cJSON *variables)
+{
+	if (!str_eq(first_variable(variables, "CI_PIPELINE_SOURCE"), "merge_request_event"))
+		return mem_strdup("");
+	return mem_strndup(first_variable(variables, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"), TEXT_MAX);
 }
 
 static bool
@@ -140,6 +161,10 @@ read_job(struct payload *p, const cJSON *j, struct err *e)
 	f->server_url = take_url(first_variable(variables, "CI_SERVER_URL"));
 	f->project_url = take_url(first_variable(variables, "CI_PROJECT_URL"));
 	f->default_branch = mem_strndup(first_variable(variables, "CI_DEFAULT_BRANCH"), TEXT_MAX);
+	f->target_branch = target_branch_of(variables);
+	f->wants_severity = last_variable(variables, "TIDEWAITER_SEVERITY");
+	f->wants_mode = last_variable(variables, "TIDEWAITER_MODE");
+	f->wants_waiver = last_variable(variables, "TIDEWAITER_WAIVER");
 	p->repo_path = repo_path_of(json_object(j, "git_info"), f->project_path);
 	return 0;
 }

@@ -356,7 +356,7 @@ plan_remove(int dirfd, struct err *e)
 static const struct member state_flags[] = {
 	{ AT(plan_state, job_failed) },	    { AT(plan_state, is_blocked) },  { AT(plan_state, is_inspected) },
 	{ AT(plan_state, was_uploaded) },   { AT(plan_state, is_withheld) }, { AT(plan_state, is_tampered) },
-	{ AT(plan_state, has_own_upload) },
+	{ AT(plan_state, has_own_upload) }, { AT(plan_state, is_enforced) },
 };
 
 int

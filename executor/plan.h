@@ -50,6 +50,7 @@ struct plan_state {
 	bool job_failed; /* a user step failed, or we blocked */
 	bool is_blocked; /* the gate said so */
 	bool is_inspected;
+	bool is_enforced; /* the inspection was ruled by mode enforce */
 	bool was_uploaded; /* the archive upload stage ran through our gitlab-runner with scan_result in it */
 	bool is_withheld;
 	bool is_tampered;    /* an inspected archive changed, or an upload was not ours (enforce) */

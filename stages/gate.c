@@ -2,26 +2,12 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "stages/pipeline.h"
+#include "stages/policy.h"
 
 #define NAME_SHOWN_MAX 200 /* code points */
-
-void
-gate_judgement_free(struct gate_judgement *j)
-{
-	strv_free(&j->reasons);
-	mem_free_at(&j->is_blocking);
-	*j = (struct gate_judgement){ 0 };
-}
-
-bool
-gate_is_blocking(const struct options_gate *g, const struct finding *f)
-{
-	if ((int)f->severity < g->severity)
-		return false;
-	return !g->fixable_only || *f->fixed;
-}
 
 static enum verdict
 verdict_of_reaction(int reaction)
@@ -35,57 +21,6 @@ verdict_of_reaction(int reaction)
 		return VERDICT_BLOCK;
 	}
 	return VERDICT_BLOCK;
-}
-
-/* What is odd about the image as a whole, and which setting says how bad that is. */
-static void
-judge_oddity(struct gate_judgement *j, bool is_so, int reaction, const char *reason)
-{
-	if (!is_so || reaction == REACT_PASS)
-		return;
-	j->verdict = verdict_worse(j->verdict, verdict_of_reaction(reaction));
-	strv_add(&j->reasons, reason);
-}
-
-char *
-gate_describe(const struct options_gate *g)
-{
-	bool is_top = g->severity == SEVERITY_CRITICAL;
-
-	return mem_printf("%s%s%s", severity_words[g->severity], is_top ? "" : " or worse",
-			  g->fixable_only ? " that can be fixed" : "");
-}
-
-static void
-judge_findings(const struct options_gate *g, const struct report *r, struct gate_judgement *j)
-{
-	AUTO_FREE char *what = NULL;
-
-	if (r->n_findings > 0)
-		j->is_blocking = mem_array(r->n_findings, sizeof(*j->is_blocking));
-	for (size_t k = 0; k < r->n_findings; k++) {
-		j->is_blocking[k] = gate_is_blocking(g, &r->findings[k]);
-		j->n_blocking += j->is_blocking[k];
-	}
-	if (j->n_blocking == 0)
-		return;
-	what = gate_describe(g);
-	strv_addf(&j->reasons, "%zu %s %s", j->n_blocking, j->n_blocking == 1 ? "finding is" : "findings are",
-		  what);
-	j->verdict = VERDICT_BLOCK;
-}
-
-void
-gate_judge_report(const struct options_gate *g, const struct report *r, struct gate_judgement *ret)
-{
-	AUTO_FREE char *eol = NULL;
-
-	judge_findings(g, r, ret);
-	judge_oddity(ret, r->n_packages == 0, g->on_no_packages,
-		     "Trivy found no packages in it, so it can say nothing about them");
-	judge_oddity(ret, !*r->os_family, g->on_unknown_os, "it has no operating system that Trivy knows");
-	eol = mem_printf("%s %s is past its end of life and gets no fixes", r->os_family, r->os_name);
-	judge_oddity(ret, r->is_os_eol, g->on_eol_os, eol);
 }
 
 enum verdict
@@ -118,40 +53,117 @@ gate_end(enum verdict verdict, int mode, int on_error)
 	return enforced[verdict];
 }
 
+/* ---- the policy ---- */
+
+void
+gate_context(const struct job_facts *job, struct policy_context *ret)
+{
+	*ret = (struct policy_context){
+		.project = job->project_path ? job->project_path : "",
+		.branch = job->ref ? job->ref : "",
+		.stage = job->stage ? job->stage : "",
+		.job = job->name ? job->name : "",
+		.default_branch = job->default_branch ? job->default_branch : "",
+		.target_branch = job->target_branch ? job->target_branch : "",
+		.is_tag = job->is_tag,
+		.is_protected = job->is_protected,
+		.wants_severity = job->wants_severity,
+		.wants_mode = job->wants_mode,
+		.wants_waiver = job->wants_waiver,
+	};
+}
+
+/* *ret is NULL with an error where one is configured and cannot be used. */
+static int
+load_policy(const struct options *o, const struct policy_source *source, struct policy **ret, struct err *e)
+{
+	if (source && source->fault.kind != ERR_NONE) {
+		*e = source->fault;
+		return -1;
+	}
+	if (source && source->text)
+		return policy_parse(source->name, source->text, source->len, o, ret, e);
+	if (policy_source_is_configured(&o->policy) && !source)
+		return err_set(e, ERR_FAILED, "the policy was not fetched");
+	policy_from_options(o, ret);
+	return 0;
+}
+
+static int
+mode_of_unread(const struct policy *p, const struct job_facts *job)
+{
+	AUTO_DECISION struct decision d = { 0 };
+	struct policy_context c;
+
+	gate_context(job, &c);
+	policy_decide(p, NULL, &c, clock_wall_s(), &d);
+	return d.mode;
+}
+
+int
+gate_mode_unread(const struct options *o, const struct job_facts *job, const struct policy_source *source)
+{
+	AUTO(policy) struct policy *p = NULL;
+	struct err e = ERR_INIT;
+
+	return load_policy(o, source, &p, &e) < 0 ? o->gate.mode : mode_of_unread(p, job);
+}
+
+/* ---- images ---- */
+
+static void
+take_decision(struct image *m, struct decision *d)
+{
+	m->verdict = verdict_worse(m->verdict, d->verdict);
+	m->mode = d->mode;
+	for (size_t k = 0; k < d->reasons.n; k++)
+		strv_add(&m->reasons, d->reasons.v[k]);
+	if (d->n_findings > 0)
+		m->is_blocking = mem_array(d->n_findings, sizeof(*m->is_blocking));
+	for (size_t k = 0; k < d->n_findings; k++)
+		m->is_blocking[k] = d->fates[k].fate == FATE_BLOCKS;
+	m->n_blocking = d->n_of_fate[FATE_BLOCKS];
+	m->decision = mem_alloc(sizeof(*m->decision));
+	*m->decision = *d;
+	*d = (struct decision){ 0 };
+}
+
 static void
 judge_image(const struct inspection *i, struct image *m)
 {
-	AUTO_JUDGEMENT struct gate_judgement j = { 0 };
+	AUTO_DECISION struct decision d = { 0 };
+	bool has_report = m->report && m->fault.kind == ERR_NONE;
+	struct policy_context c;
 
-	if (m->report && m->fault.kind == ERR_NONE) {
-		gate_judge_report(&i->opt->gate, m->report, &j);
-	} else if (m->fault.kind != ERR_NONE) {
-		j.verdict = gate_judge_fault(&m->fault);
-		strv_add(&j.reasons, m->fault.text);
-	} else {
-		j.verdict = VERDICT_UNDECIDED;
-		strv_add(&j.reasons, "it was not scanned");
+	gate_context(i->job, &c);
+	c.image = m->repository ? m->repository : "";
+	c.tags = &m->tags;
+	c.hidden = &m->hidden;
+	m->verdict = VERDICT_PASS;
+	if (m->fault.kind != ERR_NONE) {
+		m->verdict = gate_judge_fault(&m->fault);
+		strv_add(&m->reasons, m->fault.text);
+	} else if (!has_report) {
+		m->verdict = VERDICT_UNDECIDED;
+		strv_add(&m->reasons, "it was not scanned");
 	}
-	m->verdict = j.verdict;
-	strv_free(&m->reasons);
-	m->reasons = j.reasons;
-	mem_free_at(&m->is_blocking);
-	m->is_blocking = j.is_blocking;
-	m->n_blocking = j.n_blocking;
-	j = (struct gate_judgement){ 0 };
+	policy_decide(i->policy, has_report ? m->report : NULL, &c, clock_wall_s(), &d);
+	take_decision(m, &d);
 }
 
-/* What Trivy could not see, by what it said of the rest: a scan that found nothing is no answer to that. */
+/* A policy that nobody understands judges nobody, and the settings' section gate does not step in for it. */
 static void
-judge_hidden(const struct inspection *i, struct image *m)
+leave_undecided(struct inspection *i, const struct err *why)
 {
-	int reaction = i->opt->images.on_hidden_packages;
+	for (size_t k = 0; k < i->n_images; k++) {
+		struct image *m = &i->images[k];
 
-	if (!m->hidden.n || reaction == REACT_PASS)
-		return;
-	m->verdict = verdict_worse(m->verdict, verdict_of_reaction(reaction));
-	for (size_t k = 0; k < m->hidden.n; k++)
-		strv_addf(&m->reasons, "hidden packages: %s (images.on_hidden_packages)", m->hidden.v[k]);
+		m->mode = i->opt->gate.mode;
+		m->verdict = m->fault.kind == ERR_NONE
+				     ? VERDICT_UNDECIDED
+				     : verdict_worse(VERDICT_UNDECIDED, gate_judge_fault(&m->fault));
+		strv_add(&m->reasons, m->fault.kind == ERR_NONE ? why->text : m->fault.text);
+	}
 }
 
 static bool
@@ -193,9 +205,11 @@ add_reasons_of(struct inspection *i, enum verdict v)
 	for (size_t k = 0; k < i->n_images; k++) {
 		const struct image *m = &i->images[k];
 		AUTO_FREE char *name = inspection_image_name(i, m);
+		AUTO_FREE char *weaker = mem_printf(" (mode %s here)", gate_mode_words[m->mode]);
 
 		for (size_t r = 0; m->verdict == v && r < m->reasons.n; r++)
-			strv_addf(&i->reasons, "%s: %s", name, m->reasons.v[r]);
+			strv_addf(&i->reasons, "%s: %s%s", name, m->reasons.v[r],
+				  m->mode < i->mode ? weaker : "");
 	}
 }
 
@@ -220,17 +234,53 @@ judge_absence(struct inspection *i)
 	strv_add(&i->reasons, "the job left no image archive (inject.on_no_image)");
 }
 
+/* Under a weaker mode than that which rules the job, what would block is a warning of it at most. */
+static enum verdict
+weigh(const struct inspection *i, int mode, enum verdict v)
+{
+	if (mode >= i->mode || v == VERDICT_PASS)
+		return v;
+	return mode >= GATE_WARN ? VERDICT_WARN : VERDICT_PASS;
+}
+
+static void
+judge_all(struct inspection *i)
+{
+	/* what became no image may be any */
+	int unread = mode_of_unread(i->policy, i->job);
+	bool has_unread = i->n_images == 0;
+
+	i->mode = GATE_OFF;
+	for (size_t k = 0; k < i->n_images; k++) {
+		judge_image(i, &i->images[k]);
+		i->mode = i->images[k].mode > i->mode ? i->images[k].mode : i->mode;
+	}
+	for (size_t k = 0; k < i->n_archives; k++)
+		has_unread = has_unread || judge_archive(i, k) != VERDICT_PASS;
+	if (has_unread && unread > i->mode)
+		i->mode = unread;
+	for (size_t k = 0; k < i->n_archives; k++)
+		i->verdict = verdict_worse(i->verdict, weigh(i, unread, judge_archive(i, k)));
+	for (size_t k = 0; k < i->n_images; k++)
+		i->verdict = verdict_worse(i->verdict, weigh(i, i->images[k].mode, i->images[k].verdict));
+}
+
 static int
 gate_run(struct inspection *i, struct err *e)
 {
+	struct err why = ERR_INIT;
+
 	(void)e;
 	i->verdict = VERDICT_PASS;
-	for (size_t k = 0; k < i->n_archives; k++)
-		i->verdict = verdict_worse(i->verdict, judge_archive(i, k));
-	for (size_t k = 0; k < i->n_images; k++) {
-		judge_image(i, &i->images[k]);
-		judge_hidden(i, &i->images[k]);
-		i->verdict = verdict_worse(i->verdict, i->images[k].verdict);
+	if (load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
+		judge_all(i);
+	} else {
+		leave_undecided(i, &why);
+		i->verdict = VERDICT_UNDECIDED;
+		for (size_t k = 0; k < i->n_archives; k++)
+			i->verdict = verdict_worse(i->verdict, judge_archive(i, k));
+		if (i->n_images == 0)
+			strv_add(&i->reasons, why.text);
 	}
 	/* The worst comes first. */
 	for (int v = VERDICT_BLOCK; v > VERDICT_PASS; v--)

@@ -1,6 +1,7 @@
 /*
- * The gate: decides, by options alone, what a report, a fault or the absence of images means. The functions here are pure,
- * nothing is read or written; stage_gate puts their answers into the inspection. What each verdict means: DESIGN.md, Failure.
+ * The gate: decides what a report, a fault or the absence of images means. Reports are judged by the policy (policy_decide()),
+ * which is the section gate of the settings where there is none. The functions here are pure, nothing is read or written;
+ * stage_gate puts the answers into the inspection. What each verdict means: DESIGN.md, Failure.
  *
  * Where an exit code of a job is decided: gate_end() here says whether the job goes on, from verdict and mode;
  * executor/phase.c turns that into the runner's exit codes, cli/ into its own.
@@ -9,23 +10,7 @@
 
 #include "stages/inspection.h"
 #include "stages/options.h"
-#include "stages/report.h"
-
-struct gate_judgement {
-	enum verdict verdict;
-	struct strv reasons; /* a line for people for each thing that made it other than pass */
-	bool *is_blocking;   /* per finding of the report, NULL without findings */
-	size_t n_blocking;
-};
-
-void gate_judgement_free(struct gate_judgement *j); /* what it owns */
-#define AUTO_JUDGEMENT __attribute__((cleanup(gate_judgement_free)))
-
-/* Does this finding block? */
-bool gate_is_blocking(const struct options_gate *g, const struct finding *f);
-
-/* The verdict on one image by its report. `ret` is empty at the call. */
-void gate_judge_report(const struct options_gate *g, const struct report *r, struct gate_judgement *ret);
+#include "stages/policy_source.h"
 
 /* Refused input blocks, everything else that went wrong leaves it undecided. */
 enum verdict gate_judge_fault(const struct err *fault);
@@ -42,5 +27,9 @@ enum gate_end {
 /* What a verdict does to the job; mode is an enum gate_mode, on_error an enum on_error. */
 enum gate_end gate_end(enum verdict verdict, int mode, int on_error);
 
-/* "CRITICAL", "HIGH or worse", "CRITICAL that can be fixed": what the gate blocks, in words. Owned by the caller. */
-char *gate_describe(const struct options_gate *g);
+/* The job as a policy sees it. What it points to is the caller's. */
+struct policy_context;
+void gate_context(const struct job_facts *job, struct policy_context *ret);
+
+/* The mode that rules images which could not be looked at: they may be any. A policy that is not understood: as the settings say. */
+int gate_mode_unread(const struct options *o, const struct job_facts *job, const struct policy_source *source);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "stages/policy.h"
 
 #define NAME_SHOWN_MAX 100 /* code points */
 
@@ -42,6 +43,9 @@ image_free(struct image *m)
 	report_free(m->report);
 	strv_free(&m->reasons);
 	free(m->is_blocking);
+	if (m->decision)
+		decision_free(m->decision);
+	free(m->decision);
 }
 
 void
@@ -55,6 +59,7 @@ inspection_free(struct inspection *i)
 	free(take_ptr(i->images));
 	i->n_archives = i->n_images = 0;
 	strv_free(&i->reasons);
+	policy_free(take_ptr(i->policy));
 	free(take_ptr(i->trivy_version));
 }
 
@@ -72,6 +77,12 @@ inspection_add_image(struct inspection *i)
 	i->images = mem_resize(i->images, i->n_images + 1, sizeof(*i->images));
 	i->images[i->n_images] = (struct image){ 0 };
 	return &i->images[i->n_images++];
+}
+
+int
+inspection_mode(const struct inspection *i)
+{
+	return i->mode != GATE_OFF ? i->mode : i->opt->gate.mode;
 }
 
 /* Two images of one name are told apart by their archives. */

@@ -80,6 +80,8 @@ struct image {
 	/* gate */
 	enum verdict verdict;
 	struct strv reasons; /* for each thing that made it other than pass, a line for people */
+	int mode; /* enum gate_mode: of the rule that judged it, as the job tightened it */
+	struct decision *decision; /* policy.h; NULL: the policy was not understood */
 	bool *is_blocking;   /* per finding of report */
 	size_t n_blocking;
 };
@@ -112,7 +114,11 @@ struct inspection {
 	size_t n_images;
 
 	/* gate: over all images and archives */
+	const struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges */
+
 	enum verdict verdict;
+	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */
+	int mode; /* enum gate_mode: the strictest of what was judged; GATE_OFF: as the settings say */
 	struct strv reasons;
 	/* what the scanner said of itself, for the report: "0.74.0", database date */
 	char *trivy_version;
@@ -122,5 +128,7 @@ struct inspection {
 /* What people call an image: its label, with its archive where another has the same. Owned by the caller; safe to print. */
 char *inspection_image_name(const struct inspection *i, const struct image *m);
 void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
+/* The mode that rules the job: by the policy once it was judged, before by the settings. */
+int inspection_mode(const struct inspection *i);
 struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
 struct image *inspection_add_image(struct inspection *i);

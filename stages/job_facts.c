@@ -29,6 +29,10 @@ static const struct member {
 	{ "server_url", TEXT, offsetof(struct job_facts, server_url) },
 	{ "project_url", TEXT, offsetof(struct job_facts, project_url) },
 	{ "default_branch", TEXT, offsetof(struct job_facts, default_branch) },
+	{ "target_branch", TEXT, offsetof(struct job_facts, target_branch) },
+	{ "wants_severity", TEXT, offsetof(struct job_facts, wants_severity) },
+	{ "wants_mode", TEXT, offsetof(struct job_facts, wants_mode) },
+	{ "wants_waiver", TEXT, offsetof(struct job_facts, wants_waiver) },
 	{ "artifact_paths", LIST, offsetof(struct job_facts, artifact_paths) },
 };
 

@@ -1,5 +1,5 @@
 /*
- * What is known of the job. Only `name`, `stage` and `artifact_paths` are the
+ * What is known of the job. Only `name`, `stage`, `artifact_paths` and `wants_*` are the
  * job's own words; all else comes from the trusted fields of GitLab's payload
  * (DESIGN.md, Trust) or, for `tidewaiter scan`, from the command line.
  */
@@ -21,6 +21,9 @@ struct job_facts {
 	char *server_url;  /* "" when not known; no trailing slash */
 	char *project_url; /* "" when not known */
 	char *default_branch;
+	char *target_branch; /* of a merge request, "" outside of one */
+	/* TIDEWAITER_SEVERITY, TIDEWAITER_MODE, TIDEWAITER_WAIVER: a job can ask for more than the policy, or for a waiver of it. */
+	char *wants_severity, *wants_mode, *wants_waiver;
 	struct strv artifact_paths; /* of artifacts: of type archive, as written */
 };
 

@@ -121,12 +121,14 @@ fill_answer(struct inspection *i, struct answer *a)
 
 	r->verdict = i->verdict;
 	r->n_images = (uint32_t)i->n_images;
+	r->mode = inspection_mode(i);
 	for (size_t k = 0; k < i->n_images; k++) {
 		const struct image *m = &i->images[k];
 
 		r->n_findings += m->report ? (uint32_t)m->report->n_findings : 0;
 		r->n_blocking += (uint32_t)m->n_blocking;
-		if (is_heavy(m->verdict))
+		/* one under a rule that stops nothing is not kept back for another's sake */
+		if (is_heavy(m->verdict) && m->mode == r->mode)
 			i->archives[m->archive].is_unfit = true;
 	}
 	for (size_t k = 0; k < i->n_archives && k < ARCHIVES_MAX; k++) {
@@ -145,6 +147,7 @@ take_answer(struct inspection *i, const struct answer *a)
 {
 	i->verdict = a->result.verdict;
 	for (size_t k = 0; k < i->n_archives; k++) {
+	i->mode = a->result.mode;
 		bool is_known = k < ARCHIVES_MAX;
 
 		i->archives[k].is_ignored = is_known && (a->is_ignored[k / 8] >> k % 8 & 1);
@@ -220,7 +223,8 @@ static bool
 is_answer(const struct answer *a)
 {
 	return (a->rc == 0 || a->rc == -1) && (unsigned)a->e.kind <= ERR_NO_SPACE &&
-	       (unsigned)a->result.verdict <= VERDICT_BLOCK && memchr(a->e.text, '\0', sizeof(a->e.text));
+	       (unsigned)a->result.verdict <= VERDICT_BLOCK && (unsigned)a->result.mode <= GATE_ENFORCE &&
+	       memchr(a->e.text, '\0', sizeof(a->e.text));
 }
 
 static int

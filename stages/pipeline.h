@@ -35,6 +35,7 @@ struct pipeline_users {
 
 struct pipeline_result {
 	enum verdict verdict;
+	int mode; /* enum gate_mode: with the verdict it says whether the job goes on (gate_end()) */
 	uint32_t n_archives, n_images, n_findings, n_blocking;
 };
 

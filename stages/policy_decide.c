@@ -543,6 +543,24 @@ apply_waiver(const struct policy *p, const struct policy_context *c, int64_t now
 /* ---- the decision ---- */
 
 static void
+judge_report(struct judge *j, const struct report *report, struct decision *d)
+{
+	const struct policy_known *known = &j->c->known;
+
+	j->severity = d->severity;
+	j->baseline = baseline_of(j->rule, j->c);
+	j->has_baseline = j->baseline && known->has_baseline && known->has_baseline(known->arg, j->baseline);
+	if (!str_eq(j->rule->new_only, "off") && !j->has_baseline) {
+		AUTO_FREE char *branch = str_safe(j->baseline ? j->baseline : j->rule->new_only, LINE_MAX_LEN);
+
+		strv_addf(&d->notes, "no inspection of %s is known (new_only): all findings count as new",
+			  branch);
+	}
+	judge_findings(j, report, d);
+	judge_image(j, report, d);
+}
+
+static void
 decide_by(const struct policy *p, size_t index, const struct report *report, const struct policy_context *c,
 	  int64_t now_s, const unsigned char *states, struct decision *d)
 {
@@ -555,23 +573,10 @@ decide_by(const struct policy *p, size_t index, const struct report *report, con
 	d->severity = r->severity;
 	d->fixable_only = r->fixable_only;
 	apply_wishes(c, d);
-	if (!report)
-		return;
-	j.severity = d->severity;
-	j.baseline = baseline_of(r, c);
-	j.has_baseline =
-		j.baseline && c->known.has_baseline && c->known.has_baseline(c->known.arg, j.baseline);
-	if (!str_eq(r->new_only, "off") && !j.has_baseline) {
-		AUTO_FREE char *branch = str_safe(j.baseline ? j.baseline : r->new_only, LINE_MAX_LEN);
-
-		strv_addf(&d->notes, "no inspection of %s is known (new_only): all findings count as new",
-			  branch);
-	}
-	judge_findings(&j, report, d);
-	judge_image(&j, report, d);
+	if (report)
+		judge_report(&j, report, d);
 	judge_hidden(p, c, r, d);
 }
-
 /* Entries that somebody relies on and that do not count. */
 static void
 note_too_long(const struct policy *p, const struct report *report, const struct policy_context *c,

@@ -107,9 +107,9 @@ add_verdict(const struct inspection *i, const struct image *m, struct buf *out)
 	render_html_add(out, m->label, NAME_MAX_);
 	buf_printf(out, "</h1>\n<div class=\"card verdict %s\">\n<strong>%s</strong>",
 		   verdict_words[m->verdict], says[m->verdict]);
-	if (m->verdict == VERDICT_BLOCK && i->opt->gate.mode != GATE_ENFORCE)
+	if (m->verdict == VERDICT_BLOCK && inspection_mode(i) != GATE_ENFORCE)
 		buf_printf(out, " <small>mode %s: the job was not stopped</small>",
-			   gate_mode_words[i->opt->gate.mode]);
+			   gate_mode_words[inspection_mode(i)]);
 	if (m->reasons.n > 0) {
 		buf_add_str(out, "\n<ul>\n");
 		for (size_t k = 0; k < m->reasons.n; k++) {

@@ -220,7 +220,7 @@ render_json(const struct inspection *i)
 	json_add_str(j, "version", TIDEWAITER_VERSION);
 	json_add_str(j, "verdict", verdict_words[i->verdict]);
 	add_safe_list(j, "reasons", &i->reasons);
-	json_add_str(j, "mode", gate_mode_words[i->opt->gate.mode]);
+	json_add_str(j, "mode", gate_mode_words[inspection_mode(i)]);
 	add_or_null(j, "project", i->job->project_path);
 	add_or_null(j, "ref", i->job->ref);
 	add_or_null(j, "commit", i->job->sha);

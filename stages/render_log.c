@@ -44,13 +44,13 @@ is_by_hand(const struct inspection *i)
 static const char *
 verdict_said(const struct inspection *i, enum verdict v)
 {
-	return is_by_hand(i) || i->opt->gate.mode == GATE_ENFORCE ? looks[v].word : looks[v].would;
+	return is_by_hand(i) || inspection_mode(i) == GATE_ENFORCE ? looks[v].word : looks[v].would;
 }
 
 static bool
 has_tables(const struct inspection *i)
 {
-	return is_by_hand(i) || i->opt->gate.mode != GATE_AUDIT;
+	return is_by_hand(i) || inspection_mode(i) != GATE_AUDIT;
 }
 
 /* The verdict below names each reason; only an audit's one sentence has no room for more than one. */
@@ -617,9 +617,9 @@ add_mode(const struct inspection *i, struct buf *out)
 	const struct options_gate *g = &i->opt->gate;
 	enum gate_end end = gate_end(i->verdict, GATE_ENFORCE, g->on_error);
 
-	if (g->mode == GATE_WARN && end != GATE_GO_ON && !is_by_hand(i))
+	if (inspection_mode(i) == GATE_WARN && end != GATE_GO_ON && !is_by_hand(i))
 		add_wrapped(out, 2, "Mode warn stops nothing; in mode enforce this job would have failed.");
-	if (g->mode == GATE_ENFORCE && end == GATE_GO_ON && i->verdict == VERDICT_UNDECIDED)
+	if (inspection_mode(i) == GATE_ENFORCE && end == GATE_GO_ON && i->verdict == VERDICT_UNDECIDED)
 		add_wrapped(out, 2, "The settings let a job go on that could not be decided (gate.on_error).");
 }
 
@@ -629,7 +629,7 @@ render_log_verdict(const struct inspection *i, struct buf *out)
 	const struct look *look = &looks[i->verdict];
 	AUTO_FREE char *head = mem_printf("Tidewaiter: %s", verdict_said(i, i->verdict));
 
-	if (!is_by_hand(i) && i->opt->gate.mode == GATE_AUDIT) {
+	if (!is_by_hand(i) && inspection_mode(i) == GATE_AUDIT) {
 		add_audit(i, out);
 		return;
 	}

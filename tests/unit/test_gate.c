@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
+#include "stages/policy.h"
 #include "tests/unit/sample_image.h"
 
 static struct options_gate
@@ -25,17 +26,30 @@ a_gate(enum severity severity, bool fixable_only)
 				      .on_error = ON_ERROR_FAIL };
 }
 
+/* By the section gate alone. */
+static void
+decide(const struct options_gate *g, const struct report *r, struct decision *ret)
+{
+	const struct options o = { .gate = *g };
+	const struct policy_context c = { .project = "group/app", .branch = "main", .image = "group/app" };
+	AUTO(policy) struct policy *p = NULL;
+
+	policy_from_options(&o, &p);
+	policy_decide(p, r, &c, 0, ret);
+	ret->rule = NULL;
+}
+
 static size_t
 blocking(const struct options_gate *g)
 {
 	struct sample s;
-	AUTO_JUDGEMENT struct gate_judgement j = { 0 };
+	AUTO_DECISION struct decision d = { 0 };
 
 	sample_init(&s);
-	gate_judge_report(g, sample_add_image(&s, sample_report)->report, &j);
+	decide(g, sample_add_image(&s, sample_report)->report, &d);
 	sample_free(&s);
-	assert_int_equal(j.verdict, j.n_blocking > 0 ? VERDICT_BLOCK : VERDICT_PASS);
-	return j.n_blocking;
+	assert_int_equal(d.verdict, d.n_of_fate[FATE_BLOCKS] > 0 ? VERDICT_BLOCK : VERDICT_PASS);
+	return d.n_of_fate[FATE_BLOCKS];
 }
 
 static void
@@ -66,11 +80,11 @@ static enum verdict
 judge(const char *text, const struct options_gate *g, size_t *ret_reasons)
 {
 	AUTO(report) struct report *r = NULL;
-	AUTO_JUDGEMENT struct gate_judgement j = { 0 };
+	AUTO_DECISION struct decision j = { 0 };
 	struct err e = ERR_INIT;
 
 	assert_int_equal(report_parse(text, strlen(text), 4096, &r, &e), 0);
-	gate_judge_report(g, r, &j);
+	decide(g, r, &j);
 	*ret_reasons = j.reasons.n;
 	return j.verdict;
 }

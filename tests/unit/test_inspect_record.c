@@ -39,6 +39,7 @@ set_up(void **state)
 	assert_int_equal(fs_publish(p->dir_fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
 	fd = openat(p->dir_fd, "app.tar", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(fstat(fd, &st), 0);
+	p->i.mode = GATE_WARN;
 	a = inspection_add_archive(&p->i);
 	a->name = mem_strdup("tar_images/app.tar");
 	a->fd = fd;
@@ -152,6 +153,7 @@ what_is_written_is_read_back(void **state)
 	p->i.archives[0].is_unfit = true;
 	r = recorded(p);
 	assert_int_equal(r->verdict, VERDICT_BLOCK);
+	assert_int_equal(r->mode, GATE_WARN);
 	assert_int_equal(r->n_files, 1);
 	assert_true(r->files[0].is_unfit);
 	assert_true(fs_identity_equal(&r->files[0].id, &p->i.archives[0].id));

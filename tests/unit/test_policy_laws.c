@@ -184,9 +184,6 @@ make_case(struct a_case *x)
 		x->severity[k] = (int)any(SEVERITY_COUNT);
 		x->tail[k] = a_rule_tail();
 	}
-	x->break_glass =
-		mem_printf("  - {name: night, project: %s, ref: %s, from: \"%s\", hours: %u, who: w, reason: r}\n",
-			   ONE_OF(projects), ONE_OF(branches), ONE_OF(times), 1 + any(30));
 	x->n_findings = any(FINDINGS_MAX + 1);
 	for (size_t k = 0; k < x->n_findings; k++)
 		x->findings[k] =
@@ -201,6 +198,10 @@ make_case(struct a_case *x)
 						.by = "finding 1" };
 	x->known_mask = any(2) ? 0 : any(16);
 	make_job(x);
+	x->break_glass =
+		mem_printf("  - {name: night, project: %s, ref: %s, from: \"%s\", hours: %u, who: w, reason: r}\n",
+			   any(2) ? x->c.project : ONE_OF(projects), any(2) ? x->c.branch : ONE_OF(branches),
+			   ONE_OF(times), 1 + any(30));
 }
 
 static void
