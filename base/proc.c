@@ -110,6 +110,14 @@ set_ids(const struct proc_spec *spec)
 	return 0;
 }
 
+int
+proc_die_with(pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return errno;
+	return getppid() == parent ? 0 : ESRCH;
+}
+
 /* In the child; an errno, or it does not return. */
 static int
 child_exec(const struct proc_spec *spec, pid_t parent)
@@ -117,6 +125,9 @@ child_exec(const struct proc_spec *spec, pid_t parent)
 	int no;
 
 	reset_signals();
+	no = spec->dies_with_parent ? proc_die_with(parent) : 0;
+	if (no)
+		return no;
 	if (spec->new_session && setsid() < 0)
 		return errno;
 	if (spec->new_group && !spec->new_session && setpgid(0, 0) < 0)
@@ -140,13 +151,10 @@ child_exec(const struct proc_spec *spec, pid_t parent)
 		return no;
 	if (spec->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return errno;
-	/* a change of ids clears it, so it comes last */
-	if (spec->dies_with_parent) {
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-			return errno;
-		if (getppid() != parent)
-			return ESRCH;
-	}
+	/* a change of ids has cleared it */
+	no = spec->dies_with_parent ? proc_die_with(parent) : 0;
+	if (no)
+		return no;
 	execve(spec->path, spec->argv, spec->envp);
 	return errno;
 }

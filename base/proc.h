@@ -35,8 +35,10 @@ struct proc_spec {
 	int (*in_child)(void *arg);
 	void *in_child_arg;
 	bool in_child_before_ids; /* in_child runs before ids are dropped instead */
-	const int *stop_fd;	  /* proc_run: it is killed, and has timed out, when this becomes readable; NULL: none */
+	const int *stop_fd; /* proc_run: it is killed, and has timed out, when this becomes readable; NULL: none */
 };
+/* In a child: SIGKILL when `parent` ends. 0, or an errno; ESRCH: it has ended. Each change of ids undoes it: call it again. */
+int proc_die_with(pid_t parent);
 /*
  * Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults, descriptors
  * other than 0 to 2 and pass_fds closed.

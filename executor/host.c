@@ -31,14 +31,21 @@ static const char *const tools[] = { "bash", "git", "hostname", "mkdir", "rm", "
 
 /* The child's part of the check: as the job user, where he would stand. */
 static int
-check_as_job(struct host_child *c, struct err *e)
+check_as_job(struct host_child *c, pid_t parent, struct err *e)
 {
 	const struct plan *p = c->plan;
 	AUTO_FREE char *runner = NULL;
 	size_t i;
 
+	/* cleanup does not wait for it: it must not become the job's user when prepare is gone */
+	errno = proc_die_with(parent);
+	if (errno != 0)
+		return err_errno(e, "the check of the job environment");
 	if (host_child_enter(c, e) < 0 || host_child_become(c, e) < 0)
 		return -1;
+	errno = proc_die_with(parent);
+	if (errno != 0)
+		return err_errno(e, "the check of the job environment");
 	if (chdir(c->home) < 0)
 		return err_errno(e, "user %s cannot enter %s", p->user, c->home);
 	if (chdir(p->builds_dir) < 0)
@@ -68,7 +75,7 @@ check_tools(const struct plan *p, struct err *e)
 	struct host_child c;
 	size_t len;
 	int pipe_fds[2], status = 0;
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 
 	if (host_child_init(&c, p, NULL, e) < 0) {
 		host_child_free(&c);
@@ -82,7 +89,7 @@ check_tools(const struct plan *p, struct err *e)
 	if (pid == 0) {
 		struct err in_child = ERR_INIT;
 
-		if (check_as_job(&c, &in_child) == 0)
+		if (check_as_job(&c, parent, &in_child) == 0)
 			_exit(0);
 		(void)fs_write_all(pipe_fds[1], in_child.text, strlen(in_child.text), NULL);
 		_exit(1);

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -224,6 +226,51 @@ a_process_has_a_start_time_until_it_is_gone(void **state)
 	proc_close(&p);
 }
 
+/* Says that it is there, and never gets as far as the program. */
+static int
+stay(void *arg)
+{
+	const int *fd = arg;
+
+	if (write(*fd, "x", 1) != 1)
+		return EIO;
+	pause();
+	return 0;
+}
+
+static void
+a_child_that_is_not_the_program_yet_dies_with_its_parent(void **state)
+{
+	char *argv[] = { (char[]){ "true" }, NULL, NULL };
+	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc p;
+	struct pollfd end;
+	char byte;
+	int ends[2];
+	pid_t parent;
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	spec.path = "/bin/true";
+	spec.argv = argv;
+	spec.envp = argv + 1;
+	spec.dies_with_parent = true;
+	spec.in_child = stay;
+	spec.in_child_arg = &ends[1];
+	parent = fork();
+	assert_true(parent >= 0);
+	if (parent == 0)
+		_exit(proc_start(&spec, &p, NULL) == 0 ? 0 : 1);
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &byte, 1), 1);
+	kill(parent, SIGKILL);
+	assert_int_equal(waitpid(parent, NULL, 0), parent);
+	end = (struct pollfd){ .fd = ends[0], .events = POLLIN };
+	assert_int_equal(poll(&end, 1, LONG_MS), 1);
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
+}
+
 int
 main(void)
 {
@@ -237,6 +284,7 @@ main(void)
 		cmocka_unit_test(what_fails_before_the_program_is_reported),
 		cmocka_unit_test(programs_are_found_by_absolute_directories_only),
 		cmocka_unit_test(a_process_has_a_start_time_until_it_is_gone),
+		cmocka_unit_test(a_child_that_is_not_the_program_yet_dies_with_its_parent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
