@@ -111,6 +111,19 @@ gate_mode_unread(const struct options *o, const struct job_facts *job, const str
 
 /* ---- images ---- */
 
+/* Nothing of what was judged before. */
+static void
+forget(struct image *m)
+{
+	strv_free(&m->reasons);
+	mem_free_at(&m->is_blocking);
+	m->n_blocking = 0;
+	m->verdict = VERDICT_PASS;
+	if (m->decision)
+		decision_free(m->decision);
+	mem_free_at(&m->decision);
+}
+
 static void
 take_decision(struct image *m, struct decision *d)
 {
@@ -139,7 +152,6 @@ judge_image(const struct inspection *i, struct image *m)
 	c.image = m->repository ? m->repository : "";
 	c.tags = &m->tags;
 	c.hidden = &m->hidden;
-	m->verdict = VERDICT_PASS;
 	if (m->fault.kind != ERR_NONE) {
 		m->verdict = gate_judge_fault(&m->fault);
 		strv_add(&m->reasons, m->fault.text);
@@ -272,6 +284,9 @@ gate_run(struct inspection *i, struct err *e)
 
 	(void)e;
 	i->verdict = VERDICT_PASS;
+	policy_free(take_ptr(i->policy));
+	for (size_t k = 0; k < i->n_images; k++)
+		forget(&i->images[k]);
 	if (load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
 		judge_all(i);
 	} else {

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "stages/explain.h"
 #include "stages/render_log.h"
+#include "stages/render_policy.h"
 
 #define NAME_MAX_ 400
 #define TITLE_MAX 400
@@ -93,6 +94,30 @@ add_head(const struct image *m, struct buf *out)
 		   render_html_css);
 }
 
+/* Which rule judged, what it says beside, who may except what blocks. */
+static void
+add_policy(const struct inspection *i, const struct image *m, struct buf *out)
+{
+	AUTO_FREE char *rule = render_policy_rule(i, m);
+	AUTO_FREE char *contact = m->n_blocking > 0 ? render_policy_contact(i) : NULL;
+
+	if (rule) {
+		buf_add_str(out, "\n<p>Judged by ");
+		render_html_add(out, rule, TITLE_MAX);
+		buf_printf(out, ", mode %s.</p>", gate_mode_words[m->mode]);
+	}
+	for (size_t k = 0; m->decision && k < m->decision->notes.n; k++) {
+		buf_add_str(out, "\n<p>");
+		render_html_add(out, m->decision->notes.v[k], TITLE_MAX);
+		buf_add_str(out, "</p>");
+	}
+	if (contact) {
+		buf_add_str(out, "\n<p>");
+		render_html_add(out, contact, TITLE_MAX);
+		buf_add_str(out, "</p>");
+	}
+}
+
 static void
 add_verdict(const struct inspection *i, const struct image *m, struct buf *out)
 {
@@ -119,6 +144,7 @@ add_verdict(const struct inspection *i, const struct image *m, struct buf *out)
 		}
 		buf_add_str(out, "</ul>");
 	}
+	add_policy(i, m, out);
 	buf_add_str(out, "\n</div>\n");
 }
 
@@ -246,6 +272,8 @@ add_row(const struct image *m, size_t index, struct buf *out)
 {
 	const struct finding *f = &m->report->findings[index];
 	bool is_blocking = m->is_blocking && m->is_blocking[index];
+	AUTO_FREE char *excuse =
+		m->decision && m->decision->fates ? render_policy_excuse(&m->decision->fates[index]) : NULL;
 	size_t layer = explain_find_layer(m, f->diff_id);
 
 	buf_printf(out,
@@ -254,7 +282,14 @@ add_row(const struct image *m, size_t index, struct buf *out)
 		   severity_words[f->severity]);
 	buf_add_str(out, "<td class=\"id\">");
 	add_link(f, out);
-	buf_add_str(out, is_blocking ? "<small>blocks</small></td>" : "</td>");
+	if (is_blocking)
+		buf_add_str(out, "<small>blocks</small>");
+	if (excuse) {
+		buf_add_str(out, "<small>");
+		render_html_add(out, excuse, TITLE_MAX);
+		buf_add_str(out, "</small>");
+	}
+	buf_add_str(out, "</td>");
 	buf_add_str(out, "<td class=\"package\"><b>");
 	render_html_add(out, f->package, NAME_MAX_);
 	buf_add_str(out, "</b><small>");

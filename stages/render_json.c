@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stages/explain.h"
+#include "stages/policy.h"
+#include "stages/policy_source.h"
 
 static const char *
 fault_word(enum err_kind kind)
@@ -101,6 +103,19 @@ add_layers(const struct image *m, cJSON *o)
 }
 
 static void
+add_fate(const struct image *m, size_t index, cJSON *o)
+{
+	const struct finding_fate *f = m->decision && m->decision->fates ? &m->decision->fates[index] : NULL;
+	char date[32];
+
+	json_add_str(o, "fate", f ? fate_words[f->fate] : NULL);
+	add_safe(o, "by", f ? f->by : NULL);
+	if (f && f->until_s > 0)
+		clock_format_rfc3339(f->until_s, date);
+	json_add_str(o, "until", f && f->until_s > 0 ? date : NULL);
+}
+
+static void
 add_finding(const struct image *m, size_t index, cJSON *list)
 {
 	const struct finding *f = &m->report->findings[index];
@@ -126,6 +141,7 @@ add_finding(const struct image *m, size_t index, cJSON *list)
 	else
 		json_add_str(o, "layer", NULL);
 	json_add_bool(o, "is_blocking", m->is_blocking && m->is_blocking[index]);
+	add_fate(m, index, o);
 }
 
 static void
@@ -187,6 +203,21 @@ add_report(const struct image *m, cJSON *o)
 		add_finding(m, order[k], list);
 }
 
+/* How it was judged: null where the policy could not be used. */
+static void
+add_decision(const struct inspection *i, const struct image *m, cJSON *o)
+{
+	static const struct strv none = { 0 };
+	const struct decision *d = m->decision;
+	bool is_rule = d && i->policy && d->rule && d->rule != &i->policy->otherwise;
+
+	json_add_str(o, "mode", gate_mode_words[m->mode]);
+	json_add_str(o, "rule", is_rule ? d->rule->name : NULL);
+	json_add_str(o, "severity", d ? severity_words[d->severity] : NULL);
+	json_add_str(o, "waiver", d && d->waiver ? d->waiver->name : NULL);
+	add_safe_list(o, "notes", d ? &d->notes : &none);
+}
+
 static void
 add_image(const struct inspection *i, const struct image *m, cJSON *list)
 {
@@ -205,9 +236,28 @@ add_image(const struct inspection *i, const struct image *m, cJSON *list)
 	add_safe(o, "architecture", m->architecture);
 	json_add_str(o, "verdict", verdict_words[m->verdict]);
 	add_safe_list(o, "reasons", &m->reasons);
+	add_decision(i, m, o);
 	add_fault(o, &m->fault);
 	add_layers(m, o);
 	add_report(m, o);
+}
+
+static void
+add_policy(const struct inspection *i, cJSON *j)
+{
+	const struct policy_source *s = i->policy_source;
+	cJSON *o;
+	char date[32];
+
+	if (!s || !s->origin) {
+		json_add_str(j, "policy", NULL);
+		return;
+	}
+	o = json_add_object(j, "policy");
+	add_safe(o, "origin", s->origin);
+	clock_format_rfc3339(s->fetched_s, date);
+	json_add_str(o, "fetched", s->fetched_s > 0 ? date : NULL);
+	add_or_null(o, "contact", i->policy ? i->policy->contact : NULL);
 }
 
 cJSON *
@@ -228,6 +278,7 @@ render_json(const struct inspection *i)
 	gate = json_add_object(j, "gate");
 	json_add_str(gate, "severity", severity_words[i->opt->gate.severity]);
 	json_add_bool(gate, "fixable_only", i->opt->gate.fixable_only);
+	add_policy(i, j);
 	trivy = json_add_object(j, "trivy");
 	add_safe(trivy, "version", i->trivy_version);
 	clock_format_rfc3339(i->db_updated_s, date);

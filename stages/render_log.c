@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "stages/explain.h"
 #include "stages/gate.h"
+#include "stages/render_policy.h"
 
 #define COLUMNS 80
 #define PACKAGE_MAX 24
@@ -15,6 +16,8 @@
 #define LABEL_MAX 100
 #define REASON_MAX 400
 #define REASONS_SHOWN 8
+#define EXCUSED_SHOWN 8 /* findings of an image */
+#define RULED_SHOWN 8	/* images */
 
 #define ADVISED_MAX 8 /* images */
 #define OS_MAX 30     /* columns */
@@ -546,6 +549,10 @@ has_old_system(const struct inspection *i)
 static void
 add_points(const struct inspection *i, struct buf *out)
 {
+	AUTO_FREE char *contact = count_advised(i) > 0 ? render_policy_contact(i) : NULL;
+
+	if (contact)
+		add_wrappedf(out, 4, "- %s", contact);
 	if (has_old_system(i))
 		add_wrapped(out, 4,
 			    "- build on a newer release of the system: nobody looks for flaws in one that is past its end "
@@ -623,6 +630,28 @@ add_mode(const struct inspection *i, struct buf *out)
 		add_wrapped(out, 2, "The settings let a job go on that could not be decided (gate.on_error).");
 }
 
+/* Which rule judged, what was excused, what is announced. Without a policy: what a job asked for and does not get. */
+static void
+add_policy(const struct inspection *i, struct buf *out)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_images && n < RULED_SHOWN; k++) {
+		const struct image *m = &i->images[k];
+		AUTO_FREE char *rule = render_policy_rule(i, m), *name = inspection_image_name(i, m);
+		AUTO_STRV struct strv lines = { 0 };
+
+		render_policy_excused(m, EXCUSED_SHOWN, &lines);
+		n += rule != NULL || lines.n > 0;
+		if (rule)
+			add_wrappedf(out, 2, "%s%s by %s, mode %s.", i->n_images > 1 ? name : "",
+				     i->n_images > 1 ? " was judged" : "Judged", rule,
+				     gate_mode_words[m->mode]);
+		for (size_t l = 0; l < lines.n; l++)
+			add_wrappedf(out, 4, "- %s", lines.v[l]);
+	}
+}
+
 void
 render_log_verdict(const struct inspection *i, struct buf *out)
 {
@@ -631,11 +660,13 @@ render_log_verdict(const struct inspection *i, struct buf *out)
 
 	if (!is_by_hand(i) && inspection_mode(i) == GATE_AUDIT) {
 		add_audit(i, out);
+		add_policy(i, out);
 		return;
 	}
 	add_coloured(i, out, look->sgr, head);
 	buf_add_char(out, '\n');
 	add_reasons(out, 2, &i->reasons);
 	add_mode(i, out);
+	add_policy(i, out);
 	add_what_to_do(i, out);
 }

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "stages/identity.h"
+#include "stages/policy.h"
 #include "stages/render_html.h"
 #include "stages/render_json.h"
 #include "stages/render_log.h"
@@ -202,6 +203,8 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	n.tag = tag_of(m);
 	if (expand_names(o, &n, &d, e) < 0)
 		return -1;
+	if (m->decision && m->decision->waiver)
+		strv_addf(&d.tags, "waiver:%s", m->decision->waiver->name);
 	d.created_s = clock_wall_s();
 	d.server = mem_strdup(o->url);
 	d.version = *n.tag ? mem_strdup(n.tag) : mem_strndup(i->job->sha ? i->job->sha : "", 12);
