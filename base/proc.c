@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,25 @@ int
 proc_pidfd(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0U);
+}
+
+void
+proc_be_idle(void)
+{
+	const struct sched_param none = { 0 };
+	/* IOPRIO_* of linux/ioprio.h, which is not everywhere */
+	const int who_process = 1, class_idle = 3, class_shift = 13;
+
+	(void)syscall(SYS_ioprio_set, who_process, 0, class_idle << class_shift);
+	(void)sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
+void
+proc_end_idle(pid_t pid)
+{
+	const struct sched_param none = { 0 };
+
+	(void)sched_setscheduler(pid, SCHED_OTHER, &none);
 }
 
 /* clone3 as fork; into a cgroup where one is named. */

@@ -75,6 +75,13 @@ int proc_wait(struct proc *p, bool kill_group, int64_t deadline, struct proc_res
 int proc_run(const struct proc_spec *spec, int64_t deadline, struct buf *out, struct buf *err_out,
 	     struct proc_result *ret, struct err *e);
 void proc_close(struct proc *p);
+/*
+ * The calling thread, and what it starts from now on, gets CPU and disk only where nobody else wants them (SCHED_IDLE, idle
+ * class of ioprio_set(2)). Such a process must hold no lock that others wait for. Where it cannot be, it stays as it was.
+ */
+void proc_be_idle(void);
+/* The way back for a process that is about to be killed: it ends as fast as any other. */
+void proc_end_idle(pid_t pid);
 /* pidfd_open(2) for a child of ours; -1 with errno. */
 int proc_pidfd(pid_t pid);
 

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/command.h"
+#include "cli/inspect_early.h"
 #include "cli/inspect_record.h"
 #include "cli/report_files.h"
 #include "cli/workspace.h"
@@ -21,8 +22,8 @@
 #include "stages/engine.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
-
 #include "stages/policy_source.h"
+
 #define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
 
 /* Everything that the verbs share. */
@@ -169,6 +170,19 @@ free_notes(const struct inspect *x, struct engine_before *l)
 	mem_free_at(&l);
 }
 
+/* ---- early ---- */
+
+static int
+verb_early(struct inspect *x, struct err *e)
+{
+	struct inspection model;
+
+	if (x->project_fd < 0)
+		return CLI_OK;
+	fill_inspection(x, NULL, &model);
+	return inspect_early(&model, &x->users, e) < 0 ? -1 : CLI_OK;
+}
+
 /* ---- run ---- */
 
 /* The reports of this inspection, and none of one before it. */
@@ -190,42 +204,29 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 {
 	AUTO(workspace) struct workspace *w = NULL;
 	AUTO(inspect_record) struct inspect_record *record = NULL;
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 	struct engine_before *engines;
 	int rc;
 
 	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
 		return -1;
 	fill_inspection(x, w, i);
+	policy_source_load(&x->plan->opt.policy, &source);
+	i->policy_source = &source;
 	i->engines = engines = read_notes(x);
 	rc = pipeline_run(i, &x->users, result, e);
 	i->engines = NULL;
+	i->policy_source = NULL;
 	free_notes(x, engines);
 	if (rc < 0)
 		return -1;
 	/* the record last: where it is there, all of it is true */
 	if (keep_reports(x, w, e) < 0)
-	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 		return -1;
 	record = inspect_record_make(i);
 	return inspect_record_write(x->tmp_fd, record, e);
 }
 
-/* Nothing could be said about the images: what now is a matter of mode and gate.on_error. */
-	policy_source_load(&x->plan->opt.policy, &source);
-	i->policy_source = &source;
-static int
-run_undecided(const struct inspect *x, const struct err *why)
-{
-	i->policy_source = NULL;
-	enum gate_end end = gate_end(VERDICT_UNDECIDED, mode_unread(x), x->plan->opt.gate.on_error);
-	AUTO_FREE char *safe = str_safe(why->text, ERR_TEXT_MAX);
-
-	log_line(&x->log, end == GATE_GO_ON ? LOG_WARN : LOG_ERROR,
-		 "undecided, the images were not inspected: %s", safe);
-	log_line(&x->log, LOG_NOTE,
-		 end == GATE_GO_ON
-			 ? "the job goes on; this is for the runner's administrators to mend"
-			 : "the job ends here; this is for the runner's administrators to mend, then retry it");
 /* Of images that nobody has judged. */
 static int
 mode_unread(const struct inspect *x)
@@ -236,6 +237,19 @@ mode_unread(const struct inspect *x)
 	return gate_mode_unread(&x->plan->opt, &x->plan->facts, &source);
 }
 
+/* Nothing could be said about the images: what now is a matter of mode and gate.on_error. */
+static int
+run_undecided(const struct inspect *x, const struct err *why)
+{
+	enum gate_end end = gate_end(VERDICT_UNDECIDED, mode_unread(x), x->plan->opt.gate.on_error);
+	AUTO_FREE char *safe = str_safe(why->text, ERR_TEXT_MAX);
+
+	log_line(&x->log, end == GATE_GO_ON ? LOG_WARN : LOG_ERROR,
+		 "undecided, the images were not inspected: %s", safe);
+	log_line(&x->log, LOG_NOTE,
+		 end == GATE_GO_ON
+			 ? "the job goes on; this is for the runner's administrators to mend"
+			 : "the job ends here; this is for the runner's administrators to mend, then retry it");
 	return end == GATE_GO_ON ? CLI_OK : CLI_UNDECIDED;
 }
 
@@ -433,6 +447,9 @@ withhold(struct inspect *x, bool *ret_has_some, struct err *e)
 		return 0;
 	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
 		return -1;
+	/* with a policy it is only known here whether anything is enforced */
+	if ((r ? r->mode : mode_unread(x)) != GATE_ENFORCE)
+		return 0;
 	rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, ret_has_some, e);
 	inspection_free(&i);
 	return rc;
@@ -447,9 +464,6 @@ verb_withhold(struct inspect *x, struct err *e)
 static int
 verb_withheld(struct inspect *x, struct err *e)
 {
-	/* with a policy it is only known here whether anything is enforced */
-	if ((r ? r->mode : mode_unread(x)) != GATE_ENFORCE)
-		return 0;
 	bool has_some = false;
 
 	if (withhold(x, &has_some, e) < 0)
@@ -509,8 +523,9 @@ static const struct {
 	const char *name;
 	int (*run)(struct inspect *x, struct err *e);
 } verbs[] = {
-	{ "before", verb_before },   { "run", verb_run },	    { "verify", verb_verify },
-	{ "publish", verb_publish }, { "withhold", verb_withhold }, { "withheld", verb_withheld },
+	{ "before", verb_before },     { "early", verb_early },	    { "run", verb_run },
+	{ "verify", verb_verify },     { "publish", verb_publish }, { "withhold", verb_withhold },
+	{ "withheld", verb_withheld },
 };
 
 static int
@@ -537,7 +552,7 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 const struct command command_inspect = {
 	.name = "inspect",
 	.summary = "inspect the images of a job (called by the run phase)",
-	.help = "Usage: tidewaiter inspect before|run|verify|publish|withhold|withheld --tmpdir DIR\n\n"
+	.help = "Usage: tidewaiter inspect before|early|run|verify|publish|withhold|withheld --tmpdir DIR\n\n"
 		"Called by tidewaiter-run with the runner's TMPDIR, where the plan lies. People use `tidewaiter scan`.\n",
 	.is_internal = true,
 	.run = run,

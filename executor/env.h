@@ -25,6 +25,9 @@ struct env_stage {
 	int serve_fd;
 	int (*serve)(void *arg, struct err *e);
 	void *serve_arg;
+	/* Called once the script has ended, before what it left is killed; from then on no other child of ours may live. NULL: nobody. */
+	void (*ended)(void *arg);
+	void *ended_arg;
 };
 
 /* A program of ours (by absolute path, with a built environment) that runs as the job's user beside or after a script. */

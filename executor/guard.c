@@ -109,8 +109,8 @@ guard_load_payload(struct payload **ret, struct err *e)
 }
 
 /* Installed: PREFIX/libexec/tidewaiter/ and PREFIX/bin/; in a build tree: executor/ and cli/. */
-static char *
-find_tidewaiter(struct err *e)
+char *
+guard_find_tidewaiter(struct err *e)
 {
 	static const char *const places[] = { "%s/../../bin/tidewaiter", "%s/../cli/tidewaiter",
 					      "%s/tidewaiter" };
@@ -132,8 +132,8 @@ find_tidewaiter(struct err *e)
 }
 
 /* The runner service's own, which is the admin's; of the job's variables none. */
-static void
-inspect_env(struct strv *env)
+void
+guard_inspect_env(struct strv *env)
 {
 	char **at;
 
@@ -175,7 +175,7 @@ wait_inspect(const struct proc_spec *spec, struct proc_result *ret, bool *ret_wa
 static int
 inspect(const struct guard *g, char *verb, int *ret_code, struct err *e)
 {
-	AUTO_FREE char *path = find_tidewaiter(e);
+	AUTO_FREE char *path = guard_find_tidewaiter(e);
 	AUTO_FREE char *tmpdir = mem_strdup(g->c->tmpdir);
 	AUTO_FREE char *words = NULL;
 	AUTO_STRV struct strv env = { 0 };
@@ -187,7 +187,7 @@ inspect(const struct guard *g, char *verb, int *ret_code, struct err *e)
 
 	if (!path)
 		return -1;
-	inspect_env(&env);
+	guard_inspect_env(&env);
 	spec.path = path;
 	spec.argv = argv;
 	spec.envp = env.v;
@@ -459,13 +459,16 @@ after_cleanup_vars(struct guard *g)
 		log_line(&g->c->log, LOG_WARN, "the reports did not become an artifact: %s", e.text);
 }
 
+bool
+guard_is_step(const struct guard *g)
+{
+	return g->kind == GUARD_LAST_STEP || (g->kind == GUARD_USER && !str_eq(g->stage, "after_script"));
+}
+
 int
 guard_after(struct guard *g, const struct env_result *script, struct phase_result *ret, struct err *e)
 {
-	bool is_step =
-		g->kind == GUARD_LAST_STEP || (g->kind == GUARD_USER && !str_eq(g->stage, "after_script"));
-
-	if (is_step && (script->code != 0 || script->was_signalled))
+	if (guard_is_step(g) && (script->code != 0 || script->was_signalled))
 		g->state->job_failed = true;
 	if (!g->plan->is_matching || script->was_signalled)
 		return 0;

@@ -3,6 +3,7 @@
  *
  * `tidewaiter inspect before --tmpdir DIR`  before the first stage of a matching job, with images.from_engine: what container engines
  *     have now goes into PLAN_ENGINE_PREFIX files.
+ * `tidewaiter inspect early --tmpdir DIR`   beside a user step of a matching job, with images.early (guard_early.h).
  * `tidewaiter inspect run --tmpdir DIR`     after the last user step of a matching job that succeeded. Reads the plan,
  *     writes PLAN_INSPECTION_NAME, prints the job log section on stdout. Exit: 0 go on, 1 blocked (in enforce mode), 3 undecided and
  *     enforced (system failure); anything else is a system failure too.
@@ -44,6 +45,8 @@ struct guard {
 int guard_before(struct guard *g, bool *ret_skip, struct phase_result *ret, struct err *e);
 /* After it: may turn success into failure, never the other way. `script` is how it ended. */
 int guard_after(struct guard *g, const struct env_result *script, struct phase_result *ret, struct err *e);
+/* The user's code that an inspection follows: a step, not after_script. */
+bool guard_is_step(const struct guard *g);
 /* Does the driver have to carry the archive upload of this stage (executor/upload.h)? */
 bool guard_needs_upload(const struct guard *g);
 /* Just before the driver carries it: code of the job has run since guard_before(). For struct upload; arg is the guard. */
@@ -58,4 +61,6 @@ int guard_upload_reports(struct guard *g, struct err *e);
 
 /* Where our programs lie: the directory of the running one. Owned by the caller; NULL with e set. */
 char *guard_own_dir(struct err *e);
+char *guard_find_tidewaiter(struct err *e); /* path of the program with the verbs; the same */
+void guard_inspect_env(struct strv *env);  /* what it gets of our environment: nothing of the job's */
 int guard_load_payload(struct payload **ret, struct err *e); /* of JOB_RESPONSE_FILE */

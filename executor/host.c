@@ -298,6 +298,8 @@ host_run(const struct plan *p, const struct env_stage *stage, struct env_result 
 		rc = run_watched(&spec, &w, &result, e);
 	}
 	host_child_free(&c);
+	if (stage->ended)
+		stage->ended(stage->ended_arg);
 	/* Also after a fault of ours: nothing of the stage lives on. */
 	if (host_kill_stage(p, rc < 0 ? NULL : e) < 0)
 		rc = -1;

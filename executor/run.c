@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "executor/guard.h"
+#include "executor/guard_early.h"
 #include "executor/host.h"
 #include "executor/phase.h"
 #include "executor/upload.h"
@@ -42,11 +43,20 @@ static int
 run_script(struct guard *g, struct env_stage *stage, const char *path, struct env_result *ret, struct err *e)
 {
 	AUTO_FD int script = open_script(path, e);
+	struct guard_early early;
+	int rc;
 
 	if (script < 0)
 		return -1;
 	stage->script_fd = script;
-	return g->env->run(g->plan, stage, ret, e);
+	stage->ended = guard_early_stop;
+	stage->ended_arg = &early;
+	guard_early_start(g, &early);
+	rc = g->env->run(g->plan, stage, ret, e);
+	guard_early_stop(&early);
+	stage->ended = NULL;
+	stage->ended_arg = NULL;
+	return rc;
 }
 
 /* The stage that stores the job's archive: our own gitlab-runner stands first in PATH. */

@@ -397,8 +397,8 @@ add_artifact_path(struct inspection *i, struct glob_set *g, const char *path)
 			  "not inspected: there are more artifacts: paths: than can be looked for");
 }
 
-static struct glob_set *
-collect_globs(struct inspection *i)
+struct glob_set *
+discover_collect_globs(struct inspection *i)
 {
 	struct glob_set *g = glob_set_new();
 	const struct strv *globs = &i->opt->images.archives, *paths = &i->job->artifact_paths;
@@ -442,7 +442,7 @@ run(struct inspection *i, struct err *e)
 	if (i->project_fd < 0)
 		return 0;
 	raise_descriptor_limit();
-	globs = collect_globs(i);
+	globs = discover_collect_globs(i);
 	w = (struct walk){ .i = i, .globs = globs };
 	glob_at_start(globs, &at);
 	/* Nothing can be withheld of a project without the files that make it a layout. */

@@ -21,6 +21,10 @@
 #define DISCOVER_DEPTH_MAX 64
 #define DISCOVER_FILES_MAX 4096 /* opened and kept, those in layouts that are directories too */
 
+struct glob_set;
+/* What is looked for: images.archives and artifacts: paths:. What cannot be is said in the log or a fault of `i`. The caller's. */
+struct glob_set *discover_collect_globs(struct inspection *i);
+
 /*
  * A file given by name (`tidewaiter scan FILE`), relative to the working directory. Links in its path are the caller's
  * own business, the file itself must be regular, or a

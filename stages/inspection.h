@@ -103,6 +103,7 @@ struct inspection {
 	const struct outside *outside; /* outside.h; NULL: nothing is asked of the network */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
+	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
 
@@ -113,12 +114,12 @@ struct inspection {
 	struct image *images;
 	size_t n_images;
 
-	/* gate: over all images and archives */
 	const struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges */
 
-	enum verdict verdict;
+	/* gate: over all images and archives */
 	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */
 	int mode; /* enum gate_mode: the strictest of what was judged; GATE_OFF: as the settings say */
+	enum verdict verdict;
 	struct strv reasons;
 	/* what the scanner said of itself, for the report: "0.74.0", database date */
 	char *trivy_version;
@@ -127,8 +128,8 @@ struct inspection {
 
 /* What people call an image: its label, with its archive where another has the same. Owned by the caller; safe to print. */
 char *inspection_image_name(const struct inspection *i, const struct image *m);
-void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
 /* The mode that rules the job: by the policy once it was judged, before by the settings. */
 int inspection_mode(const struct inspection *i);
+void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
 struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
 struct image *inspection_add_image(struct inspection *i);

@@ -76,6 +76,8 @@ static const struct conf_field images_fields[] = {
 	  .help = "A package list that engines load and Trivy does not see, such as one behind a link" },
 	{ "store_max", CONF_SIZE, AT(store_max), "20GiB", .min = 0, .max = 1024 * GIB,
 	  .help = "Verified layers kept in cache_dir for the next images; 0: none", .flags = CONF_NO_OVERRIDE },
+	{ "early", CONF_BOOL, AT(early), "false",
+	  .help = "Unpack and verify archives while the job still runs, at idle priority, so that the store has their layers when it ends" },
 	{ "from_engine", CONF_BOOL, AT(from_engine), "false",
 	  .help = "Look at images, too, that a container engine has and did not have before the job" },
 	{ "engine_sockets", CONF_LIST, AT(engine_sockets),

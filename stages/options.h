@@ -52,6 +52,7 @@ struct options_images {
 	int64_t max_ratio;	 /* unpacked : packed, for compressed archives and layers */
 	int64_t max_window;	 /* bytes that a decoder may keep at once */
 	int64_t store_max;	 /* bytes of layers kept for the next inspections, 0: none */
+	bool early;		 /* layers go into the store while the job still runs */
 	int64_t threads;	 /* 0: as many as CPUs we may use */
 	int on_hidden_packages;	 /* enum reaction */
 	bool from_engine;	 /* images that a container engine has since the job began, too */

@@ -40,6 +40,7 @@ static const struct stage *const all_stages[] = {
 	&stage_discover, &stage_snapshot, &stage_unpack, &stage_scan,
 	&stage_gate,	 &stage_report,	  &stage_upload, NULL,
 };
+static const struct stage *const early_stages[] = { &stage_unpack, NULL };
 static const struct stage *const classifying_stages[] = { &stage_discover, &stage_unpack, NULL };
 
 struct pipeline {
@@ -120,8 +121,8 @@ fill_answer(struct inspection *i, struct answer *a)
 	struct pipeline_result *r = &a->result;
 
 	r->verdict = i->verdict;
-	r->n_images = (uint32_t)i->n_images;
 	r->mode = inspection_mode(i);
+	r->n_images = (uint32_t)i->n_images;
 	for (size_t k = 0; k < i->n_images; k++) {
 		const struct image *m = &i->images[k];
 
@@ -146,8 +147,8 @@ static void
 take_answer(struct inspection *i, const struct answer *a)
 {
 	i->verdict = a->result.verdict;
-	for (size_t k = 0; k < i->n_archives; k++) {
 	i->mode = a->result.mode;
+	for (size_t k = 0; k < i->n_archives; k++) {
 		bool is_known = k < ARCHIVES_MAX;
 
 		i->archives[k].is_ignored = is_known && (a->is_ignored[k / 8] >> k % 8 & 1);
@@ -212,6 +213,8 @@ wait_for(const struct pipeline *p, const char *doing, pid_t pid, int pidfd, stru
 		was_stopped = n > 0 && (fds[1].revents & POLLIN);
 	}
 	erase_progress(p);
+	if (was_stopped && p->i->is_early)
+		proc_end_idle(pid);
 	if (was_stopped)
 		kill(-pid, SIGKILL);
 	if (proc_wait(&child, true, INT64_MAX, ret, e) < 0)
@@ -364,7 +367,8 @@ wait_for_turn(const struct pipeline *p, struct queue_ticket **ret, struct err *e
 					 .say = say_place,
 					 .arg = &waiting };
 
-	if (!p->i->shared || p->i->shared->inspections_fd < 0 || (p->i->n_archives == 0 && !p->i->engines))
+	if (!p->i->shared || p->i->shared->inspections_fd < 0 || p->i->is_early ||
+	    (p->i->n_archives == 0 && !p->i->engines))
 		return 0;
 	if (queue_take(p->i->shared->inspections_fd, &wait, ret, e) < 0)
 		return err_wrap(e, "queue of inspections (trivy.parallel)");
@@ -517,20 +521,38 @@ run_guarded(struct pipeline *p, struct pipeline_result *result, struct err *e)
 	return rc;
 }
 
+static int
+run_with_shared(struct pipeline *p, struct pipeline_result *result, struct err *e)
+{
+	struct inspection *i = p->i;
+	const struct pipeline_users *u = p->users;
+	AUTO(shared)
+	struct shared *shared =
+		shared_open(i->cache_dir, u->is_separated ? u->scan_uid : (uid_t)-1, u->scan_gid, i->log);
+	int rc;
+
+	i->shared = shared;
+	rc = run_guarded(p, result, e);
+	i->shared = NULL;
+	return rc;
+}
+
 int
 pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
 	     struct err *e)
 {
 	struct pipeline p = { .stages = all_stages, .i = i, .users = users };
-	AUTO(shared)
-	struct shared *shared = shared_open(i->cache_dir, users->is_separated ? users->scan_uid : (uid_t)-1,
-					    users->scan_gid, i->log);
-	int rc;
 
-	i->shared = shared;
-	rc = run_guarded(&p, result, e);
-	i->shared = NULL;
-	return rc;
+	return run_with_shared(&p, result, e);
+}
+
+int
+pipeline_unpack_early(struct inspection *i, const struct pipeline_users *users, struct err *e)
+{
+	struct pipeline p = { .stages = early_stages, .i = i, .users = users };
+
+	i->is_early = true;
+	return run_with_shared(&p, NULL, e);
 }
 
 int

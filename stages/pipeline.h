@@ -48,5 +48,12 @@ struct pipeline_result {
 int pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
 		 struct err *e);
 
+/*
+ * Unpack only, of the archives that are in `i` already, while the job still runs: the layers that are right are in the layer store then, which is
+ * all that comes of it; what an archive is worth is not asked. At idle priority, out of the queue of inspections, without a claim on
+ * room that others would wait for. -1: no more of it (stopped by a signal, a child that crashed).
+ */
+int pipeline_unpack_early(struct inspection *i, const struct pipeline_users *users, struct err *e);
+
 /* Discover and unpack only: which of the archives are images (`is_ignored`, `is_unfit` for the malformed)? */
 int pipeline_classify(struct inspection *i, const struct pipeline_users *users, struct err *e);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "base/proc.h"
 #include "stages/archive_read.h"
 #include "stages/image_label.h"
 #include "stages/pipeline.h"
@@ -226,7 +227,7 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 				    .files = a->is_dir ? a->files.v : NULL,
 				    .n_files = a->files.n,
 				    .limits = &i->opt->images,
-				    .claims_fd = i->shared ? &i->shared->slots_fd : NULL,
+				    .claims_fd = i->shared && !i->is_early ? &i->shared->slots_fd : NULL,
 				    .cache = i->layer_cache,
 				    .on_ready = start_scan,
 				    .on_ready_arg = &ready };
@@ -275,6 +276,8 @@ run(struct inspection *i, struct err *e)
 
 	(void)e;
 	i->layer_cache = cache;
+	if (i->is_early)
+		proc_be_idle();
 	for (size_t at = 0; at < i->n_archives; at++)
 		if (!i->archives[at].is_ignored && i->archives[at].fault.kind == ERR_NONE)
 			unpack_archive(i, at);
