@@ -15,7 +15,7 @@
 
 struct http {
 	CURL *curl;
-	char *ca_file, *proxy;
+	char *ca_file, *proxy, *cert_file, *key;
 	struct curl_slist *headers;
 	int64_t connect_timeout_ms;
 };
@@ -57,6 +57,8 @@ http_new(const struct http_settings *s, struct http **ret, struct err *e)
 		return err_set(e, ERR_FAILED, "libcurl has no memory");
 	h->ca_file = mem_strdup(str_is_empty(s->ca_file) ? NULL : s->ca_file);
 	h->proxy = mem_strdup(s->proxy ? s->proxy : "");
+	h->cert_file = mem_strdup(str_is_empty(s->client_cert_file) ? NULL : s->client_cert_file);
+	h->key = mem_strdup(s->client_key);
 	h->connect_timeout_ms = s->connect_timeout_ms > 0 ? s->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 
 	/* Without this curl waits up to a second for "100 Continue" before a body of 1 MiB and more. */
@@ -87,6 +89,10 @@ http_free(struct http *h)
 		curl_easy_cleanup(h->curl);
 	mem_free_at(&h->ca_file);
 	mem_free_at(&h->proxy);
+	mem_free_at(&h->cert_file);
+	if (h->key)
+		wipe(h->key);
+	mem_free_at(&h->key);
 	mem_free_at(&h);
 }
 
@@ -175,6 +181,13 @@ set_options(struct http *h, const struct http_request *r, struct transfer *t, in
 	rc |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
 	if (h->ca_file)
 		rc |= curl_easy_setopt(c, CURLOPT_CAINFO, h->ca_file);
+	if (h->cert_file)
+		rc |= curl_easy_setopt(c, CURLOPT_SSLCERT, h->cert_file);
+	if (h->cert_file && h->key) {
+		struct curl_blob key = { .data = h->key, .len = strlen(h->key), .flags = CURL_BLOB_COPY };
+
+		rc |= curl_easy_setopt(c, CURLOPT_SSLKEY_BLOB, &key);
+	}
 	/* An empty name switches off what the environment says. */
 	rc |= curl_easy_setopt(c, CURLOPT_PROXY, h->proxy);
 	rc |= curl_easy_setopt(c, CURLOPT_NOPROXY, "");
@@ -249,6 +262,7 @@ end_of(CURLcode rc, bool is_body_full, int status, enum http_end *ret)
 	case CURLE_URL_MALFORMAT:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_OUT_OF_MEMORY:
 	case CURLE_ABORTED_BY_CALLBACK:
 	case CURLE_READ_ERROR:
@@ -281,6 +295,7 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	struct http_answer *a = t->answer;
 	const char *why = t->message[0] ? t->message : curl_easy_strerror(rc);
 	long status = 0, request_size = 0;
+	curl_off_t connect_us = 0;
 
 	for (size_t i = 0; i < r->n_parts; i++) {
 		if (sources[i].no) {
@@ -298,6 +313,8 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 		return err_set(e, ERR_FAILED, "%s: %s", r->url, why);
 	if (a->status > 0)
 		read_headers(h->curl, a);
+	curl_easy_getinfo(h->curl, CURLINFO_CONNECT_TIME_T, &connect_us);
+	a->was_connected = connect_us > 0;
 	a->was_sent = !r->parts || was_sent(h->curl, sources, r->n_parts);
 	if (a->end != HTTP_ANSWERED) {
 		AUTO_FREE char *safe =
@@ -308,12 +325,22 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	return 0;
 }
 
+/* `type` goes before the other headers and lives until the request is over. */
+static bool
+set_patch(struct http *h, struct curl_slist *type)
+{
+	type->next = h->headers;
+	return curl_easy_setopt(h->curl, CURLOPT_CUSTOMREQUEST, "PATCH") == CURLE_OK &&
+	       curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, type) == CURLE_OK;
+}
+
 int
 http_send(struct http *h, const struct http_request *r, struct http_answer *ret, struct err *e)
 {
 	AUTO_FREE struct source *sources = mem_array(r->n_parts + 1, sizeof(*sources));
 	struct transfer t = { .answer = ret };
 	int64_t left_ms = clock_left_ms(r->deadline);
+	struct curl_slist json_type = { .data = (char[]){ "Content-Type: application/json" } };
 	curl_mime *form = NULL;
 	bool is_ready;
 	int rc = -1;
@@ -336,7 +363,8 @@ http_send(struct http *h, const struct http_request *r, struct http_answer *ret,
 	if (is_ready && !r->parts && r->data)
 		is_ready = curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->data_len) ==
 				   CURLE_OK &&
-			   curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, r->data) == CURLE_OK;
+			   curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, r->data) == CURLE_OK &&
+			   (!r->is_patch || set_patch(h, &json_type));
 	if (is_ready)
 		rc = fill_answer(h, curl_easy_perform(h->curl), r, sources, &t, e);
 	else

@@ -21,6 +21,8 @@ struct http_settings {
 	const char *authorization;	  /* value of the header, a secret; NULL: none sent */
 	const char *authorization_header; /* its name; NULL: "Authorization" */
 	const char *content_type;	  /* of bodies; NULL: the library's */
+	const char *client_cert_file;	  /* PEM; NULL or "": none is shown */
+	const char *client_key;		  /* PEM, a secret; NULL: it is in client_cert_file */
 	int64_t connect_timeout_ms;	  /* 0: 10 s */
 };
 
@@ -40,6 +42,7 @@ struct http_request {
 	size_t n_parts;
 	const void *data; /* POST of these bytes, with content_type, where there are no parts; NULL: none */
 	size_t data_len;
+	bool is_patch;	  /* PATCH instead; data is JSON, with its Content-Type */
 	size_t body_max;  /* bytes of the answer's body that are kept; what is longer is cut */
 	int64_t deadline; /* CLOCK_MONOTONIC ms, not CLOCK_DEADLINE_NEVER */
 };
@@ -60,8 +63,9 @@ struct http_answer {
 	int64_t retry_after_s; /* -1: absent; at most six hours */
 	int64_t date_s;	       /* the server's clock, seconds since the epoch; 0: absent */
 	struct buf body;
-	bool was_sent;	 /* the whole request was handed to the network: it may have taken effect */
-	char fault[256]; /* for people, "" when HTTP_ANSWERED */
+	bool was_connected; /* a connection to the server (or proxy) was made */
+	bool was_sent;	    /* the whole request was handed to the network: it may have taken effect */
+	char fault[256];    /* for people, "" when HTTP_ANSWERED */
 };
 
 struct http;

@@ -31,7 +31,7 @@ static void
 check_spool(struct checkup *c, const struct settings *s)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
-	struct spool_bounds bounds = { .count_max = o->spool_count_max, .size_max = o->spool_size_max };
+	struct spool_bounds bounds;
 	AUTO(spool) struct spool *spool = NULL;
 	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
 	struct spool_usage u;
@@ -50,12 +50,18 @@ check_spool(struct checkup *c, const struct settings *s)
 		checkup_fail(c, "spool", "sudo tidewaiter setup", "%s", e.text);
 		return;
 	}
+	spool_bounds_of(o, &bounds);
 	size = str_human_size(u.size);
 	if (spool_is_nearly_full(&u, &bounds))
 		checkup_fail(c, "spool",
 			     "tidewaiter spool list; mend what it says, then tidewaiter spool flush",
-			     "%s is nearly full: %zu wait, %zu are dead, %s", spool->path, u.n_new, u.n_dead,
-			     size);
+			     "%s is more than half full: %zu wait, %zu are dead, %s", spool->path, u.n_new,
+			     u.n_dead, size);
+	else if (spool_is_getting_old(&u, &bounds))
+		checkup_fail(c, "spool",
+			     "tidewaiter spool list; mend what it says, then tidewaiter spool flush",
+			     "%zu reports wait, the oldest for more than half of defectdojo.spool_age_max, after which it is given up",
+			     u.n_new);
 	else if (u.n_dead > 0)
 		checkup_warn(c, "spool",
 			     "tidewaiter spool list says why; then spool retry --dead, or spool drop",
@@ -206,9 +212,7 @@ static int64_t
 check_server(struct checkup *c, const struct settings *s, const char *project)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
-	struct dojo_settings ds = {
-		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy
-	};
+	struct dojo_settings ds;
 	AUTO(dojo) struct dojo *dojo = NULL;
 	struct err e = ERR_INIT;
 	int64_t date_s = 0;
@@ -221,6 +225,7 @@ check_server(struct checkup *c, const struct settings *s, const char *project)
 	if (str_has_prefix(o->url, "http://"))
 		checkup_warn(c, "defectdojo", "use https://",
 			     "%s is not encrypted: the token can be read on its way", o->url);
+	dojo_settings_of(o, &ds);
 	if (dojo_new(&ds, &dojo, &e) < 0)
 		checkup_fail(c, "token",
 			     "sudo tidewaiter setup gives the file to the courier; the URL is defectdojo.url",

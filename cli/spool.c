@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -65,8 +66,10 @@ name_of(const char *s)
 }
 
 static void
-print_item(const struct spool_item *i)
+print_item(const struct spool *s, const struct spool_item *i)
 {
+	AUTO_FREE char *answer_name = mem_printf("%s.answer", i->id);
+	bool has_answer = i->is_dead && faccessat(s->dead_fd, answer_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	AUTO_FREE char *age = age_of(i->delivery.created_s), *due = due_of(i), *size = str_human_size(i->size);
 	AUTO_FREE char *product = name_of(i->delivery.product);
 	AUTO_FREE char *engagement = name_of(i->delivery.engagement);
@@ -82,6 +85,8 @@ print_item(const struct spool_item *i)
 		       str_is_empty(i->delivery.server) ? "the outbox" : i->delivery.server);
 	if (*answer)
 		printf("    %s\n", answer);
+	if (has_answer)
+		printf("    the server's answer: %s/dead/%s\n", s->path, answer_name);
 }
 
 static void
@@ -140,7 +145,7 @@ run_list(const struct spool *s, bool wants_json, struct err *e)
 		if (wants_json)
 			cJSON_AddItemToArray(list, item_json(&items.v[i]));
 		else
-			print_item(&items.v[i]);
+			print_item(s, &items.v[i]);
 	}
 	if (wants_json) {
 		text = json_print_pretty(list);

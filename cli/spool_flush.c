@@ -15,6 +15,7 @@ struct target {
 	struct settings *settings;
 	struct dojo *dojo; /* NULL: none, or it could not be made */
 	char *stop_reason; /* trying more would end the same; NULL: go on */
+	char breaker[DELIVERY_KEY_SIZE];
 };
 
 struct flushing {
@@ -54,6 +55,7 @@ static int
 make_target(const struct flushing *f, const char *project, struct target *ret, struct err *e)
 {
 	struct dojo_settings ds;
+	struct spool_breaker b = { 0 };
 	const struct options_defectdojo *o;
 	struct err why = ERR_INIT;
 
@@ -63,10 +65,13 @@ make_target(const struct flushing *f, const char *project, struct target *ret, s
 	if (*project)
 		(void)settings_apply_project(ret->settings, project);
 	o = options_of(ret);
-	ds = (struct dojo_settings){
-		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy
-	};
-	if (str_is_empty(o->url))
+	dojo_settings_of(o, &ds);
+	dojo_settings_key(&ds, ret->breaker);
+	if (!f->flush->is_forced)
+		spool_breaker_look(f->spool, ret->breaker, &b);
+	if (b.is_open)
+		ret->stop_reason = spool_breaker_describe(&b);
+	else if (str_is_empty(o->url))
 		ret->stop_reason = mem_strdup("no defectdojo.url is set");
 	else if (dojo_new(&ds, &ret->dojo, &why) < 0)
 		ret->stop_reason = mem_strdup(why.text);
@@ -153,6 +158,8 @@ send_item(struct flushing *f, const struct spool_item *item, struct err *e)
 	if (!is_wanted(f->flush, t) || t->stop_reason)
 		return 0;
 	o.timeout_ms = options_of(t)->timeout;
+	o.age_max_s = options_of(t)->spool_age_max / 1000;
+	o.breaker = t->breaker;
 	if (clock_deadline(o.timeout_ms) < deadline)
 		deadline = clock_deadline(o.timeout_ms);
 	if (spool_send(f->spool, item->id, t->dojo, &o, deadline, &r, &why) < 0)

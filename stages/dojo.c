@@ -1,9 +1,11 @@
 #include "stages/dojo.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/str.h"
 #include "stages/options.h"
 
@@ -20,21 +22,96 @@ struct dojo {
 	char *api; /* "<base>/api/v2" */
 };
 
+static void
+wipe(char *secret)
+{
+	if (secret)
+		explicit_bzero(secret, strlen(secret));
+}
+
+void
+dojo_settings_of(const struct options_defectdojo *o, struct dojo_settings *ret)
+{
+	*ret = (struct dojo_settings){ .url = o->url,
+				       .token_file = o->token_file,
+				       .ca_file = o->ca_file,
+				       .proxy = o->proxy,
+				       .client_cert_file = o->client_cert_file,
+				       .client_key_file = o->client_key_file };
+}
+
+/* What a file holds, without reading a secret. */
+static void
+hash_file(struct hash *h, const char *path)
+{
+	struct stat st;
+	int64_t id[3] = { 0 };
+
+	if (str_is_empty(path))
+		return;
+	hash_update(h, path, strlen(path) + 1);
+	if (stat(path, &st) == 0) {
+		id[0] = (int64_t)st.st_ino;
+		id[1] = st.st_size;
+		id[2] = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	}
+	hash_update(h, id, sizeof(id));
+}
+
+void
+dojo_settings_key(const struct dojo_settings *s, char out[DELIVERY_KEY_SIZE])
+{
+	const char *const files[] = { s->token_file, s->ca_file, s->client_cert_file, s->client_key_file };
+	AUTO(hash) struct hash *h = hash_new(HASH_SHA256);
+	char digest[HASH_DIGEST_MAX];
+	const char *hex = digest;
+	enum hash_algo algo;
+
+	hash_update(h, s->url ? s->url : "", s->url ? strlen(s->url) + 1 : 1);
+	hash_update(h, s->proxy ? s->proxy : "", s->proxy ? strlen(s->proxy) + 1 : 1);
+	for (size_t i = 0; i < MEM_COUNT(files); i++)
+		hash_file(h, files[i]);
+	hash_digest(h, digest);
+	if (hash_parse_digest(digest, &algo, &hex) < 0)
+		hex = digest;
+	snprintf(out, DELIVERY_KEY_SIZE, "%.16s", hex);
+}
+
+/* The client's certificate; *ret_key is to be wiped. */
+static int
+read_client(const struct dojo_settings *s, struct http_settings *hs, char **ret_key, struct err *e)
+{
+	bool has_cert = !str_is_empty(s->client_cert_file), has_key = !str_is_empty(s->client_key_file);
+
+	if (has_key && !has_cert)
+		return err_set(e, ERR_SETTINGS, "defectdojo.client_key_file without client_cert_file");
+	if (has_key && fs_read_secret(s->client_key_file, ret_key, e) < 0)
+		return -1;
+	hs->client_cert_file = s->client_cert_file;
+	hs->client_key = *ret_key;
+	return 0;
+}
+
 int
 dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e)
 {
 	AUTO(dojo) struct dojo *d = mem_alloc(sizeof(*d));
-	AUTO_FREE char *base = NULL, *token = NULL, *authorization = NULL;
+	AUTO_FREE char *base = NULL, *token = NULL, *authorization = NULL, *key = NULL;
 	struct http_settings hs = { .ca_file = s->ca_file, .proxy = s->proxy };
 	int rc;
 
-	if (http_base_url(s->url, &base, e) < 0 || fs_read_secret(s->token_file, &token, e) < 0)
+	if (http_base_url(s->url, &base, e) < 0 || read_client(s, &hs, &key, e) < 0)
 		return -1;
+	if (fs_read_secret(s->token_file, &token, e) < 0) {
+		wipe(key);
+		return -1;
+	}
 	authorization = mem_printf("Token %s", token);
 	hs.authorization = authorization;
 	rc = http_new(&hs, &d->http, e);
-	explicit_bzero(token, strlen(token));
-	explicit_bzero(authorization, strlen(authorization));
+	wipe(token);
+	wipe(authorization);
+	wipe(key);
 	if (rc < 0)
 		return err_wrap(e, "%s", s->token_file);
 	if (str_has_suffix(base, "/api/v2"))
@@ -156,23 +233,51 @@ dojo_probe(struct dojo *dojo, const struct delivery *d, int64_t deadline, struct
 
 /* ---- reading back ---- */
 
+/* An answer that is no JSON with status 200: why, in the server's own words. */
 static int
-get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline, cJSON **ret, struct err *e)
+check_json(const struct http_answer *a, struct err *e)
+{
+	struct dojo_answer why;
+
+	if (a->end == HTTP_ANSWERED && a->status == 200 && str_eq(a->content_type, "application/json"))
+		return 0;
+	dojo_classify(a, &why);
+	err_set(e, a->end == HTTP_TIMED_OUT ? ERR_TIMEOUT : ERR_FAILED, "%s", why.reason);
+	if (e && (why.is_server_wide || a->end == HTTP_TIMED_OUT))
+		e->no = EHOSTDOWN;
+	return -1;
+}
+
+int
+dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline, cJSON **ret, struct err *e)
 {
 	AUTO_FREE char *url = mem_printf("%s%s", dojo->api, path);
 	AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
 	struct http_request r = { .url = url, .body_max = max, .deadline = deadline };
-	struct dojo_answer why;
 
-	if (http_send(dojo->http, &r, &a, e) < 0)
+	if (http_send(dojo->http, &r, &a, e) < 0 || check_json(&a, e) < 0)
 		return -1;
-	if (a.end != HTTP_ANSWERED || a.status != 200 || !str_eq(a.content_type, "application/json")) {
-		dojo_classify(&a, &why);
-		return err_set(e, a.end == HTTP_TIMED_OUT ? ERR_TIMEOUT : ERR_FAILED, "%s", why.reason);
-	}
 	if (json_parse(buf_str(&a.body), a.body.len, max, 0, ret, e) < 0)
 		return err_wrap(e, "DefectDojo's answer");
 	return 0;
+}
+
+int
+dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, struct err *e)
+{
+	AUTO_FREE char *url = mem_printf("%s%s", dojo->api, path);
+	AUTO_FREE char *text = json_print(body);
+	AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
+	struct http_request r = { .url = url,
+				  .data = text,
+				  .data_len = strlen(text),
+				  .is_patch = true,
+				  .body_max = ANSWER_MAX,
+				  .deadline = deadline };
+
+	if (http_send(dojo->http, &r, &a, e) < 0)
+		return -1;
+	return check_json(&a, e);
 }
 
 /* Rows of a list, filtered by us: the API ignores filters that it does not know (FACTS.md, 4). */
@@ -194,7 +299,7 @@ list_rows(struct dojo *dojo, const char *query, row_match *is_match, int64_t dea
 		AUTO_JSON cJSON *page = NULL;
 		const cJSON *row;
 
-		if (get_json(dojo, path, LOOKUP_MAX, deadline, &page, e) < 0)
+		if (dojo_get_json(dojo, path, LOOKUP_MAX, deadline, &page, e) < 0)
 			return -1;
 		if (!json_array(page, "results") || json_int(page, "count", -1) < 0)
 			return err_set(e, ERR_FAILED, "DefectDojo's answer is no list");
@@ -288,7 +393,7 @@ dojo_whoami(struct dojo *dojo, int64_t deadline, struct dojo_user *ret, struct e
 	const cJSON *user;
 	const char *name;
 
-	if (get_json(dojo, "/user_profile/", ANSWER_MAX, deadline, &j, e) < 0)
+	if (dojo_get_json(dojo, "/user_profile/", ANSWER_MAX, deadline, &j, e) < 0)
 		return -1;
 	user = json_object(j, "user");
 	if (json_need_str(user, "username", &name, e) < 0)
@@ -305,7 +410,7 @@ dojo_version(struct dojo *dojo, int64_t deadline, char **ret, struct err *e)
 	AUTO_JSON cJSON *j = NULL;
 	const char *version;
 
-	if (get_json(dojo, "/oa3/schema/?format=json", SCHEMA_MAX, deadline, &j, e) < 0)
+	if (dojo_get_json(dojo, "/oa3/schema/?format=json", SCHEMA_MAX, deadline, &j, e) < 0)
 		return -1;
 	if (json_need_str(json_object(j, "info"), "version", &version, e) < 0)
 		return err_wrap(e, "schema");

@@ -11,13 +11,19 @@
 #include "base/http.h"
 #include "base/mem.h"
 #include "stages/delivery.h"
+#include "stages/options.h"
 
 struct dojo_settings {
 	const char *url;	/* base URL; a trailing /api/v2 is taken off */
 	const char *token_file; /* read by dojo_new(), see fs_read_secret() */
 	const char *ca_file;	/* "" or NULL: the system's */
 	const char *proxy;	/* "" or NULL: none */
+	/* "" or NULL: none. The key is a secret, see fs_read_secret(); without a key file it is in the certificate's. */
+	const char *client_cert_file, *client_key_file;
 };
+void dojo_settings_of(const struct options_defectdojo *o, struct dojo_settings *ret); /* points into o */
+/* 16 hex digits that stand for the server and for what we show it: another URL, token or certificate is another key. */
+void dojo_settings_key(const struct dojo_settings *s, char out[DELIVERY_KEY_SIZE]);
 
 struct dojo;
 
@@ -35,16 +41,20 @@ enum dojo_verdict {
 };
 extern const char *const dojo_verdict_words[]; /* "delivered", "retry", "wait", "dead" */
 
+#define DOJO_BODY_MAX 4096 /* bytes; errors of DefectDojo are shorter, pages of HTML are not */
+
 struct dojo_answer {
 	enum dojo_verdict verdict;
-	bool is_server_wide;   /* any other delivery to this server would fare the same now */
-	bool may_run;	       /* the server may still be at work on it */
-	bool was_sent;	       /* it was handed over whole: DefectDojo may have stored it */
-	int tries_max;	       /* so often is this answer worth another try; 0: no limit */
-	int status;	       /* HTTP, 0: no answer */
-	int64_t retry_after_s; /* -1: the server said nothing */
-	int64_t date_s;	       /* the server's clock, 0: unknown */
-	char reason[512];      /* one line for people, fit for a terminal */
+	bool is_server_wide;	  /* any other delivery to this server would fare the same now */
+	bool may_run;		  /* the server may still be at work on it */
+	bool was_sent;		  /* it was handed over whole: DefectDojo may have stored it */
+	int tries_max;		  /* so often is this answer worth another try; 0: no limit */
+	int status;		  /* HTTP, 0: no answer */
+	int64_t retry_after_s;	  /* -1: the server said nothing */
+	int64_t date_s;		  /* the server's clock, 0: unknown */
+	char reason[512];	  /* one line for people, fit for a terminal */
+	char body[DOJO_BODY_MAX]; /* the beginning of the answer as it came; no text, for a file */
+	size_t body_len;
 
 	/* DOJO_DELIVERED, as far as the answer had them */
 	int64_t test_id;
@@ -69,7 +79,7 @@ enum dojo_fate {
 	DOJO_ABSENT, /* no such row: it never arrived, was given up, or is still being worked on */
 };
 
-/* -1 when the server did not answer the question. */
+/* -1 when the server did not answer the question; e->no is EHOSTDOWN where no other question would be answered now. */
 int dojo_ask_fate(struct dojo *dojo, const struct delivery *d, int64_t deadline, enum dojo_fate *ret,
 		  struct err *e);
 
@@ -89,3 +99,8 @@ struct dojo_user {
 int dojo_whoami(struct dojo *dojo, int64_t deadline, struct dojo_user *ret, struct err *e);
 /* info.version of GET /api/v2/oa3/schema/; owned by the caller. About 800 KB. */
 int dojo_version(struct dojo *dojo, int64_t deadline, char **ret, struct err *e);
+
+/* For dojo_read.c. `path` is behind /api/v2; anything but 200 with JSON is an error, which is the server's own words. */
+int dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline, cJSON **ret,
+		  struct err *e);
+int dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, struct err *e);

@@ -158,7 +158,8 @@ classify_silence(const struct http_answer *a, struct dojo_answer *ret)
 			ret->verdict = DOJO_WAIT;
 			ret->may_run = true;
 		} else {
-			ret->is_server_wide = true;
+			/* It is our own deadline that was too short for so large a report, not the server. */
+			ret->is_server_wide = a->end != HTTP_TIMED_OUT || !a->was_connected;
 		}
 		break;
 	}
@@ -215,6 +216,9 @@ dojo_classify(const struct http_answer *a, struct dojo_answer *ret)
 				     .was_sent = a->was_sent,
 				     .retry_after_s = a->retry_after_s,
 				     .date_s = a->date_s };
+	ret->body_len = a->body.len < sizeof(ret->body) ? a->body.len : sizeof(ret->body);
+	if (ret->body_len > 0)
+		memcpy(ret->body, buf_str(&a->body), ret->body_len);
 	if (a->status == 0) {
 		classify_silence(a, ret);
 		return;

@@ -13,8 +13,6 @@
 #include "base/fs.h"
 #include "base/str.h"
 
-#define STALE_S 3600 /* a temporary name of that age has no writer any more */
-#define TAKE_WAIT_MS 5000
 #define TIME_DIGITS 20	  /* yyyymmddhhmmss and microseconds */
 #define LISTED_MAX 200000 /* names in one directory */
 
@@ -32,33 +30,6 @@ const char *
 spool_key(const char *id)
 {
 	return id + TIME_DIGITS + 1;
-}
-
-static void
-format_time(char out[TIME_DIGITS + 1])
-{
-	struct timespec now;
-	struct tm tm;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	snprintf(out, TIME_DIGITS + 1, "%04u%02u%02u%02u%02u%02u%06u", (unsigned)(tm.tm_year + 1900) % 10000U,
-		 (unsigned)(tm.tm_mon + 1) % 100U, (unsigned)tm.tm_mday % 100U, (unsigned)tm.tm_hour % 100U,
-		 (unsigned)tm.tm_min % 100U, (unsigned)tm.tm_sec % 100U,
-		 (unsigned)(now.tv_nsec / 1000) % 1000000U);
-}
-
-/* The next number after a string of digits. */
-static void
-increment(char *digits)
-{
-	for (size_t i = strlen(digits); i-- > 0;) {
-		if (digits[i] != '9') {
-			digits[i]++;
-			return;
-		}
-		digits[i] = '0';
-	}
 }
 
 /* ---- directories ---- */
@@ -79,7 +50,7 @@ spool_open(const char *state_dir, struct spool **ret, struct err *e)
 	AUTO_FD int state_fd = -1;
 	struct stat st;
 
-	s->fd = s->new_fd = s->dead_fd = s->lock_fd = -1;
+	s->fd = s->new_fd = s->dead_fd = s->lock_fd = s->server_fd = -1;
 	s->path = mem_printf("%s/spool", state_dir);
 	/* O_PATH: the courier may pass through it, not read it. */
 	state_fd = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -94,7 +65,7 @@ spool_open(const char *state_dir, struct spool **ret, struct err *e)
 			       "spool %s: owner %u, mode %o; expected owner %u, mode 700 (see tidewaiter setup)",
 			       s->path, st.st_uid, st.st_mode & 07777, geteuid());
 	if (open_dir(s->fd, "new", &s->new_fd, e) < 0 || open_dir(s->fd, "dead", &s->dead_fd, e) < 0 ||
-	    open_dir(s->fd, "lock", &s->lock_fd, e) < 0)
+	    open_dir(s->fd, "lock", &s->lock_fd, e) < 0 || open_dir(s->fd, "server", &s->server_fd, e) < 0)
 		return err_wrap(e, "spool %s", s->path);
 	*ret = take_ptr(s);
 	return 0;
@@ -107,6 +78,7 @@ spool_free(struct spool *s)
 	mem_close_at(&s->new_fd);
 	mem_close_at(&s->dead_fd);
 	mem_close_at(&s->lock_fd);
+	mem_close_at(&s->server_fd);
 	mem_free_at(&s->path);
 	mem_free_at(&s);
 }
@@ -123,6 +95,21 @@ open_stream(int dirfd, struct err *e)
 	else
 		take_fd(fd);
 	return dir;
+}
+
+int
+spool_each_id(int dirfd, bool (*each)(const char *id, void *arg), void *arg, struct err *e)
+{
+	AUTO_DIR DIR *dir = open_stream(dirfd, e);
+	const struct dirent *entry;
+
+	if (!dir)
+		return -1;
+	while ((entry = readdir(dir))) {
+		if (spool_is_id(entry->d_name) && !each(entry->d_name, arg))
+			break;
+	}
+	return 0;
 }
 
 static int
@@ -145,124 +132,6 @@ int
 spool_ids(const struct spool *s, struct strv *ret, struct err *e)
 {
 	return list_ids(s->new_fd, ret, e);
-}
-
-/* What the files of one directory amount to. Also removes what writers that died have left. */
-static int
-measure(int dirfd, size_t *ret_n, uint64_t *size, struct err *e)
-{
-	AUTO_DIR DIR *dir = open_stream(dirfd, e);
-	const struct dirent *entry;
-
-	if (!dir)
-		return -1;
-	*ret_n = 0;
-	while ((entry = readdir(dir))) {
-		const char *name = entry->d_name;
-		struct stat st;
-
-		if (str_eq(name, ".") || str_eq(name, "..") ||
-		    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (name[0] == '.' && st.st_mtime < clock_wall_s() - STALE_S) {
-			unlinkat(dirfd, name, 0);
-			continue;
-		}
-		*size += (uint64_t)st.st_size;
-		if (spool_is_id(name))
-			++*ret_n;
-	}
-	return 0;
-}
-
-int
-spool_usage(const struct spool *s, struct spool_usage *ret, struct err *e)
-{
-	*ret = (struct spool_usage){ 0 };
-	if (measure(s->new_fd, &ret->n_new, &ret->size, e) < 0 ||
-	    measure(s->dead_fd, &ret->n_dead, &ret->size, e) < 0)
-		return -1;
-	return 0;
-}
-
-/* ---- taking in ---- */
-
-static int64_t
-count_max(const struct spool_bounds *b)
-{
-	return b->count_max > 0 ? b->count_max : SPOOL_COUNT_DEFAULT;
-}
-
-static int64_t
-size_max(const struct spool_bounds *b)
-{
-	return b->size_max > 0 ? b->size_max : SPOOL_SIZE_DEFAULT;
-}
-
-bool
-spool_is_nearly_full(const struct spool_usage *u, const struct spool_bounds *b)
-{
-	return (int64_t)(u->n_new + u->n_dead) > count_max(b) / 5 * 4 ||
-	       u->size > (uint64_t)size_max(b) / 5 * 4;
-}
-
-static int
-check_bounds(const struct spool *s, const struct spool_usage *u, const struct spool_bounds *b, struct err *e)
-{
-	AUTO_FREE char *size = NULL, *max = NULL;
-
-	if ((int64_t)(u->n_new + u->n_dead) > count_max(b))
-		return err_set(e, ERR_NO_SPACE,
-			       "spool %s is full: %zu deliveries (%zu of them dead), at most %lld", s->path,
-			       u->n_new + u->n_dead - 1, u->n_dead, (long long)count_max(b));
-	if (u->size > (uint64_t)size_max(b)) {
-		size = str_human_size(u->size);
-		max = str_human_size((uint64_t)size_max(b));
-		return err_set(e, ERR_NO_SPACE, "spool %s is full: it would hold %s, at most %s", s->path,
-			       size, max);
-	}
-	return 0;
-}
-
-/* An id after all that are there, for the clock may have been set back. */
-static int
-next_id(const struct spool *s, const struct delivery *d, char **ret, struct err *e)
-{
-	AUTO_STRV struct strv ids = { 0 };
-	char now[TIME_DIGITS + 1], last[TIME_DIGITS + 1] = "", key[DELIVERY_KEY_SIZE];
-
-	if (list_ids(s->new_fd, &ids, e) < 0)
-		return -1;
-	if (ids.n > 0)
-		snprintf(last, sizeof(last), "%.*s", TIME_DIGITS, ids.v[ids.n - 1]);
-	format_time(now);
-	if (strcmp(now, last) <= 0) {
-		memcpy(now, last, sizeof(now));
-		increment(now);
-	}
-	delivery_key(d, key);
-	*ret = mem_printf("%s-%s", now, key);
-	return 0;
-}
-
-int
-spool_take(struct spool *s, const struct delivery *d, const struct delivery_file *from,
-	   const struct spool_bounds *bounds, char **ret_id, struct spool_usage *ret_usage, struct err *e)
-{
-	AUTO_FD int lock = fs_lock(s->lock_fd, "take", clock_deadline(TAKE_WAIT_MS), e);
-	AUTO_FREE char *id = NULL;
-	struct spool_usage u;
-
-	if (lock < 0 || spool_usage(s, &u, e) < 0)
-		return -1;
-	u.n_new++;
-	u.size += d->report_len;
-	if (check_bounds(s, &u, bounds, e) < 0 || next_id(s, d, &id, e) < 0 ||
-	    delivery_copy(s->new_fd, id, d, from, FS_DURABLE, e) < 0)
-		return -1;
-	*ret_id = take_ptr(id);
-	*ret_usage = u;
-	return 0;
 }
 
 /* ---- listing ---- */
@@ -373,7 +242,7 @@ revive(struct spool *s, const char *id, struct err *e)
 	bool is_dead = !is_there(s->new_fd, id);
 	int from = is_dead ? s->dead_fd : s->new_fd;
 	struct spool_state st = { 0 };
-	AUTO_FREE char *state_name = mem_printf("%s.state", id);
+	AUTO_FREE char *state_name = mem_printf("%s.state", id), *answer_name = mem_printf("%s.answer", id);
 	int rc;
 
 	if (is_dead && !is_there(s->dead_fd, id))
@@ -383,13 +252,15 @@ revive(struct spool *s, const char *id, struct err *e)
 	st.next_s = 0;
 	st.faults = 0;
 	st.n_500 = 0;
+	st.revived_s = clock_wall_s();
 	rc = spool_state_write(s->new_fd, id, &st, e);
 	spool_state_free(&st);
 	if (rc < 0 || !is_dead)
 		return rc;
 	if (renameat(s->dead_fd, id, s->new_fd, id) < 0)
 		return err_errno(e, "revive %s", id);
-	if ((unlinkat(s->dead_fd, state_name, 0) < 0 && errno != ENOENT) || fsync(s->new_fd) < 0 ||
+	if ((unlinkat(s->dead_fd, state_name, 0) < 0 && errno != ENOENT) ||
+	    (unlinkat(s->dead_fd, answer_name, 0) < 0 && errno != ENOENT) || fsync(s->new_fd) < 0 ||
 	    fsync(s->dead_fd) < 0)
 		return err_errno(e, "revive %s", id);
 	return 0;
@@ -430,17 +301,26 @@ spool_lock(const struct spool *s, const char *key, int64_t deadline, struct err 
 	}
 }
 
+struct wanted {
+	const char *key;
+	bool is_wanted;
+};
+
+static bool
+look_for_key(const char *id, void *arg)
+{
+	struct wanted *w = arg;
+
+	w->is_wanted = str_eq(spool_key(id), w->key);
+	return !w->is_wanted;
+}
+
 void
 spool_unlock(const struct spool *s, const char *key, int fd)
 {
-	AUTO_STRV struct strv ids = { 0 };
-	bool is_wanted = false;
+	struct wanted w = { .key = key };
 
-	if (list_ids(s->new_fd, &ids, NULL) < 0)
-		is_wanted = true;
-	for (size_t i = 0; i < ids.n; i++)
-		is_wanted = is_wanted || str_eq(spool_key(ids.v[i]), key);
-	if (!is_wanted)
+	if (spool_each_id(s->new_fd, look_for_key, &w, NULL) == 0 && !w.is_wanted)
 		unlinkat(s->lock_fd, key, 0);
 	close(fd);
 }

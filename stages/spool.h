@@ -5,8 +5,10 @@
  *     new/<id>                a delivery (stages/delivery.h)
  *     new/<id>.state          how often it was tried, when, with what answer; JSON
  *     dead/<id>, dead/<id>.state   given up, with the reason
+ *     dead/<id>.answer        what the server said at last, as it came (its beginning)
  *     lock/<key>              held while a delivery of that test is being sent or asked for
  *     lock/take               held while one is taken in
+ *     server/<key>            there while a server is not to be asked (spool_breaker)
  *
  * An id is "<time of taking in, to the microsecond>-<key>"; ids grow, whatever the clock does, so that the names alone
  * say what comes first for a test. Any number of processes may use one spool.
@@ -27,7 +29,7 @@
 
 struct spool {
 	char *path; /* for people */
-	int fd, new_fd, dead_fd, lock_fd;
+	int fd, new_fd, dead_fd, lock_fd, server_fd;
 };
 
 /* Makes the directories that are missing. A spool that belongs to somebody else is an error that says so. */
@@ -37,16 +39,17 @@ MEM_AUTO_DECLARE(spool)
 
 /* What is remembered of a delivery's attempts. */
 struct spool_state {
-	int64_t attempts; /* times its upload was begun */
-	int64_t faults;	  /* attempts and questions in a row that led nowhere */
-	int64_t n_500;	  /* times the server fell over it */
-	int64_t last_s;	  /* wall clock of the last attempt, 0: none */
-	int64_t next_s;	  /* not before */
-	int64_t sent_s;	  /* when it was last handed over whole, 0: never */
-	bool is_sending;  /* written before an attempt: still there means that we died in it */
-	bool may_run;	  /* the server may still be at work on it */
-	int64_t status;	  /* HTTP, of the last answer; 0: none */
-	char *answer;	  /* the last answer, or why it is dead; "" none */
+	int64_t attempts;  /* times its upload was begun */
+	int64_t faults;	   /* attempts and questions in a row that led nowhere */
+	int64_t n_500;	   /* times the server fell over it */
+	int64_t last_s;	   /* wall clock of the last attempt, 0: none */
+	int64_t next_s;	   /* not before */
+	int64_t sent_s;	   /* when it was last handed over whole, 0: never */
+	int64_t revived_s; /* when a person last wanted it again: it is no older than that; 0: never */
+	bool is_sending;   /* written before an attempt: still there means that we died in it */
+	bool may_run;	   /* the server may still be at work on it */
+	int64_t status;	   /* HTTP, of the last answer; 0: none */
+	char *answer;	   /* the last answer, or why it is dead; "" none */
 };
 void spool_state_free(struct spool_state *s);
 
@@ -73,14 +76,21 @@ int spool_ids(const struct spool *s, struct strv *ret, struct err *e);
 
 struct spool_usage {
 	size_t n_new, n_dead;
-	uint64_t size; /* bytes of both */
+	uint64_t size;	     /* bytes of both */
+	int64_t oldest_s;    /* when the oldest in new/ was taken in, 0: none */
+	size_t n_superseded; /* spool_take(): removed for the newer one */
 };
+/* Also clears away what writers that died have left. */
 int spool_usage(const struct spool *s, struct spool_usage *ret, struct err *e);
 
 struct spool_bounds {
 	int64_t count_max; /* deliveries, dead ones too; 0: SPOOL_COUNT_DEFAULT */
 	int64_t size_max;  /* bytes; 0: SPOOL_SIZE_DEFAULT */
+	int64_t age_max_s; /* what is older is given up when its turn comes; 0: never */
+	/* An older delivery of the same test and service that was never sent goes when a newer one has been taken in. */
+	bool supersedes;
 };
+void spool_bounds_of(const struct options_defectdojo *o, struct spool_bounds *ret);
 
 /*
  * Takes a delivery in: `from` is copied with the head `d`, durably, under a new id (owned by the caller). *ret_usage, with it
@@ -88,8 +98,35 @@ struct spool_bounds {
  */
 int spool_take(struct spool *s, const struct delivery *d, const struct delivery_file *from,
 	       const struct spool_bounds *bounds, char **ret_id, struct spool_usage *ret_usage, struct err *e);
-bool spool_is_nearly_full(const struct spool_usage *u,
-			  const struct spool_bounds *bounds); /* over four fifths */
+/* Over half of a bound: for a warning long before it bites. */
+bool spool_is_nearly_full(const struct spool_usage *u, const struct spool_bounds *bounds);
+bool spool_is_getting_old(const struct spool_usage *u, const struct spool_bounds *bounds);
+
+/*
+ * The breaker of one server: after an answer that any delivery would get (dojo_answer.is_server_wide) nobody asks it for a
+ * while, which grows with every fault up to an hour. Then one process tries; the others go on waiting until that has an
+ * answer. Kept on disk, so it holds for all processes and from run to run. The key is dojo_settings_key(): a new token is
+ * tried at once.
+ */
+struct spool_breaker {
+	bool is_open;
+	int64_t faults;	  /* in a row */
+	int64_t until_s;  /* wall clock */
+	int64_t opened_s; /* when the first of them was */
+	char reason[512]; /* for people */
+};
+/* A breaker that cannot be read is closed. */
+void spool_breaker_look(const struct spool *s, const char *key, struct spool_breaker *ret);
+/* The same, and where its time has passed it is ours to try: is_open is false, and true for all others for a minute. */
+void spool_breaker_enter(const struct spool *s, const char *key, struct spool_breaker *ret);
+/* retry_after_s: at least so long; *ret_until_s: until then. */
+int spool_breaker_open(const struct spool *s, const char *key, const char *reason, int64_t base_s,
+		       int64_t retry_after_s, int64_t *ret_until_s, struct err *e);
+void spool_breaker_close(const struct spool *s, const char *key);
+/* "DefectDojo is not asked for 5 min, after 3 faults: …"; owned by the caller. */
+char *spool_breaker_describe(const struct spool_breaker *b);
+/* Doubles from base_s up to an hour; the last fifth is dice, so that many hosts do not come back at once. */
+int64_t spool_backoff_s(int64_t base_s, int64_t faults);
 
 /* Wanted by a person. "Not there" is an error, and so is one that is just being sent. */
 int spool_drop(struct spool *s, const char *id, struct err *e);
@@ -118,7 +155,9 @@ char *spool_describe(const struct spool_result *r);
 
 struct spool_send_options {
 	int64_t timeout_ms; /* how long an upload may still be at work on the server after it was sent */
-	bool is_forced;	    /* due or not; never before the fate of an earlier attempt is known */
+	bool is_forced; /* due or not, too old or not, breaker or not; never before the fate of an earlier attempt is known */
+	int64_t age_max_s;   /* as in spool_bounds */
+	const char *breaker; /* dojo_settings_key() of the server; NULL: none */
 };
 
 /*
@@ -136,5 +175,9 @@ bool spool_is_id(const char *name);
 int spool_lock(const struct spool *s, const char *key, int64_t deadline, struct err *e); /* descriptor */
 /* Gives a lock back; its file goes when no delivery of its test is left. */
 void spool_unlock(const struct spool *s, const char *key, int fd);
-int spool_remove(int dirfd, const char *id, struct err *e); /* delivery, then state; durable */
-int spool_bury(struct spool *s, const char *id, const struct spool_state *st, struct err *e);
+int spool_remove(int dirfd, const char *id, struct err *e); /* delivery, then what lies beside it; durable */
+/* `answer` may be NULL: nothing came. */
+int spool_bury(struct spool *s, const char *id, const struct spool_state *st,
+	       const struct dojo_answer *answer, struct err *e);
+/* Every id in a directory, in no order, until `each` gives false. */
+int spool_each_id(int dirfd, bool (*each)(const char *id, void *arg), void *arg, struct err *e);

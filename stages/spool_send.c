@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -11,7 +10,6 @@
 
 #define RETRY_BASE_S 10
 #define WAIT_BASE_S 60 /* an administrator has to do something */
-#define BACKOFF_MAX_S 3600
 #define POLL_MIN_S 2
 #define POLL_MAX_S 60
 /* How long a server works on a report: 60 s + 20 ms a finding is generous (FACTS.md, 7). */
@@ -87,22 +85,6 @@ skip(struct spool_result *r, const char *reason)
 	return 0;
 }
 
-/* Doubles up to an hour; the last fifth is dice, so that many hosts do not come back at once. */
-static int64_t
-backoff_s(int64_t base_s, int64_t faults)
-{
-	int64_t s = base_s;
-	uint32_t dice = 0;
-
-	for (int64_t i = 1; i < faults && s < BACKOFF_MAX_S; i++)
-		s *= 2;
-	if (s > BACKOFF_MAX_S)
-		s = BACKOFF_MAX_S;
-	if (getrandom(&dice, sizeof(dice), GRND_NONBLOCK) != (ssize_t)sizeof(dice))
-		dice = (uint32_t)getpid();
-	return s - (int64_t)(dice % (uint32_t)(s / 5 + 1));
-}
-
 static void
 remember_answer(struct sending *n, const char *reason)
 {
@@ -129,7 +111,8 @@ bury(struct sending *n, struct err *e)
 	n->state.next_s = 0;
 	remember_answer(n, n->result->answer.reason);
 	n->result->end = SPOOL_DIED;
-	return spool_bury(n->spool, n->id, &n->state, e);
+	return spool_bury(n->spool, n->id, &n->state,
+			  n->result->answer.status > 0 ? &n->result->answer : NULL, e);
 }
 
 /* When nobody works any more on what was sent. */
@@ -143,6 +126,29 @@ settled_s(const struct sending *n)
 	return n->state.sent_s + settle_s;
 }
 
+/*
+ * The server would answer anything so now: all wait for it together, and what waits here has no part in it. A breaker that
+ * cannot be kept is no reason to fail; the delivery's own backoff is there then.
+ */
+static int64_t
+server_wait_s(struct sending *n, int64_t base_s)
+{
+	const struct dojo_answer *a = &n->result->answer;
+	int64_t until_s = 0;
+
+	if (!n->options->breaker || spool_breaker_open(n->spool, n->options->breaker, a->reason, base_s,
+						       a->retry_after_s, &until_s, NULL) < 0)
+		return spool_backoff_s(base_s, ++n->state.faults);
+	return until_s - clock_wall_s();
+}
+
+static void
+server_is_well(const struct sending *n)
+{
+	if (n->options->breaker)
+		spool_breaker_close(n->spool, n->options->breaker);
+}
+
 /* What was sent before: did it land? 1 when the delivery is dealt with, 0 when it may be sent, -1 on error. */
 static int
 ask_first(struct sending *n, struct err *e)
@@ -154,12 +160,16 @@ ask_first(struct sending *n, struct err *e)
 	if (n->state.sent_s == 0)
 		return 0;
 	if (dojo_ask_fate(n->dojo, &n->delivery, n->deadline, &fate, &why) < 0) {
-		n->state.faults++;
+		int64_t wait_s;
+
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
-		return later(n, backoff_s(RETRY_BASE_S, n->state.faults), e) < 0 ? -1 : 1;
+		wait_s = why.no == EHOSTDOWN ? server_wait_s(n, RETRY_BASE_S)
+					     : spool_backoff_s(RETRY_BASE_S, ++n->state.faults);
+		return later(n, wait_s, e) < 0 ? -1 : 1;
 	}
 	if (fate == DOJO_LANDED) {
+		server_is_well(n);
 		n->result->end = SPOOL_DELIVERED;
 		n->result->was_found = true;
 		say(n->result, "an earlier attempt had arrived");
@@ -175,9 +185,11 @@ ask_first(struct sending *n, struct err *e)
 		int64_t poll_s = waited_s / 4;
 
 		poll_s = poll_s < POLL_MIN_S ? POLL_MIN_S : poll_s > POLL_MAX_S ? POLL_MAX_S : poll_s;
+		server_is_well(n);
 		say(n->result, "sent before, DefectDojo may still be working on it");
 		return later(n, poll_s, e) < 0 ? -1 : 1;
 	}
+	/* That it answers questions does not mean that it takes uploads: the attempt shows. */
 	n->state.may_run = false;
 	return 0;
 }
@@ -187,13 +199,15 @@ static int
 settle_attempt(struct sending *n, struct err *e)
 {
 	const struct dojo_answer *a = &n->result->answer;
-	int64_t wait_s;
+	int64_t base_s = a->verdict == DOJO_WAIT ? WAIT_BASE_S : RETRY_BASE_S, wait_s;
 
 	n->state.status = a->status;
 	n->state.may_run = a->may_run;
 	if (a->was_sent)
 		n->state.sent_s = clock_wall_s();
 	n->result->is_server_wide = a->is_server_wide;
+	if (!a->is_server_wide && a->status > 0)
+		server_is_well(n);
 	switch (a->verdict) {
 	case DOJO_DELIVERED:
 		n->result->end = SPOOL_DELIVERED;
@@ -206,13 +220,14 @@ settle_attempt(struct sending *n, struct err *e)
 	case DOJO_WAIT:
 		break;
 	}
-	n->state.faults++;
 	if (a->tries_max > 0 && ++n->state.n_500 >= a->tries_max)
 		return bury(n, e);
+	if (a->is_server_wide)
+		wait_s = server_wait_s(n, base_s);
+	else
+		wait_s = spool_backoff_s(base_s, ++n->state.faults);
 	if (a->may_run)
 		wait_s = POLL_MIN_S;
-	else
-		wait_s = backoff_s(a->verdict == DOJO_WAIT ? WAIT_BASE_S : RETRY_BASE_S, n->state.faults);
 	if (a->retry_after_s > wait_s)
 		wait_s = a->retry_after_s;
 	return later(n, wait_s, e);
@@ -232,7 +247,7 @@ attempt(struct sending *n, struct err *e)
 		n->state.faults++;
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
-		return later(n, backoff_s(WAIT_BASE_S, n->state.faults), e);
+		return later(n, spool_backoff_s(WAIT_BASE_S, n->state.faults), e);
 	}
 	return settle_attempt(n, e);
 }
@@ -257,30 +272,76 @@ is_due(const struct spool_state *st)
 	return st->next_s <= now || st->next_s > now + (int64_t)2 * 24 * 3600;
 }
 
+struct turn {
+	const char *id;
+	bool is_there, is_behind;
+};
+
+static bool
+look_for_turn(const char *id, void *arg)
+{
+	struct turn *t = arg;
+	int order = strcmp(id, t->id);
+
+	t->is_there = t->is_there || order == 0;
+	t->is_behind = t->is_behind || (order < 0 && str_eq(spool_key(id), spool_key(t->id)));
+	return true;
+}
+
 /* 0 when it may be tried, 1 when it is skipped. */
 static int
 check_turn(const struct sending *n, struct err *e)
 {
-	AUTO_STRV struct strv ids = { 0 };
-	bool is_there = false;
+	struct turn t = { .id = n->id };
 
-	if (spool_ids(n->spool, &ids, e) < 0)
+	if (spool_each_id(n->spool->new_fd, look_for_turn, &t, e) < 0)
 		return -1;
-	for (size_t i = 0; i < ids.n; i++) {
-		if (str_eq(ids.v[i], n->id)) {
-			is_there = true;
-			break;
-		}
-		if (str_eq(spool_key(ids.v[i]), spool_key(n->id))) {
-			skip(n->result, "an older report of the same test is before it");
-			return 1;
-		}
-	}
-	if (!is_there) {
+	if (!t.is_there)
 		skip(n->result, "another process has dealt with it");
-		return 1;
-	}
-	return 0;
+	else if (t.is_behind)
+		skip(n->result, "an older report of the same test is before it");
+	else
+		return 0;
+	return 1;
+}
+
+/* 1 when it is given up: an image of so long ago would be shown as today's. */
+static int
+check_age(struct sending *n, struct err *e)
+{
+	int64_t since_s = n->delivery.created_s, max_s = n->options->age_max_s;
+	AUTO_FREE char *max = NULL;
+
+	if (n->state.revived_s > since_s)
+		since_s = n->state.revived_s;
+	if (n->options->is_forced || max_s <= 0 || since_s <= 0 || n->state.may_run ||
+	    clock_wall_s() - since_s <= max_s)
+		return 0;
+	max = str_human_duration(max_s * 1000);
+	snprintf(n->result->answer.reason, sizeof(n->result->answer.reason),
+		 "older than %s (defectdojo.spool_age_max)%s%s", max,
+		 str_is_empty(n->state.answer) ? "" : "; at last: ",
+		 str_is_empty(n->state.answer) ? "" : n->state.answer);
+	return bury(n, e) < 0 ? -1 : 1;
+}
+
+/* 1 while the server is not to be asked. */
+static int
+check_breaker(struct sending *n)
+{
+	AUTO_FREE char *text = NULL;
+	struct spool_breaker b;
+
+	if (!n->options->breaker || n->options->is_forced)
+		return 0;
+	spool_breaker_enter(n->spool, n->options->breaker, &b);
+	if (!b.is_open)
+		return 0;
+	text = spool_breaker_describe(&b);
+	skip(n->result, text);
+	n->result->is_server_wide = true;
+	n->result->next_s = b.until_s;
+	return 1;
 }
 
 static int
@@ -308,7 +369,11 @@ send_locked(struct sending *n, struct err *e)
 		return -1;
 	}
 	delivery_fit(&n->delivery);
-	rc = ask_first(n, e);
+	rc = check_age(n, e);
+	if (rc == 0)
+		rc = check_breaker(n);
+	if (rc == 0)
+		rc = ask_first(n, e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
 	if (clock_left_ms(n->deadline) == 0)

@@ -21,6 +21,7 @@ static const struct number {
 	{ "last_s", offsetof(struct spool_state, last_s) },
 	{ "next_s", offsetof(struct spool_state, next_s) },
 	{ "sent_s", offsetof(struct spool_state, sent_s) },
+	{ "revived_s", offsetof(struct spool_state, revived_s) },
 	{ "status", offsetof(struct spool_state, status) },
 };
 
@@ -84,21 +85,35 @@ spool_state_read(int dirfd, const char *id, struct spool_state *ret, struct err 
 int
 spool_remove(int dirfd, const char *id, struct err *e)
 {
-	AUTO_FREE char *state = mem_printf("%s.state", id);
+	AUTO_FREE char *state = mem_printf("%s.state", id), *answer = mem_printf("%s.answer", id);
 
 	/* In this order: a delivery without its state would be sent as if for the first time. */
 	if ((unlinkat(dirfd, id, 0) < 0 && errno != ENOENT) ||
-	    (unlinkat(dirfd, state, 0) < 0 && errno != ENOENT) || fsync(dirfd) < 0)
+	    (unlinkat(dirfd, state, 0) < 0 && errno != ENOENT) ||
+	    (unlinkat(dirfd, answer, 0) < 0 && errno != ENOENT) || fsync(dirfd) < 0)
 		return err_errno(e, "remove delivery %s", id);
 	return 0;
 }
 
+/* For whoever wonders: a page of HTML says more than its first line. */
+static int
+keep_answer(const struct spool *s, const char *id, const struct dojo_answer *a, struct err *e)
+{
+	AUTO_FREE char *name = mem_printf("%s.answer", id);
+	AUTO_BUF struct buf b = BUF_INIT(DOJO_BODY_MAX + 64);
+
+	buf_printf(&b, "HTTP %d\n\n", a->status);
+	buf_add(&b, a->body, a->body_len);
+	return fs_publish(s->dead_fd, name, buf_str(&b), b.len, 0600, FS_DURABLE, e);
+}
+
 int
-spool_bury(struct spool *s, const char *id, const struct spool_state *st, struct err *e)
+spool_bury(struct spool *s, const char *id, const struct spool_state *st, const struct dojo_answer *answer,
+	   struct err *e)
 {
 	AUTO_FREE char *state = mem_printf("%s.state", id);
 
-	if (spool_state_write(s->dead_fd, id, st, e) < 0)
+	if (spool_state_write(s->dead_fd, id, st, e) < 0 || (answer && keep_answer(s, id, answer, e) < 0))
 		return -1;
 	if (renameat(s->new_fd, id, s->dead_fd, id) < 0)
 		return err_errno(e, "give up delivery %s", id);

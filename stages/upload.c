@@ -184,9 +184,18 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		mem_free_at(&p.name);
 		return;
 	}
+	if (usage.n_superseded > 0)
+		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
+			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",
+			 usage.n_superseded == 1 ? "was" : "were");
 	if (spool_is_nearly_full(&usage, bounds))
-		log_line(i->log, LOG_WARN, "spool %s is nearly full: %zu deliveries wait, %zu are dead",
-			 s->path, usage.n_new, usage.n_dead);
+		log_line(i->log, LOG_WARN,
+			 "spool %s is more than half full: %zu deliveries wait, %zu are dead", s->path,
+			 usage.n_new, usage.n_dead);
+	if (spool_is_getting_old(&usage, bounds))
+		log_line(i->log, LOG_WARN,
+			 "spool %s: %zu deliveries wait, the oldest for more than half of defectdojo.spool_age_max",
+			 s->path, usage.n_new);
 	ps->v = mem_resize(ps->v, ps->n + 1, sizeof(*ps->v));
 	ps->v[ps->n++] = p;
 }
@@ -315,14 +324,26 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	AUTO(dojo) struct dojo *dojo = NULL;
-	struct dojo_settings ds = {
-		.url = o->url, .token_file = o->token_file, .ca_file = o->ca_file, .proxy = o->proxy
-	};
+	AUTO_FREE char *closed = NULL;
+	char key[DELIVERY_KEY_SIZE];
+	struct dojo_settings ds;
+	struct spool_breaker breaker;
 	struct courier c = {
-		.i = i, .spool = s, .options.timeout_ms = o->timeout, .deadline = clock_deadline(o->wait)
+		.i = i,
+		.spool = s,
+		.options = { .timeout_ms = o->timeout, .age_max_s = o->spool_age_max / 1000, .breaker = key },
+		.deadline = clock_deadline(o->wait)
 	};
 	struct err e = ERR_INIT;
 
+	dojo_settings_of(o, &ds);
+	dojo_settings_key(&ds, key);
+	spool_breaker_look(s, key, &breaker);
+	if (breaker.is_open) {
+		closed = spool_breaker_describe(&breaker);
+		say_waiting(i, own, closed);
+		return;
+	}
 	if (dojo_new(&ds, &dojo, &e) < 0) {
 		say_waiting(i, own, e.text);
 		return;
@@ -339,12 +360,13 @@ static void
 upload(const struct inspection *i)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
-	struct spool_bounds bounds = { .count_max = o->spool_count_max, .size_max = o->spool_size_max };
+	struct spool_bounds bounds;
 	AUTO(spool) struct spool *s = NULL;
 	AUTO_PARCELS struct parcels own = { 0 };
 	AUTO_STRV struct strv names = { 0 };
 	struct err e = ERR_INIT;
 
+	spool_bounds_of(o, &bounds);
 	if (list_deliveries(i->out_fd, &names, &e) < 0 || spool_open(i->state_dir, &s, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: %s", e.text);
 		return;

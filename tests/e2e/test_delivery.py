@@ -70,9 +70,14 @@ class Host:
         return subprocess.run([self.program, "--config", str(self.config), "spool", "flush", *more],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
 
+    def let_breakers_pass(self):
+        for path in (self.spool / "server").iterdir():
+            if not path.name.endswith(".lock"):
+                path.write_text(json.dumps({**json.loads(path.read_text()), "until_s": 1}))
+
     def waiting(self, place="new"):
         place = self.spool / place
-        return [p for p in place.iterdir() if not p.name.endswith(".state")] if place.exists() else []
+        return [p for p in place.iterdir() if "." not in p.name] if place.exists() else []
 
 
 @pytest.fixture
@@ -149,6 +154,7 @@ def test_the_next_inspection_delivers_what_an_earlier_one_could_not(host, dojo):
     older, = host.waiting()
     state = older.with_name(older.name + ".state")
     state.write_text(json.dumps({**json.loads(state.read_text()), "next_s": 0}))
+    host.let_breakers_pass()
     done = host.scan()
     assert done.returncode == BLOCKED
     assert "1 earlier report delivered" in done.stdout
@@ -182,7 +188,7 @@ def test_a_full_spool_takes_no_more_and_says_so(host, dojo):
     dojo.fault = "502"
     host.configure(spool_count_max=1)
     first = host.scan()
-    assert "nearly full" in first.stdout
+    assert "more than half full" in first.stdout
     done = host.scan()
     assert done.returncode == BLOCKED and "at most 1" in done.stdout
     assert len(host.waiting()) == 1

@@ -109,7 +109,7 @@ def test_looking_leaves_nothing_behind(doctor, dojo):
     before = set(doctor.root.rglob("*"))
     doctor("--as", "group/app")
     made = {path for path in doctor.root.rglob("*") if path.suffix != ".yml"} - before
-    assert {path.relative_to(doctor.spool).as_posix() for path in made} <= {"new", "dead", "lock"}
+    assert {path.relative_to(doctor.spool).as_posix() for path in made} <= {"new", "dead", "lock", "server"}
     assert len(dojo.products) == 1 and dojo.imports == []
 
 

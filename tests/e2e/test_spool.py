@@ -29,7 +29,7 @@ class Spool:
         self.config = config
         self.dojo = dojo
         self.n = 0
-        for name in ("", "new", "dead", "lock"):
+        for name in ("", "new", "dead", "lock", "server"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add(self, body=None, findings=None, **over):
@@ -59,15 +59,21 @@ class Spool:
         return json.loads(done.stdout)
 
     def new(self):
-        return sorted(p.name for p in (self.path / "new").iterdir() if not p.name.endswith(".state"))
+        return sorted(p.name for p in (self.path / "new").iterdir() if "." not in p.name)
 
     def dead(self):
-        return sorted(p.name for p in (self.path / "dead").iterdir() if not p.name.endswith(".state"))
+        return sorted(p.name for p in (self.path / "dead").iterdir() if "." not in p.name)
+
+    def breakers(self):
+        return sorted(p for p in (self.path / "server").iterdir() if not p.name.endswith(".lock"))
 
     def state(self, delivery, place="new"):
         return json.loads((self.path / place / f"{delivery}.state").read_text())
 
     def make_due(self, delivery, **over):
+        """As if the backoff of the delivery and the breaker of its server had passed."""
+        for breaker in self.breakers():
+            breaker.write_text(json.dumps({**json.loads(breaker.read_text()), "until_s": 1}))
         path = self.path / "new" / f"{delivery}.state"
         path.write_text(json.dumps({**json.loads(path.read_text()), "next_s": 0, **over}))
 
@@ -256,6 +262,17 @@ def test_what_will_never_be_accepted_lies_in_dead_and_can_be_revived(spool, dojo
     assert len(dojo.findings("app")) == 2
 
 
+def test_a_dead_one_has_the_answer_beside_it(spool, dojo):
+    delivery = spool.add()
+    dojo.fault = "400-object"
+    spool("flush")
+    answer = (spool.path / "dead" / f"{delivery}.answer").read_text()
+    assert answer.startswith("HTTP 400\n\n{") and json.loads(answer.split("\n\n", 1)[1])
+    assert f"{delivery}.answer" in spool("list").stdout
+    spool("drop", delivery)
+    assert list((spool.path / "dead").iterdir()) == []
+
+
 def test_a_server_that_is_down_is_tried_once_for_all(spool, dojo):
     for n in range(5):
         spool.add(test=f"img{n}")
@@ -270,6 +287,87 @@ def test_a_server_that_is_down_is_tried_once_for_all(spool, dojo):
     dojo.fault = None
     assert spool("flush", "--now").returncode == 0
     assert len(dojo.imports) == 5
+
+
+def test_a_breaker_holds_for_every_process_until_its_time_has_come_and_one_answer_ends_it(spool, dojo):
+    spool.add(test="a")
+    dojo.fault = "502"
+    assert spool("flush").returncode == 3
+    breaker, = spool.breakers()
+    kept = json.loads(breaker.read_text())
+    assert kept["faults"] == 1 and "502" in kept["reason"] and 5 <= kept["until_s"] - time.time() <= 10
+    spool.add(test="b")
+    for _ in range(3):
+        done = spool("flush")
+        assert done.returncode == 3 and "is not asked for" in done.stderr and "HTTP 502" in done.stderr
+    assert len(dojo.requests) == 1
+    spool.make_due(spool.new()[0])
+    assert spool("flush").returncode == 3 and len(dojo.uploads) == 2
+    assert json.loads(breaker.read_text())["faults"] == 2
+    assert 12 <= json.loads(breaker.read_text())["until_s"] - time.time() <= 20
+    dojo.fault = None
+    spool.make_due(spool.new()[0])
+    assert spool("flush").returncode == 0
+    assert spool.breakers() == [] and len(dojo.imports) == 2
+
+
+def test_a_breaker_waits_as_long_as_the_server_asks_for(spool, dojo):
+    spool.add()
+    dojo.fault = "429:900"
+    spool("flush")
+    breaker, = spool.breakers()
+    assert 890 <= json.loads(breaker.read_text())["until_s"] - time.time() <= 901
+
+
+def test_while_one_process_tries_a_server_again_no_other_does(spool, dojo):
+    first, second = spool.add(test="a"), spool.add(test="b")
+    dojo.fault = "502"
+    spool("flush")
+    dojo.fault = None
+    spool.make_due(first)
+    dojo.pause("findings")
+    one = threading.Thread(target=spool, args=("flush",))
+    one.start()
+    dojo.wait_paused()
+    done = spool("flush")
+    assert "is not asked for" in done.stderr and len(dojo.uploads) == 2
+    dojo.resume()
+    one.join()
+    assert spool.new() == [] and second
+
+
+def test_a_new_token_is_tried_at_once(spool, dojo, root):
+    spool.add()
+    token = (root / "token").read_text()
+    (root / "token").write_text("wrong\n")
+    assert "token is not valid" in spool("flush").stdout
+    assert "is not asked for" in spool("flush").stderr
+    (root / "token").write_text(token)
+    delivery, = spool.new()
+    state = spool.path / "new" / f"{delivery}.state"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "next_s": 0}))
+    assert spool("flush").returncode == 0  # its breaker is still there, and of another key
+    assert len(spool.breakers()) == 1
+
+
+def test_a_fault_of_one_report_holds_up_no_other(spool, dojo):
+    spool.add(test="a")
+    spool.add(test="b")
+    dojo.fault = "500-json*1"
+    spool("flush")
+    assert spool.breakers() == [] and [row["test_title"] if "test_title" in row else row["build_id"]
+                                       for row in dojo.imports] == ["2-0"]
+
+
+def test_what_waited_for_too_long_is_given_up_and_can_be_revived(make_spool, dojo):
+    spool = make_spool(spool_age_max="2d")
+    old = spool.add(test="old", created_s=int(time.time()) - 3 * 86400)
+    spool.add(test="young", created_s=int(time.time()) - 86400)
+    done = spool("flush")
+    assert done.returncode == 3 and "older than 2 days (defectdojo.spool_age_max)" in done.stdout
+    assert spool.dead() == [old] and len(dojo.imports) == 1
+    assert spool("retry", old).returncode == 0
+    assert spool("flush").returncode == 0 and len(dojo.imports) == 2
 
 
 def test_a_permission_that_lacks_for_one_product_stops_no_other(spool, dojo):

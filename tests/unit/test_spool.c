@@ -256,14 +256,14 @@ static void
 fullness_is_told_before_it_bites(void **state)
 {
 	struct spool_bounds b = { .count_max = 10, .size_max = 1000 };
-	struct spool_usage u = { .n_new = 4, .n_dead = 4, .size = 800 };
+	struct spool_usage u = { .n_new = 3, .n_dead = 2, .size = 500 };
 
 	(void)state;
 	assert_false(spool_is_nearly_full(&u, &b));
-	u.n_dead = 5;
+	u.n_dead = 3;
 	assert_true(spool_is_nearly_full(&u, &b));
-	u.n_dead = 4;
-	u.size = 801;
+	u.n_dead = 2;
+	u.size = 501;
 	assert_true(spool_is_nearly_full(&u, &b));
 }
 
@@ -290,7 +290,7 @@ the_list_has_everything_and_names_what_is_broken(void **state)
 	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
 	struct spool_state st = { .answer = (char *)(uintptr_t) "because" };
 
-	assert_int_equal(spool_bury(f->spool, a, &st, NULL), 0);
+	assert_int_equal(spool_bury(f->spool, a, &st, NULL, NULL), 0);
 	assert_int_equal(fs_publish(f->spool->new_fd, b, "no head", 7, 0600, 0, NULL), 0);
 	assert_int_equal(spool_list(f->spool, &items, NULL), 0);
 	assert_int_equal(items.n, 3);
@@ -619,7 +619,7 @@ dropped_is_gone_wherever_it_was(void **state)
 	struct spool_usage u;
 	struct err e = ERR_INIT;
 
-	assert_int_equal(spool_bury(f->spool, b, &st, NULL), 0);
+	assert_int_equal(spool_bury(f->spool, b, &st, NULL, NULL), 0);
 	assert_int_equal(spool_drop(f->spool, a, NULL), 0);
 	assert_int_equal(spool_drop(f->spool, b, NULL), 0);
 	assert_int_equal(spool_usage(f->spool, &u, NULL), 0);
@@ -653,7 +653,7 @@ a_dead_one_that_is_wanted_again_is_due_and_asked_for_first(void **state)
 	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
 	struct spool_state st = { .attempts = 2, .n_500 = 2, .faults = 2, .sent_s = 1000 };
 
-	assert_int_equal(spool_bury(f->spool, id, &st, NULL), 0);
+	assert_int_equal(spool_bury(f->spool, id, &st, NULL, NULL), 0);
 	assert_int_equal(spool_retry(f->spool, id, NULL), 0);
 	assert_false(has(f->spool->dead_fd, id));
 	st = state_of(f, id);

@@ -1,0 +1,330 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "stages/spool.h"
+
+#define STALE_S 3600 /* a temporary name of that age has no writer any more */
+#define FORGOTTEN_S (7 * 24 * 3600)
+#define TAKE_WAIT_MS 5000
+#define TIME_DIGITS 20 /* as in spool.c: of an id, before its key */
+
+/* ---- ids ---- */
+
+static void
+format_time(char out[TIME_DIGITS + 1])
+{
+	struct timespec now;
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	snprintf(out, TIME_DIGITS + 1, "%04u%02u%02u%02u%02u%02u%06u", (unsigned)(tm.tm_year + 1900) % 10000U,
+		 (unsigned)(tm.tm_mon + 1) % 100U, (unsigned)tm.tm_mday % 100U, (unsigned)tm.tm_hour % 100U,
+		 (unsigned)tm.tm_min % 100U, (unsigned)tm.tm_sec % 100U,
+		 (unsigned)(now.tv_nsec / 1000) % 1000000U);
+}
+
+/* The next number after a string of digits. */
+static void
+increment(char *digits)
+{
+	for (size_t i = strlen(digits); i-- > 0;) {
+		if (digits[i] != '9') {
+			digits[i]++;
+			return;
+		}
+		digits[i] = '0';
+	}
+}
+
+/* ---- bounds ---- */
+
+/* What the files of one directory amount to. Also removes what writers that died have left. */
+static int
+measure(int dirfd, size_t *ret_n, uint64_t *size, int64_t *oldest_s, struct err *e)
+{
+	AUTO_FD int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!dir)
+		return err_errno(e, "spool");
+	take_fd(fd);
+	*ret_n = 0;
+	while ((entry = readdir(dir))) {
+		const char *name = entry->d_name;
+		struct stat st;
+
+		if (str_eq(name, ".") || str_eq(name, "..") ||
+		    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (name[0] == '.' && st.st_mtime < clock_wall_s() - STALE_S) {
+			unlinkat(dirfd, name, 0);
+			continue;
+		}
+		*size += (uint64_t)st.st_size;
+		if (!spool_is_id(name))
+			continue;
+		++*ret_n;
+		if (*oldest_s == 0 || st.st_mtime < *oldest_s)
+			*oldest_s = st.st_mtime;
+	}
+	return 0;
+}
+
+/* Breakers of tokens and servers that are no more. */
+static void
+sweep_breakers(const struct spool *s)
+{
+	AUTO_FD int fd = openat(s->server_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	struct stat st;
+
+	if (!dir)
+		return;
+	take_fd(fd);
+	while ((entry = readdir(dir))) {
+		if (fstatat(s->server_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode) && st.st_mtime < clock_wall_s() - FORGOTTEN_S)
+			unlinkat(s->server_fd, entry->d_name, 0);
+	}
+}
+
+int
+spool_usage(const struct spool *s, struct spool_usage *ret, struct err *e)
+{
+	int64_t dead_s = 0;
+
+	*ret = (struct spool_usage){ 0 };
+	if (measure(s->new_fd, &ret->n_new, &ret->size, &ret->oldest_s, e) < 0 ||
+	    measure(s->dead_fd, &ret->n_dead, &ret->size, &dead_s, e) < 0)
+		return -1;
+	sweep_breakers(s);
+	return 0;
+}
+
+void
+spool_bounds_of(const struct options_defectdojo *o, struct spool_bounds *ret)
+{
+	*ret = (struct spool_bounds){ .count_max = o->spool_count_max,
+				      .size_max = o->spool_size_max,
+				      .age_max_s = o->spool_age_max / 1000,
+				      .supersedes = o->supersede };
+}
+
+static int64_t
+count_max(const struct spool_bounds *b)
+{
+	return b->count_max > 0 ? b->count_max : SPOOL_COUNT_DEFAULT;
+}
+
+static int64_t
+size_max(const struct spool_bounds *b)
+{
+	return b->size_max > 0 ? b->size_max : SPOOL_SIZE_DEFAULT;
+}
+
+bool
+spool_is_nearly_full(const struct spool_usage *u, const struct spool_bounds *b)
+{
+	return (int64_t)(u->n_new + u->n_dead) > count_max(b) / 2 || u->size > (uint64_t)size_max(b) / 2;
+}
+
+bool
+spool_is_getting_old(const struct spool_usage *u, const struct spool_bounds *b)
+{
+	return b->age_max_s > 0 && u->oldest_s > 0 && clock_wall_s() - u->oldest_s > b->age_max_s / 2;
+}
+
+static int
+check_bounds(const struct spool *s, const struct spool_usage *u, const struct spool_bounds *b, struct err *e)
+{
+	AUTO_FREE char *size = NULL, *max = NULL;
+
+	if ((int64_t)(u->n_new + u->n_dead) > count_max(b))
+		return err_set(e, ERR_NO_SPACE,
+			       "spool %s is full: %zu deliveries (%zu of them dead), at most %lld", s->path,
+			       u->n_new + u->n_dead - 1, u->n_dead, (long long)count_max(b));
+	if (u->size > (uint64_t)size_max(b)) {
+		size = str_human_size(u->size);
+		max = str_human_size((uint64_t)size_max(b));
+		return err_set(e, ERR_NO_SPACE, "spool %s is full: it would hold %s, at most %s", s->path,
+			       size, max);
+	}
+	return 0;
+}
+
+/* ---- superseding ---- */
+
+/* Older deliveries of one test that were never sent, each with its test's lock held. */
+struct olders {
+	struct strv ids;
+	int lock; /* of the test, -1 none */
+};
+
+static void
+olders_release(const struct spool *s, struct olders *o, const char *key)
+{
+	strv_free(&o->ids);
+	if (o->lock >= 0)
+		spool_unlock(s, key, o->lock);
+	o->lock = -1;
+}
+
+struct of_key {
+	const char *key;
+	struct strv *ids;
+};
+
+static bool
+add_of_key(const char *id, void *arg)
+{
+	const struct of_key *k = arg;
+
+	if (str_eq(spool_key(id), k->key))
+		strv_add(k->ids, id);
+	return true;
+}
+
+/* Two images can share a test: then their services tell them apart, and neither is news of the other. */
+static bool
+is_superseded(const struct spool *s, const char *id, const struct delivery *by)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_DELIVERY_FILE struct delivery_file f = DELIVERY_FILE_INIT;
+	struct spool_state st = { 0 };
+	bool is_unsent;
+
+	if (delivery_open(s->new_fd, id, &d, &f, NULL) < 0 || spool_state_read(s->new_fd, id, &st, NULL) < 0)
+		return false;
+	is_unsent = st.sent_s == 0 && !st.is_sending;
+	spool_state_free(&st);
+	return is_unsent && str_eq(d.service, by->service) && str_eq(d.server, by->server);
+}
+
+/* A test that is just being sent to is left alone. */
+static int
+find_olders(const struct spool *s, const struct delivery *d, const char *key, struct olders *ret,
+	    struct err *e)
+{
+	AUTO_STRV struct strv all = { 0 };
+	struct of_key k = { .key = key, .ids = &all };
+
+	if (spool_each_id(s->new_fd, add_of_key, &k, e) < 0)
+		return -1;
+	if (all.n == 0)
+		return 0;
+	ret->lock = spool_lock(s, key, clock_deadline(0), NULL);
+	for (size_t i = 0; i < all.n && ret->lock >= 0; i++) {
+		if (is_superseded(s, all.v[i], d))
+			strv_add(&ret->ids, all.v[i]);
+	}
+	return 0;
+}
+
+static int
+remove_olders(const struct spool *s, const struct olders *o, struct spool_usage *u, struct err *e)
+{
+	for (size_t i = 0; i < o->ids.n; i++) {
+		if (spool_remove(s->new_fd, o->ids.v[i], e) < 0)
+			return -1;
+		u->n_superseded++;
+	}
+	return 0;
+}
+
+/* What will be gone does not count. */
+static void
+subtract_olders(const struct spool *s, const struct olders *o, struct spool_usage *u)
+{
+	for (size_t i = 0; i < o->ids.n; i++) {
+		struct stat st;
+
+		if (fstatat(s->new_fd, o->ids.v[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		u->n_new--;
+		u->size -= (uint64_t)st.st_size < u->size ? (uint64_t)st.st_size : u->size;
+	}
+}
+
+/* ---- taking in ---- */
+
+struct last {
+	char time[TIME_DIGITS + 1];
+};
+
+static bool
+look_for_last(const char *id, void *arg)
+{
+	struct last *l = arg;
+
+	if (strncmp(id, l->time, TIME_DIGITS) > 0)
+		snprintf(l->time, sizeof(l->time), "%.*s", TIME_DIGITS, id);
+	return true;
+}
+
+/* An id after all that are there, for the clock may have been set back. */
+static int
+next_id(const struct spool *s, const char *key, char **ret, struct err *e)
+{
+	char now[TIME_DIGITS + 1];
+	struct last last = { "" };
+
+	if (spool_each_id(s->new_fd, look_for_last, &last, e) < 0)
+		return -1;
+	format_time(now);
+	if (strcmp(now, last.time) <= 0) {
+		memcpy(now, last.time, sizeof(now));
+		increment(now);
+	}
+	*ret = mem_printf("%s-%s", now, key);
+	return 0;
+}
+
+static int
+take(struct spool *s, const struct delivery *d, const struct delivery_file *from,
+     const struct spool_bounds *bounds, const char *key, struct olders *olders, char **ret_id,
+     struct spool_usage *ret_usage, struct err *e)
+{
+	AUTO_FREE char *id = NULL;
+	struct spool_usage u;
+
+	if (spool_usage(s, &u, e) < 0 || (bounds->supersedes && find_olders(s, d, key, olders, e) < 0))
+		return -1;
+	subtract_olders(s, olders, &u);
+	u.n_new++;
+	u.size += d->report_len;
+	/* In this order: at no moment is there neither. */
+	if (check_bounds(s, &u, bounds, e) < 0 || next_id(s, key, &id, e) < 0 ||
+	    delivery_copy(s->new_fd, id, d, from, FS_DURABLE, e) < 0 || remove_olders(s, olders, &u, e) < 0)
+		return -1;
+	*ret_id = take_ptr(id);
+	*ret_usage = u;
+	return 0;
+}
+
+int
+spool_take(struct spool *s, const struct delivery *d, const struct delivery_file *from,
+	   const struct spool_bounds *bounds, char **ret_id, struct spool_usage *ret_usage, struct err *e)
+{
+	AUTO_FD int lock = fs_lock(s->lock_fd, "take", clock_deadline(TAKE_WAIT_MS), e);
+	struct olders olders = { .lock = -1 };
+	char key[DELIVERY_KEY_SIZE];
+	int rc;
+
+	if (lock < 0)
+		return -1;
+	delivery_key(d, key);
+	rc = take(s, d, from, bounds, key, &olders, ret_id, ret_usage, e);
+	olders_release(s, &olders, key);
+	return rc;
+}
