@@ -22,7 +22,8 @@
 #include "stages/engine.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
-#include "stages/policy_source.h"
+#include "stages/policy_feed.h"
+#include "stages/policy_git.h"
 
 #define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
 
@@ -199,6 +200,16 @@ keep_reports(const struct inspect *x, const struct workspace *w, struct err *e)
 	return fd < 0 ? -1 : report_files_copy(w->out_fd, fd, (uid_t)-1, (gid_t)-1, e);
 }
 
+/* By the courier, who may read it, while images are unpacked. */
+static void
+begin_policy(const struct inspect *x, unsigned flags, struct policy_source *ret)
+{
+	const struct pipeline_users *u = &x->users;
+
+	policy_feed_begin(&x->plan->opt, x->plan->state_dir, u->is_separated ? u->courier_uid : (uid_t)-1,
+			  u->courier_gid, flags, ret);
+}
+
 static int
 run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *result, struct err *e)
 {
@@ -211,7 +222,7 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
 		return -1;
 	fill_inspection(x, w, i);
-	policy_source_load(&x->plan->opt.policy, &source);
+	begin_policy(x, 0, &source);
 	i->policy_source = &source;
 	i->engines = engines = read_notes(x);
 	rc = pipeline_run(i, &x->users, result, e);
@@ -233,7 +244,8 @@ mode_unread(const struct inspect *x)
 {
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 
-	policy_source_load(&x->plan->opt.policy, &source);
+	begin_policy(x, POLICY_GIT_NEVER, &source);
+	policy_feed_wait(&source);
 	return gate_mode_unread(&x->plan->opt, &x->plan->facts, &source);
 }
 

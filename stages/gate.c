@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stages/pipeline.h"
+#include "stages/policy_feed.h"
 #include "stages/policy.h"
 
 #define NAME_SHOWN_MAX 200 /* code points */
@@ -277,6 +278,21 @@ judge_all(struct inspection *i)
 		i->verdict = verdict_worse(i->verdict, weigh(i, i->images[k].mode, i->images[k].verdict));
 }
 
+/* It may have been on its way until now. */
+static void
+take_policy(struct inspection *i)
+{
+	AUTO_FREE char *note = NULL;
+
+	if (!i->policy_source)
+		return;
+	policy_feed_wait(i->policy_source);
+	if (!i->policy_source->note)
+		return;
+	note = str_safe(i->policy_source->note, ERR_TEXT_MAX);
+	log_line(i->log, LOG_WARN, "%s", note);
+}
+
 static int
 gate_run(struct inspection *i, struct err *e)
 {
@@ -284,6 +300,7 @@ gate_run(struct inspection *i, struct err *e)
 
 	(void)e;
 	i->verdict = VERDICT_PASS;
+	take_policy(i);
 	policy_free(take_ptr(i->policy));
 	for (size_t k = 0; k < i->n_images; k++)
 		forget(&i->images[k]);

@@ -114,7 +114,7 @@ struct inspection {
 	struct image *images;
 	size_t n_images;
 
-	const struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges */
+	struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges. The gate waits for it */
 
 	/* gate: over all images and archives */
 	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "stages/policy.h"
+#include "stages/policy_feed.h"
 
 void
 policy_source_free(struct policy_source *s)
@@ -15,6 +16,8 @@ policy_source_free(struct policy_source *s)
 	mem_free_at(&s->text);
 	mem_free_at(&s->name);
 	mem_free_at(&s->origin);
+	mem_free_at(&s->note);
+	policy_feed_free(s->feed);
 	*s = (struct policy_source){ 0 };
 }
 

@@ -18,7 +18,9 @@ struct policy_source {
 	char *name;	   /* for messages with a line: "/etc/tidewaiter/policy.yml" */
 	char *origin;	   /* for people: "file /etc/tidewaiter/policy.yml" */
 	int64_t fetched_s; /* seconds since the epoch: when these bytes were got */
+	char *note;	   /* NULL, or a line for people: why it is an older version */
 	struct err fault;
+	struct policy_feed *feed; /* policy_feed.h; not NULL: it is on its way, and the rest is empty */
 };
 
 static inline bool
