@@ -242,6 +242,43 @@ whoever_asks_while_a_script_runs_is_served(void **state)
 	assert_int_equal(asker.n, 1);
 }
 
+struct ending {
+	const char *dir;
+	unsigned n;
+	bool was_left; /* what the script had started was still there */
+};
+
+static void
+note_ending(void *arg)
+{
+	struct ending *x = arg;
+	pid_t pid = (pid_t)place_read_number(x->dir, "left");
+
+	x->n++;
+	x->was_left = pid > 0 && kill(pid, 0) == 0;
+}
+
+static void
+whoever_wants_to_know_hears_of_the_end_before_what_is_left_is_killed(void **state)
+{
+	struct place *p = *state;
+	const char text[] = "setsid sleep 1000 & echo $! > left; exit 4";
+	AUTO_FD int script = place_script(text, sizeof(text) - 1);
+	struct ending ending = { .dir = p->plan.builds_dir };
+	struct env_stage stage = { .name = "build_script",
+				   .script_fd = script,
+				   .serve_fd = -1,
+				   .ended = note_ending,
+				   .ended_arg = &ending };
+	struct env_result result = { 0 };
+
+	place_prepare(&p->plan);
+	assert_int_equal(env_host.run(&p->plan, &stage, &result, NULL), 0);
+	assert_int_equal(result.code, 4);
+	assert_int_equal(ending.n, 1);
+	assert_true(ending.was_left);
+}
+
 static void
 a_tool_runs_where_it_is_told_to_and_not_past_its_time(void **state)
 {
@@ -447,6 +484,7 @@ main(void)
 		WITH_PLACE(a_signal_from_the_runner_reaches_the_script),
 		WITH_PLACE(what_a_killed_driver_left_running_is_found_again),
 		WITH_PLACE(whoever_asks_while_a_script_runs_is_served),
+		WITH_PLACE(whoever_wants_to_know_hears_of_the_end_before_what_is_left_is_killed),
 		WITH_PLACE(a_tool_runs_where_it_is_told_to_and_not_past_its_time),
 		WITH_PLACE(a_missing_tool_is_named_with_the_setting),
 		WITH_PLACE(nothing_is_left_after_destroy_and_a_second_one_is_fine),

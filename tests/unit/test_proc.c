@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -271,6 +272,33 @@ a_child_that_is_not_the_program_yet_dies_with_its_parent(void **state)
 	close(ends[0]);
 }
 
+static void
+an_idle_child_is_idle_and_can_be_brought_back(void **state)
+{
+	pid_t pid;
+	int ends[2];
+	char c;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		proc_be_idle();
+		_exit(write(ends[1], "x", 1) == 1 && pause() == 0);
+	}
+	assert_int_equal(read(ends[0], &c, 1), 1);
+	assert_int_equal(sched_getscheduler(pid), SCHED_IDLE);
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	proc_end_idle(pid);
+	/* an ordinary user may not be allowed to go back */
+	assert_true(geteuid() != 0 || sched_getscheduler(pid) == SCHED_OTHER);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int
 main(void)
 {
@@ -285,6 +313,7 @@ main(void)
 		cmocka_unit_test(programs_are_found_by_absolute_directories_only),
 		cmocka_unit_test(a_process_has_a_start_time_until_it_is_gone),
 		cmocka_unit_test(a_child_that_is_not_the_program_yet_dies_with_its_parent),
+		cmocka_unit_test(an_idle_child_is_idle_and_can_be_brought_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
