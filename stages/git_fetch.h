@@ -3,7 +3,8 @@
  * out; submodules, hooks and configuration of the repository have no effect. For git_child_run().
  *
  * https:// (the certificate and its name always verified), http://, ssh:// and user@host:path (the server's key must stand in
- * $HOME/.ssh/known_hosts), file://. A redirect is an error.
+ * $HOME/.ssh/known_hosts), file://. A redirect to another host or
+ * away from TLS is an error.
  */
 #pragma once
 
