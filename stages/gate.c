@@ -4,9 +4,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/known.h"
 #include "stages/pipeline.h"
-#include "stages/policy_feed.h"
 #include "stages/policy.h"
+#include "stages/policy_feed.h"
 
 #define NAME_SHOWN_MAX 200 /* code points */
 
@@ -143,8 +144,9 @@ take_decision(struct image *m, struct decision *d)
 }
 
 static void
-judge_image(const struct inspection *i, struct image *m)
+judge_image(const struct inspection *i, const struct known *known, struct image *m)
 {
+	AUTO_KNOWN_IMAGE struct known_image storage = { 0 };
 	AUTO_DECISION struct decision d = { 0 };
 	bool has_report = m->report && m->fault.kind == ERR_NONE;
 	struct policy_context c;
@@ -153,6 +155,8 @@ judge_image(const struct inspection *i, struct image *m)
 	c.image = m->repository ? m->repository : "";
 	c.tags = &m->tags;
 	c.hidden = &m->hidden;
+	if (has_report)
+		known_of_image(known, i, m, &storage, &c.known);
 	if (m->fault.kind != ERR_NONE) {
 		m->verdict = gate_judge_fault(&m->fault);
 		strv_add(&m->reasons, m->fault.text);
@@ -256,6 +260,38 @@ weigh(const struct inspection *i, int mode, enum verdict v)
 	return mode >= GATE_WARN ? VERDICT_WARN : VERDICT_PASS;
 }
 
+/* Is there anything that what is known besides could excuse? */
+static bool
+has_open_question(const struct inspection *i)
+{
+	static const enum fate open[] = { FATE_BLOCKS, FATE_GRACE, FATE_WAIVED };
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_images; k++)
+		for (size_t f = 0; f < MEM_COUNT(open); f++)
+			n += i->images[k].decision ? i->images[k].decision->n_of_fate[open[f]] : 0;
+	return n > 0;
+}
+
+/* By the reports alone, which says whether anybody has to be waited for; then by what is known besides. */
+static void
+judge_images(struct inspection *i)
+{
+	AUTO_KNOWN struct known known = { 0 };
+
+	for (size_t k = 0; k < i->n_images; k++)
+		judge_image(i, &known, &i->images[k]);
+	if (!i->fetcher)
+		return;
+	known_take(i, has_open_question(i), clock_deadline(i->opt->defectdojo.wait), &known);
+	for (size_t k = 0; k < known.notes.n; k++)
+		log_line(i->log, LOG_WARN, "%s", known.notes.v[k]);
+	for (size_t k = 0; k < i->n_images; k++) {
+		forget(&i->images[k]);
+		judge_image(i, &known, &i->images[k]);
+	}
+}
+
 static void
 judge_all(struct inspection *i)
 {
@@ -263,11 +299,10 @@ judge_all(struct inspection *i)
 	int unread = mode_of_unread(i->policy, i->job);
 	bool has_unread = i->n_images == 0;
 
+	judge_images(i);
 	i->mode = GATE_OFF;
-	for (size_t k = 0; k < i->n_images; k++) {
-		judge_image(i, &i->images[k]);
+	for (size_t k = 0; k < i->n_images; k++)
 		i->mode = i->images[k].mode > i->mode ? i->images[k].mode : i->mode;
-	}
 	for (size_t k = 0; k < i->n_archives; k++)
 		has_unread = has_unread || judge_archive(i, k) != VERDICT_PASS;
 	if (has_unread && unread > i->mode)

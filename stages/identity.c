@@ -1,12 +1,11 @@
 #include "stages/identity.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "stages/image_label.h"
+#include "stages/kept.h"
 
 #define SLUG_MAX 63
 
@@ -197,16 +196,7 @@ identity_key(const char *project, const char *image, const struct report *r, con
 				      f->installed,
 				      f->id,
 				      str_eq(f->class, "os-pkgs") ? "" : place };
-	struct hash *h = hash_new(HASH_SHA256);
-	char digest[HASH_DIGEST_MAX];
-	const char *hex = digest;
-	enum hash_algo algo;
 
-	for (size_t k = 0; k < MEM_COUNT(parts); k++)
-		hash_update(h, parts[k] ? parts[k] : "", parts[k] ? strlen(parts[k]) + 1 : 1);
-	hash_digest(h, digest);
-	hash_free(h);
-	if (hash_parse_digest(digest, &algo, &hex) < 0)
-		hex = digest;
-	snprintf(out, IDENTITY_KEY_SIZE, "%.32s", hex);
+	_Static_assert(IDENTITY_KEY_SIZE == KEPT_KEY_SIZE, "one kind of key");
+	kept_key(parts, MEM_COUNT(parts), out);
 }

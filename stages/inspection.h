@@ -101,6 +101,8 @@ struct inspection {
 	int engine_fd; /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
 	const struct outside *outside; /* outside.h; NULL: nothing is asked of the network */
+	const struct fetcher *fetcher; /* fetcher.h; NULL: nothing is known besides the reports */
+	const struct kept *kept;     /* kept.h; what pipeline_run() opened, NULL outside of it */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */

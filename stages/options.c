@@ -271,6 +271,12 @@ static const struct conf_field defectdojo_fields[] = {
 	  .flags = CONF_NO_OVERRIDE, .help = "Their size together" },
 	{ "spool_age_max", CONF_DURATION, AT(spool_age_max), "30d", .min = 0, .max = 3650 * 24 * HOUR,
 	  .help = "What waits for longer is given up and kept in dead/; 0: never" },
+	{ "triage", CONF_BOOL, AT(triage), "true",
+	  .help = "Findings that were triaged there (risk accepted, false positive, out of scope) do not block" },
+	{ "triage_max_age", CONF_DURATION, AT(triage_max_age), "24h", .min = 0, .max = 365 * 24 * HOUR,
+	  .help = "Where it cannot be asked, what it said so long ago still counts; 0: never" },
+	{ "keep_text", CONF_BOOL, AT(keep_text), "false",
+	  .help = "A known finding is sent with its first text and then brought up to date, so that its triage stays" },
 	{ "supersede", CONF_BOOL, AT(supersede), "false",
 	  .help = "A newer report of a test replaces an older one that was never sent" },
 };

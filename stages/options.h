@@ -131,6 +131,9 @@ struct options_defectdojo {
 	int64_t spool_count_max; /* deliveries in the spool, dead ones too */
 	int64_t spool_size_max;	 /* bytes of them */
 	int64_t spool_age_max;	 /* ms; what waits for longer is given up, 0: never */
+	bool triage;		 /* what was triaged there is excused */
+	int64_t triage_max_age;	 /* ms; older triage excuses nothing */
+	bool keep_text;		 /* findings are sent with the texts they were first sent with */
 	bool supersede;		 /* a newer report of a test replaces one that was never sent */
 };
 

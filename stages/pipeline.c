@@ -22,9 +22,12 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "stages/baseline.h"
 #include "stages/confine.h"
 #include "stages/delivery.h"
 #include "stages/engine.h"
+#include "stages/fetcher.h"
+#include "stages/kept.h"
 #include "stages/outside.h"
 #include "stages/queue.h"
 #include "stages/scan.h"
@@ -325,7 +328,8 @@ give_deliveries(const struct pipeline *p, struct err *e)
 	if (!dir)
 		return err_errno(e, "deliveries");
 	while ((entry = readdir(dir)))
-		if (str_has_prefix(entry->d_name, DELIVERY_PREFIX) &&
+		if ((str_has_prefix(entry->d_name, DELIVERY_PREFIX) ||
+		     str_has_prefix(entry->d_name, BASELINE_PREFIX)) &&
 		    give_file(dirfd(dir), entry->d_name, u, e) < 0)
 			return -1;
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
@@ -537,13 +541,31 @@ run_with_shared(struct pipeline *p, struct pipeline_result *result, struct err *
 	return rc;
 }
 
+/* Of a project nobody named there is no triage and no baseline. */
+static bool
+asks_others(const struct inspection *i)
+{
+	return !str_is_empty(i->job->project_path) && i->state_dir;
+}
+
 int
 pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pipeline_result *result,
 	     struct err *e)
 {
 	struct pipeline p = { .stages = all_stages, .i = i, .users = users };
+	uid_t uid = users->is_separated ? users->courier_uid : (uid_t)-1;
+	AUTO(kept) struct kept *kept = kept_open(i->state_dir, uid, users->courier_gid);
+	/* before anything else: what it asks for takes its time meanwhile */
+	AUTO(fetcher)
+	struct fetcher *fetcher = asks_others(i) ? fetcher_start(i, kept, uid, users->courier_gid) : NULL;
+	int rc;
 
-	return run_with_shared(&p, result, e);
+	i->kept = kept;
+	i->fetcher = fetcher;
+	rc = run_with_shared(&p, result, e);
+	i->kept = NULL;
+	i->fetcher = NULL;
+	return rc;
 }
 
 int

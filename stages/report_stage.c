@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "stages/baseline.h"
 #include "stages/identity.h"
 #include "stages/policy.h"
 #include "stages/render_html.h"
@@ -191,6 +192,21 @@ expand_names(const struct options_defectdojo *o, struct names *n, struct deliver
 	return 0;
 }
 
+char *
+report_service(const struct inspection *i, const struct image *m)
+{
+	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
+	AUTO_DELIVERY struct delivery d = { 0 };
+	struct err ignored = ERR_INIT;
+
+	n.image = identity_image(i, m);
+	n.tag = tag_of(m);
+	if (expand("service", i->opt->defectdojo.service, &n, &d.service, &ignored) < 0)
+		return NULL;
+	delivery_fit(&d);
+	return take_ptr(d.service);
+}
+
 int
 report_delivery(const struct inspection *i, const struct image *m, size_t index, struct delivery *ret,
 		struct err *e)
@@ -246,7 +262,7 @@ write_delivery(const struct inspection *i, const struct image *m, size_t index, 
 	char name[32];
 
 	snprintf(name, sizeof(name), DELIVERY_PREFIX "%zu", index);
-	if (report_delivery(i, m, index, &d, e) < 0)
+	if (report_delivery(i, m, index, &d, e) < 0 || baseline_write(i, m, index, e) < 0)
 		return -1;
 	return delivery_write(i->out_fd, name, &d, 0, e);
 }

@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "stages/baseline.h"
 #include "stages/pipeline.h"
 #include "stages/spool.h"
 
@@ -156,6 +158,16 @@ missing_name(const struct delivery *d)
 	return str_is_empty(d->test) ? "test" : NULL;
 }
 
+/* What later jobs are compared with; without it they see more as new. */
+static void
+keep_baseline(const struct inspection *i, const char *file_name)
+{
+	struct err e = ERR_INIT;
+
+	if (i->kept && baseline_keep(i->kept, i, strtoul(file_name + strlen(PREFIX), NULL, 10), &e) < 0)
+		log_line(i->log, LOG_WARN, "for comparing later jobs with this one: %s", e.text);
+}
+
 static void
 take_one(const struct inspection *i, struct spool *s, const struct spool_bounds *bounds,
 	 const char *file_name, struct parcels *ps)
@@ -184,6 +196,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		mem_free_at(&p.name);
 		return;
 	}
+	keep_baseline(i, file_name);
 	if (usage.n_superseded > 0)
 		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
 			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",

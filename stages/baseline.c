@@ -1,0 +1,324 @@
+#include "stages/baseline.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+
+#define VERSION 1
+#define RENEW_S ((int64_t)90 * 24 * 60 * 60)
+#define FILES_MAX 4096
+
+void
+baseline_free(struct baseline *b)
+{
+	mem_free_at(&b->branch);
+	mem_free_at(&b->image);
+	mem_free_at(&b->keys);
+	b->n = 0;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+void
+baseline_make(const struct inspection *i, const struct image *m, struct baseline *ret)
+{
+	const struct report *r = m->report;
+
+	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
+				  .image = identity_image(i, m),
+				  .made_s = clock_wall_s() };
+	if (!r || r->n_findings == 0)
+		return;
+	ret->keys = mem_array(r->n_findings, sizeof(*ret->keys));
+	for (size_t k = 0; k < r->n_findings && ret->n < BASELINE_KEYS_MAX; k++)
+		identity_key(i->job->project_path, ret->image, r, &r->findings[k], ret->keys[ret->n++]);
+	qsort(ret->keys, ret->n, sizeof(*ret->keys), compare_keys);
+}
+
+bool
+baseline_has(const struct baseline *b, const char *key)
+{
+	return b->n > 0 && bsearch(key, b->keys, b->n, sizeof(*b->keys), compare_keys) != NULL;
+}
+
+/* ---- JSON ---- */
+
+cJSON *
+baseline_to_json(const struct baseline *b)
+{
+	cJSON *j = cJSON_CreateObject();
+	cJSON *keys;
+
+	json_add_int(j, "version", VERSION);
+	json_add_str(j, "branch", b->branch);
+	json_add_str(j, "image", b->image);
+	json_add_int(j, "made_s", b->made_s);
+	keys = json_add_array(j, "keys");
+	for (size_t k = 0; k < b->n; k++)
+		cJSON_AddItemToArray(keys, cJSON_CreateString(b->keys[k]));
+	return j;
+}
+
+static int
+parse_keys(const cJSON *list, struct baseline *b, struct err *e)
+{
+	int n = cJSON_GetArraySize(list);
+	const cJSON *one;
+
+	if (n > BASELINE_KEYS_MAX)
+		return err_set(e, ERR_REFUSED, "more than %d findings", BASELINE_KEYS_MAX);
+	b->keys = mem_array((size_t)n + 1, sizeof(*b->keys));
+	cJSON_ArrayForEach(one, list)
+	{
+		if (!cJSON_IsString(one) || strlen(one->valuestring) != IDENTITY_KEY_SIZE - 1 ||
+		    !str_is_hex(one->valuestring, IDENTITY_KEY_SIZE - 1))
+			return err_set(e, ERR_REFUSED, "a finding is no key");
+		snprintf(b->keys[b->n++], IDENTITY_KEY_SIZE, "%s", one->valuestring);
+	}
+	qsort(b->keys, b->n, sizeof(*b->keys), compare_keys);
+	return 0;
+}
+
+int
+baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
+{
+	const cJSON *list = json_array(j, "keys");
+	const char *branch, *image;
+	int64_t version;
+
+	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 5)
+		return err_set(e, ERR_REFUSED, "baseline: it has other members");
+	if (json_need_int(j, "version", &version, e) < 0 || json_need_str(j, "branch", &branch, e) < 0 ||
+	    json_need_str(j, "image", &image, e) < 0 || json_need_int(j, "made_s", &ret->made_s, e) < 0)
+		return err_wrap(e, "baseline");
+	if (version != VERSION)
+		return err_set(e, ERR_REFUSED, "baseline: its version is not known");
+	ret->branch = mem_strdup(branch);
+	ret->image = mem_strdup(image);
+	return parse_keys(list, ret, e) < 0 ? err_wrap(e, "baseline") : 0;
+}
+
+static int
+read_file(int dirfd, const char *name, struct baseline *ret, size_t *ret_len, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	if (fs_read_max(dirfd, name, BASELINE_MAX, &text, &len, e) < 0 ||
+	    json_parse(text, len, BASELINE_MAX, JSON_UNIQUE, &j, e) < 0 || baseline_from_json(j, ret, e) < 0)
+		return err_wrap(e, "%s", name);
+	if (ret_len)
+		*ret_len = len;
+	return 0;
+}
+
+static int
+write_file(int dirfd, const char *name, const struct baseline *b, unsigned flags, struct err *e)
+{
+	AUTO_JSON cJSON *j = baseline_to_json(b);
+	AUTO_FREE char *text = json_print(j);
+
+	return fs_publish(dirfd, name, text, strlen(text), 0600, flags, e);
+}
+
+/* ---- keeping ---- */
+
+static bool
+leaves_one(const struct job_facts *job)
+{
+	return !job->is_tag && str_is_empty(job->target_branch) && !str_is_empty(job->ref) &&
+	       !str_is_empty(job->project_path);
+}
+
+int
+baseline_write(const struct inspection *i, const struct image *m, size_t index, struct err *e)
+{
+	AUTO_BASELINE struct baseline b = { 0 };
+	AUTO_FREE char *name = mem_printf(BASELINE_PREFIX "%zu", index);
+
+	if (!leaves_one(i->job))
+		return 0;
+	baseline_make(i, m, &b);
+	return write_file(i->out_fd, name, &b, 0, e);
+}
+
+static int
+open_project(const struct kept *k, const char *project, bool is_made, struct err *e)
+{
+	char name[KEPT_KEY_SIZE];
+
+	if (k->baselines_fd < 0)
+		return err_set(e, ERR_FAILED, "baselines: %s", k->fault.text);
+	kept_key(&project, 1, name);
+	if (is_made && mkdirat(k->baselines_fd, name, 0700) < 0 && errno != EEXIST)
+		return err_errno(e, "baselines");
+	return fs_open_dir(k->baselines_fd, name, e);
+}
+
+/* In any order; the names that writers leave begin with a dot. */
+static int
+list_files(int dir_fd, struct strv *ret, struct err *e)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!dir)
+		return err_errno(e, "baselines");
+	while ((entry = readdir(dir)) && ret->n < FILES_MAX)
+		if (entry->d_name[0] != '.' && str_has_suffix(entry->d_name, ".json"))
+			strv_add(ret, entry->d_name);
+	return 0;
+}
+
+static void
+drop_old(int dir_fd)
+{
+	AUTO_STRV struct strv names = { 0 };
+	struct err ignored = ERR_INIT;
+	struct stat st;
+
+	if (list_files(dir_fd, &names, &ignored) < 0)
+		return;
+	for (size_t k = 0; k < names.n; k++)
+		if (fstatat(dir_fd, names.v[k], &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    clock_wall_s() - (int64_t)st.st_mtime > RENEW_S)
+			unlinkat(dir_fd, names.v[k], 0);
+}
+
+int
+baseline_keep(const struct kept *k, const struct inspection *i, size_t index, struct err *e)
+{
+	AUTO_BASELINE struct baseline b = { 0 };
+	AUTO_FREE char *from = mem_printf(BASELINE_PREFIX "%zu", index), *name = NULL;
+	AUTO_FD int dir_fd = -1;
+	char branch[KEPT_KEY_SIZE], image[KEPT_KEY_SIZE];
+
+	if (!leaves_one(i->job))
+		return 0;
+	if (read_file(i->out_fd, from, &b, NULL, e) < 0)
+		return e->no == ENOENT ? (err_clear(e), 0) : -1;
+	/* what the scanner says of branch and time is not asked */
+	mem_free_at(&b.branch);
+	b.branch = mem_strdup(i->job->ref);
+	b.made_s = clock_wall_s();
+	dir_fd = open_project(k, i->job->project_path, true, e);
+	if (dir_fd < 0)
+		return -1;
+	kept_key((const char *const[]){ b.branch }, 1, branch);
+	kept_key((const char *const[]){ b.image }, 1, image);
+	name = mem_printf("%s-%s.json", branch, image);
+	drop_old(dir_fd);
+	return write_file(dir_fd, name, &b, FS_DURABLE, e);
+}
+
+/* ---- reading ---- */
+
+void
+baselines_free(struct baselines *l)
+{
+	for (size_t k = 0; k < l->n; k++)
+		baseline_free(&l->v[k]);
+	mem_free_at(&l->v);
+	l->n = 0;
+}
+
+/* A file that may be read; its name begins with the key of its branch. */
+struct candidate {
+	const char *name;
+	int64_t mtime_s;
+	bool is_first;
+};
+
+static int
+compare_candidates(const void *pa, const void *pb)
+{
+	const struct candidate *a = pa, *b = pb;
+
+	if (a->is_first != b->is_first)
+		return a->is_first ? -1 : 1;
+	return (a->mtime_s < b->mtime_s) - (a->mtime_s > b->mtime_s);
+}
+
+static bool
+is_of(const char *name, const char *const *branches)
+{
+	for (; *branches; branches++) {
+		char key[KEPT_KEY_SIZE];
+
+		kept_key(branches, 1, key);
+		if (str_has_prefix(name, key))
+			return true;
+	}
+	return false;
+}
+
+static struct candidate *
+order(int dir_fd, const struct strv *names, const char *const *first)
+{
+	struct candidate *l = mem_array(names->n + 1, sizeof(*l));
+
+	for (size_t k = 0; k < names->n; k++) {
+		struct stat st = { 0 };
+
+		l[k] = (struct candidate){ .name = names->v[k], .is_first = is_of(names->v[k], first) };
+		if (fstatat(dir_fd, names->v[k], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			l[k].mtime_s = (int64_t)st.st_mtime;
+	}
+	qsort(l, names->n, sizeof(*l), compare_candidates);
+	return l;
+}
+
+int
+baselines_load(const struct kept *k, const char *project, const char *const *first, struct baselines *ret,
+	       struct err *e)
+{
+	AUTO_STRV struct strv names = { 0 };
+	AUTO_FREE struct candidate *l = NULL;
+	AUTO_FD int dir_fd = open_project(k, project, false, e);
+	size_t size = 0;
+
+	if (dir_fd < 0 && e->no == ENOENT) {
+		err_clear(e);
+		return 0;
+	}
+	if (dir_fd < 0 || list_files(dir_fd, &names, e) < 0)
+		return -1;
+	l = order(dir_fd, &names, first);
+	ret->v = mem_array(BASELINES_GIVEN_MAX, sizeof(*ret->v));
+	for (size_t x = 0; x < names.n && ret->n < BASELINES_GIVEN_MAX && size < BASELINES_SIZE_MAX; x++) {
+		struct baseline b = { 0 };
+		struct err ignored = ERR_INIT;
+		size_t len = 0;
+
+		/* one that cannot be read is none */
+		if (read_file(dir_fd, l[x].name, &b, &len, &ignored) == 0)
+			ret->v[ret->n++] = b;
+		else
+			baseline_free(&b);
+		size += len;
+	}
+	return 0;
+}
+
+const struct baseline *
+baselines_find(const struct baselines *l, const char *branch, const char *image)
+{
+	for (size_t k = 0; k < l->n; k++)
+		if (str_eq(l->v[k].branch, branch) && str_eq(l->v[k].image, image))
+			return &l->v[k];
+	return NULL;
+}

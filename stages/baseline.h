@@ -1,0 +1,61 @@
+/*
+ * What the last delivered inspection of an image on a branch found: for gating that looks at new findings alone. The report stage
+ * writes one into inspection.out_fd as "baseline-<n>" beside each delivery; when the courier has taken that delivery into the spool
+ * it keeps the baseline below state_dir, under project and branch as GitLab's payload has them. Jobs of tags and of merge requests
+ * leave none: what is about to be merged is not what it is compared with.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "stages/identity.h"
+#include "stages/kept.h"
+
+#define BASELINE_PREFIX "baseline-"
+#define BASELINE_MAX (4 * 1024 * 1024) /* bytes */
+#define BASELINE_KEYS_MAX 65536
+#define BASELINES_GIVEN_MAX 256		     /* per project, to one inspection */
+#define BASELINES_SIZE_MAX (8 * 1024 * 1024) /* bytes of them */
+
+typedef char identity_hex[IDENTITY_KEY_SIZE];
+
+struct baseline {
+	char *branch, *image; /* identity_image() */
+	int64_t made_s;
+	identity_hex *keys; /* sorted */
+	size_t n;
+};
+void baseline_free(struct baseline *b); /* what it owns */
+#define AUTO_BASELINE __attribute__((cleanup(baseline_free)))
+
+/* All findings of an image. */
+void baseline_make(const struct inspection *i, const struct image *m, struct baseline *ret);
+bool baseline_has(const struct baseline *b, const char *key);
+
+cJSON *baseline_to_json(const struct baseline *b);
+/* Strict. `ret` is empty at the call, and to be freed even after an error. */
+int baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e);
+
+/* For the report stage: "baseline-<index>" in out_fd. */
+int baseline_write(const struct inspection *i, const struct image *m, size_t index, struct err *e);
+
+/*
+ * For the courier: keeps the baseline that belongs to the delivery of this index, checked, with branch and project of the job. Says
+ * nothing where there is none to keep. Old ones of the project that nobody renewed for a quarter of a year go.
+ */
+int baseline_keep(const struct kept *k, const struct inspection *i, size_t index, struct err *e);
+
+struct baselines {
+	struct baseline *v;
+	size_t n;
+};
+void baselines_free(struct baselines *l);
+/* Those of a project: of `first` branches (NULL at the end) before others, newest first, as far as the bounds go. */
+int baselines_load(const struct kept *k, const char *project, const char *const *first, struct baselines *ret,
+		   struct err *e);
+/* NULL: none. */
+const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);

@@ -1,0 +1,58 @@
+/*
+ * Reading back from DefectDojo what people have said of findings. Its filters fail open (unknown ones are ignored, odd values give
+ * nothing or everything; shared/defectdojo/FACTS.md, 4), so a filter only saves work: every row is checked again here, rows are
+ * counted against `count`, pages are asked for by offset, and the link to the next page is never followed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "stages/dojo.h"
+#include "stages/triage.h"
+
+#define DOJO_READ_ROWS_MAX 10000 /* of one question */
+#define DOJO_READ_TESTS_MAX 64	 /* whose active findings are read, to see what is ambiguous */
+
+/*
+ * All that is excused in the product of exactly that name; an empty one where there is no such product. has_branches: tests are
+ * made by branch, so a finding is of the branch of its test. Tests of `branch` (NULL: none) come first; of those that were not
+ * looked at for ambiguity nothing is kept, and note says so. -1: the server did not answer, or not in a way that adds up.
+ */
+int dojo_read_triage(struct dojo *dojo, const char *product, const char *branch, bool has_branches,
+		     int64_t deadline, struct triage **ret, struct err *e);
+
+/* One row of /findings/ as an entry. False: nothing in it excuses anything, or not beyond doubt. `ret` is empty at the call. */
+bool dojo_read_entry(const cJSON *row, struct triage_entry *ret);
+
+/* A finding of a test, for bringing it up to date. */
+struct dojo_finding {
+	int64_t id;
+	char *title, *severity, *description, *mitigation; /* as DefectDojo has them */
+	char *vulnerability, *component, *version, *place, *service;
+};
+struct dojo_findings {
+	struct dojo_finding *v;
+	size_t n;
+};
+void dojo_findings_free(struct dojo_findings *l);
+#define AUTO_DOJO_FINDINGS __attribute__((cleanup(dojo_findings_free)))
+/* All findings of a test that are no duplicates. */
+int dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret,
+		       struct err *e);
+/* PATCH of severity ("Critical"), mitigation and description, and of nothing else; NULL ones stay as they are. */
+int dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
+			const char *description, int64_t deadline, struct err *e);
+
+/* hash_code_fields of the newest Trivy test that the user can see; *ret is empty where there is none. */
+int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, struct err *e);
+
+/*
+ * The line that an update leaves in a description when it raises a severity, and what it says to whoever accepted the finding
+ * before: DefectDojo itself keeps no history. Lines of others can only lower what counts as accepted.
+ */
+char *dojo_raised_line(enum severity from, enum severity to, int64_t at_s);
+enum severity dojo_severity_at(const char *description, enum severity now, int64_t accepted_s);
+
+/* "Critical", "Info" for UNKNOWN */
+const char *dojo_severity_word(enum severity s);

@@ -1,0 +1,28 @@
+/*
+ * What the courier's confinement keeps between inspections below state_dir, beside the spool: directories that are its own (0700).
+ *
+ *   triage/<key>.json           what DefectDojo's triage excused in a product, when it was last asked (triage.h)
+ *   baselines/<project>/<branch>-<image>.json   what the last delivered inspection of an image on a branch found (baseline.h)
+ *   texts/<key>.json            the texts that findings of a test were first sent with (keep_text.h)
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+struct kept {
+	int triage_fd, baselines_fd, texts_fd; /* -1: could not be had */
+	struct err fault;		       /* why, ERR_NONE when all are there */
+};
+
+/* Makes what is missing, for uid and gid where uid is not (uid_t)-1. Never fails: see fault. state_dir NULL: none of them. */
+struct kept *kept_open(const char *state_dir, uid_t uid, gid_t gid);
+void kept_free(struct kept *k);
+MEM_AUTO_DECLARE(kept)
+
+/* "<32 hex digits>" of a SHA-256 over the parts, each with its NUL. */
+#define KEPT_KEY_SIZE 33
+void kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE]);

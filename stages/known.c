@@ -1,0 +1,195 @@
+#include "stages/known.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "stages/report_stage.h"
+
+void
+known_free(struct known *k)
+{
+	triage_free(k->triage);
+	k->triage = NULL;
+	baselines_free(&k->baselines);
+	strv_free(&k->notes);
+}
+
+/* One more text is whole. False: not before the deadline, or never. */
+static bool
+wait_told(int fd, int64_t deadline)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	char byte;
+	int n;
+
+	do
+		n = poll(&pfd, 1, clock_poll_timeout(deadline));
+	while (n < 0 && errno == EINTR);
+	return n > 0 && read(fd, &byte, 1) == 1;
+}
+
+static cJSON *
+read_text(int fd, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	cJSON *j = NULL;
+	size_t len;
+
+	if (lseek(fd, 0, SEEK_SET) < 0) {
+		err_errno(e, "lseek");
+		return NULL;
+	}
+	if (fs_read_fd_max(fd, FETCHER_TEXT_MAX, &text, &len, e) < 0 ||
+	    json_parse(text, len, FETCHER_TEXT_MAX, JSON_UNIQUE, &j, e) < 0)
+		return NULL;
+	return j;
+}
+
+static void
+take_kept(const struct fetcher *f, struct known *k, struct triage **ret)
+{
+	struct err e = ERR_INIT;
+	AUTO_JSON cJSON *j = read_text(f->kept_fd, &e);
+	const cJSON *list = json_array(j, "baselines"), *one;
+
+	if (json_object(j, "triage") && triage_from_json(json_object(j, "triage"), ret, &e) < 0)
+		strv_addf(&k->notes, "what was kept of DefectDojo's triage: %s", e.text);
+	if (!list || cJSON_GetArraySize(list) == 0 || cJSON_GetArraySize(list) > BASELINES_GIVEN_MAX)
+		return;
+	k->baselines.v = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*k->baselines.v));
+	cJSON_ArrayForEach(one, list)
+	{
+		struct baseline b = { 0 };
+
+		if (baseline_from_json(one, &b, &e) == 0)
+			k->baselines.v[k->baselines.n++] = b;
+		else
+			baseline_free(&b);
+	}
+}
+
+/* NULL, and why. */
+static struct triage *
+take_fresh(const struct fetcher *f, char **ret_why)
+{
+	struct err e = ERR_INIT;
+	AUTO_JSON cJSON *j = read_text(f->fresh_fd, &e);
+	struct triage *t = NULL;
+
+	if (json_object(j, "triage") && triage_from_json(json_object(j, "triage"), &t, &e) == 0)
+		return t;
+	*ret_why = str_safe(e.kind != ERR_NONE ? e.text : json_str(j, "fault"), ERR_TEXT_MAX);
+	return NULL;
+}
+
+static void
+say_kept(struct known *k, const struct triage *t, const char *why)
+{
+	AUTO_FREE char *age = str_human_duration((clock_wall_s() - t->fetched_s) * 1000);
+
+	strv_addf(&k->notes, "triage is %s old: %s", age, why);
+}
+
+/* What stands there now, else what was kept. */
+static void
+take_triage(const struct inspection *i, struct triage *kept, int64_t deadline, struct known *ret)
+{
+	AUTO(triage) struct triage *owned = kept;
+	AUTO_FREE char *why = NULL;
+
+	if (wait_told(i->fetcher->told_fd, deadline))
+		ret->triage = take_fresh(i->fetcher, &why);
+	if (!ret->triage && !why)
+		why = mem_strdup("DefectDojo did not answer in time");
+	if (ret->triage && !str_is_empty(ret->triage->note))
+		strv_addf(&ret->notes, "triage: %s", ret->triage->note);
+	if (ret->triage)
+		return;
+	if (owned && triage_is_fresh(owned, clock_wall_s(), i->opt->defectdojo.triage_max_age)) {
+		say_kept(ret, owned, why);
+		ret->triage = take_ptr(owned);
+	} else {
+		strv_addf(&ret->notes, "triage excuses nothing: %s", why);
+	}
+}
+
+void
+known_take(const struct inspection *i, bool needs_triage, int64_t deadline, struct known *ret)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	struct triage *kept = NULL;
+
+	if (!i->fetcher)
+		return;
+	/* what lies on disk is there at once; the deadline is that of a disk that hangs */
+	if (wait_told(i->fetcher->told_fd, deadline))
+		take_kept(i->fetcher, ret, &kept);
+	if (needs_triage && o->triage && !str_is_empty(o->url))
+		take_triage(i, kept, deadline, ret);
+	else
+		triage_free(kept);
+}
+
+/* ---- one image ---- */
+
+void
+known_image_free(struct known_image *k)
+{
+	mem_free_at(&k->image);
+	mem_free_at(&k->service);
+	mem_free_at(&k->project);
+}
+
+static bool
+accepted(const void *arg, const struct finding *f, size_t nth, struct policy_accepted *ret)
+{
+	const struct known_image *k = arg;
+
+	return triage_match(&k->query, f, nth, ret);
+}
+
+static bool
+has_baseline(const void *arg, const char *branch)
+{
+	const struct known_image *k = arg;
+
+	return baselines_find(&k->known->baselines, branch, k->image) != NULL;
+}
+
+static bool
+is_known(const void *arg, const char *branch, const struct finding *f)
+{
+	const struct known_image *k = arg;
+	const struct baseline *b = baselines_find(&k->known->baselines, branch, k->image);
+	char key[IDENTITY_KEY_SIZE];
+
+	if (!b)
+		return false;
+	identity_key(k->project, k->image, k->query.report, f, key);
+	return baseline_has(b, key);
+}
+
+void
+known_of_image(const struct known *k, const struct inspection *i, const struct image *m,
+	       struct known_image *storage, struct policy_known *ret)
+{
+	*storage = (struct known_image){ .known = k,
+					 .image = identity_image(i, m),
+					 .service = report_service(i, m),
+					 .project = mem_strdup(i->job->project_path ? i->job->project_path
+										    : "") };
+	storage->query = (struct triage_query){
+		.triage = k->triage, .report = m->report, .image = storage->image, .service = storage->service
+	};
+	*ret = (struct policy_known){ .arg = storage };
+	if (!m->report)
+		return;
+	ret->has_baseline = has_baseline;
+	ret->is_known = is_known;
+	if (k->triage && storage->service)
+		ret->accepted = accepted;
+}

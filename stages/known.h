@@ -1,0 +1,35 @@
+/*
+ * What the gate knows besides the report: triage and baselines, as the fetcher handed them over, checked once more by whoever judges.
+ */
+#pragma once
+
+#include "stages/baseline.h"
+#include "stages/fetcher.h"
+#include "stages/policy.h"
+#include "stages/triage.h"
+
+struct known {
+	struct triage *triage; /* NULL: nothing is known, or it is too old */
+	struct baselines baselines;
+	struct strv notes; /* lines for people: what could not be had, how old it is */
+};
+void known_free(struct known *k); /* what it owns */
+#define AUTO_KNOWN __attribute__((cleanup(known_free)))
+
+/*
+ * Waits for the fetcher until the deadline, for the triage only where it is needed. Whatever fails is a note. i->fetcher NULL:
+ * nothing is known, and nothing is said. `ret` is empty at the call.
+ */
+void known_take(const struct inspection *i, bool needs_triage, int64_t deadline, struct known *ret);
+
+/* For one image: what policy_known asks; lives as long as the answers. */
+struct known_image {
+	struct triage_query query;
+	const struct known *known;
+	char *image, *service, *project;
+};
+void known_image_free(struct known_image *k);
+#define AUTO_KNOWN_IMAGE __attribute__((cleanup(known_image_free)))
+/* Fills *storage, and *ret with look-ups into it. */
+void known_of_image(const struct known *k, const struct inspection *i, const struct image *m,
+		    struct known_image *storage, struct policy_known *ret);
