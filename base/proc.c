@@ -49,6 +49,14 @@ proc_end_idle(pid_t pid)
 	(void)sched_setscheduler(pid, SCHED_OTHER, &none);
 }
 
+void
+proc_settle(void)
+{
+	umask(022);
+	(void)signal(SIGCHLD, SIG_DFL);
+	(void)signal(SIGXFSZ, SIG_IGN);
+}
+
 /* clone3 as fork; into a cgroup where one is named. */
 static pid_t
 fork_into(int cgroup_fd, int *ret_pidfd)

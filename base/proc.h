@@ -40,6 +40,11 @@ struct proc_spec {
 /* In a child: SIGKILL when `parent` ends. 0, or an errno; ESRCH: it has ended. Each change of ids undoes it: call it again. */
 int proc_die_with(pid_t parent);
 /*
+ * First thing in main(): what the caller left us decides nothing. Files get the modes that they are made with (umask 022),
+ * children can be waited for (SIGCHLD), a limit on the size of files is an error and no death (SIGXFSZ).
+ */
+void proc_settle(void);
+/*
  * Core files are always switched off in the child (RLIMIT_CORE 0), signals reset to their defaults, descriptors
  * other than 0 to 2 and pass_fds closed.
  */

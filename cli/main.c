@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/nearest.h"
+#include "base/proc.h"
 #include "base/str.h"
 #include "cli/command.h"
 #include "cli/rehearse_runner.h"
@@ -189,6 +190,7 @@ main(int argc, char **argv)
 	struct err e = ERR_INIT;
 	int code;
 
+	proc_settle();
 	/* In a rehearsal a copy of this program stands in for gitlab-runner. */
 	if (rehearse_runner_is_me())
 		return rehearse_runner_main(argc, argv);

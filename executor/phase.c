@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/nearest.h"
+#include "base/proc.h"
 #include "base/str.h"
 
 #define FAILURE_CODE_DEFAULT 1
@@ -216,7 +217,7 @@ phase_main(const struct phase *p, int argc, char **argv)
 	/* A job log shows colours though it is no terminal; the runner's own log gets cleanup's lines. */
 	if (p->is_in_job_log && !getenv("NO_COLOR"))
 		c.log.has_colour = true;
-	umask(022);
+	proc_settle();
 	/* A runner that was killed has closed its ends of our pipes: what is being done is done to its end. */
 	signal(SIGPIPE, SIG_IGN);
 	codes_load(&codes);

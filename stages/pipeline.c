@@ -281,6 +281,13 @@ run_child(const struct pipeline *p, enum stage_place place, struct answer *ret, 
 	setpgid(pid, pid); /* in both, so that it is so before either goes on */
 	close(take_fd(to));
 	pidfd = proc_pidfd(pid);
+	if (pidfd < 0) {
+		err_errno(e, "%s: pidfd", places[place].name);
+		kill(-pid, SIGKILL);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		return -1;
+	}
 	if (wait_for(p, places[place].doing, pid, pidfd, &how, e) < 0 || read_answer(from, &how, ret, e) < 0)
 		return err_wrap(e, "%s", places[place].name);
 	if (ret->rc < 0) {
