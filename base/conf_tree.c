@@ -131,6 +131,18 @@ read_items(struct conf_reader *r, const struct conf_child *c, const char *path, 
 	return 0;
 }
 
+/* A text that must stand there is not switched off by "": it has no such default. */
+static struct conf_field
+strict_field(const struct conf_group *g, const struct conf_field *f)
+{
+	struct conf_field strict = *f;
+
+	for (const char *const *key = g->needed; key && *key; key++)
+		if (str_eq(*key, f->key) && *f->fallback == '\0')
+			strict.fallback = "?";
+	return strict;
+}
+
 static int
 read_pair(struct conf_reader *r, const struct conf_group *g, const char *group_path, const yaml_node_t *key,
 	  const yaml_node_t *value, void *whole, struct err *e)
@@ -141,7 +153,9 @@ read_pair(struct conf_reader *r, const struct conf_group *g, const char *group_p
 	AUTO_FREE char *path = mem_printf("%s%s%s", group_path, *group_path ? "." : "", name);
 
 	if (f) {
-		if (conf_yaml_value(r, f, path, value, at(whole, f->offset), e) < 0)
+		const struct conf_field strict = strict_field(g, f);
+
+		if (conf_yaml_value(r, &strict, path, value, at(whole, f->offset), e) < 0)
 			return -1;
 		conf_yaml_add_place(r, path, value);
 		return 0;
@@ -169,7 +183,8 @@ check_needed(const struct conf_reader *r, const struct conf_group *g, const char
 {
 	for (const char *const *key = g->needed; key && *key; key++) {
 		const struct conf_field *f = find_field(g, *key);
-		AUTO_FREE char *allowed = f ? conf_allowed(f) : NULL;
+		const struct conf_field strict = f ? strict_field(g, f) : (struct conf_field){ 0 };
+		AUTO_FREE char *allowed = f ? conf_allowed(&strict) : NULL;
 
 		if (!has_key(r, node, *key))
 			return conf_yaml_fault(r, node, e, "%s%s%s is missing in %s%s%s", path,

@@ -33,4 +33,4 @@ struct command {
 };
 
 extern const struct command command_scan, command_rehearse, command_config, command_doctor, command_spool,
-	command_setup, command_inspect, command_db;
+	command_setup, command_inspect, command_db, command_policy;

@@ -14,8 +14,8 @@
 #include "cli/rehearse_runner.h"
 
 static const struct command *const commands[] = {
-	&command_scan,	&command_rehearse, &command_config, &command_doctor,
-	&command_setup, &command_spool,	   &command_db,	    &command_inspect,
+	&command_scan,	&command_rehearse, &command_config, &command_doctor,  &command_setup,
+	&command_spool, &command_db,	   &command_policy, &command_inspect,
 };
 
 static void

@@ -1,0 +1,149 @@
+/* `tidewaiter policy check|test|explain`: for those who write the policy, on a host or in the CI of its repository. */
+#include "cli/policy.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "stages/policy_source.h"
+
+#define REPORT_MAX (256 * 1024 * 1024) /* bytes */
+
+void
+policy_close(struct policy_opened *o)
+{
+	policy_free(take_ptr(o->policy));
+	if (o->settings)
+		settings_free(take_ptr(o->settings));
+	mem_free_at(&o->origin);
+}
+
+static int
+open_file(const char *file, struct policy_opened *ret, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	if (fs_read_max(AT_FDCWD, file, POLICY_MAX, &text, &len, e) < 0)
+		return -1;
+	ret->origin = mem_printf("file %s", file);
+	return policy_parse(file, text, len, ret->settings ? &ret->settings->opt : NULL, &ret->policy, e);
+}
+
+static int
+open_configured(struct policy_opened *ret, struct err *e)
+{
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
+	const struct options *o = &ret->settings->opt;
+
+	if (!policy_source_is_configured(&o->policy))
+		return err_set(e, ERR_USAGE, "%s names no policy (policy.file, policy.url): name a file",
+			       ret->settings->path);
+	policy_source_load(&o->policy, &source);
+	if (source.fault.kind != ERR_NONE) {
+		*e = source.fault;
+		return -1;
+	}
+	ret->origin = mem_strdup(source.origin);
+	return policy_parse(source.name, source.text, source.len, o, &ret->policy, e);
+}
+
+int
+policy_open(const struct cli *cli, const char *file, struct policy_opened *ret, struct err *e)
+{
+	AUTO_POLICY_OPENED struct policy_opened o = { 0 };
+
+	/* a file by itself is judged the same everywhere; only with --config the host's section gate counts behind it */
+	if ((!file || cli->has_config_path) &&
+	    settings_load(cli->has_config_path ? cli->config_path : NULL, &o.settings, e) < 0)
+		return -1;
+	if ((file ? open_file(file, &o, e) : open_configured(&o, e)) < 0)
+		return -1;
+	*ret = o;
+	o = (struct policy_opened){ 0 };
+	return 0;
+}
+
+int
+policy_read_day(const char *text, int64_t *ret_s, struct err *e)
+{
+	AUTO_FREE char *safe = text ? str_safe(text, 40) : NULL;
+
+	if (!text) {
+		*ret_s = clock_wall_s();
+		return 0;
+	}
+	if (policy_parse_date(text, ret_s) || clock_parse_rfc3339(text, ret_s, NULL) == 0)
+		return 0;
+	return err_set(e, ERR_USAGE, "\"%s\" is no day, allowed is 2026-01-31 or 2026-01-31T12:00:00Z", safe);
+}
+
+int
+policy_read_report(int dirfd, const char *path, struct report **ret, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	AUTO_FD int fd = dirfd == AT_FDCWD ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+					   : fs_open_beneath(dirfd, path, O_RDONLY | O_NONBLOCK, 0, e);
+	size_t len;
+
+	if (fd < 0)
+		return dirfd == AT_FDCWD ? err_errno(e, "%s", path) : err_wrap(e, "%s", path);
+	if (fs_read_fd_max(fd, REPORT_MAX, &text, &len, e) < 0 ||
+	    report_parse(text, len, REPORT_MAX, ret, e) < 0)
+		return err_wrap(e, "%s", path);
+	return 0;
+}
+
+const char *
+policy_rule_name(const struct policy *p, const struct decision *d)
+{
+	return d->rule_index < p->rules.n ? d->rule->name : "(settings)";
+}
+
+static int
+policy_run(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	static const struct {
+		const char *name;
+		int (*run)(const struct cli *cli, int argc, char **argv, struct err *e);
+	} actions[] = { { "check", policy_check }, { "test", policy_test }, { "explain", policy_explain } };
+
+	for (size_t k = 0; argc >= 2 && k < MEM_COUNT(actions); k++)
+		if (str_eq(argv[1], actions[k].name))
+			return actions[k].run(cli, argc - 1, argv + 1, e);
+	return err_set(e, ERR_USAGE, "policy: say check, test or explain; see tidewaiter policy --help");
+}
+
+/* In the order of the actions. */
+static struct cli_options options[3];
+
+__attribute__((constructor)) static void
+gather_options(void)
+{
+	options[0] = policy_check_options;
+	options[1] = policy_test_options;
+	options[2] = policy_explain_options;
+}
+
+const struct command command_policy = {
+	.name = "policy",
+	.summary = "check a policy, test it by cases, explain what it decides",
+	.help = "Usage: tidewaiter policy check [OPTION…] [FILE]\n"
+		"       tidewaiter policy test [OPTION…] DIR\n"
+		"       tidewaiter policy explain [OPTION…] REPORT\n"
+		"\n"
+		"check    reads a policy; says ok, or file, line, key, what was found and what is allowed.\n"
+		"         Names rules that are never reached, exceptions that expired, run too long or\n"
+		"         expire soon, and break-glass entries that ended.\n"
+		"test     judges the cases of a directory (*.yml: report, job, day, what is expected), so that\n"
+		"         a policy can have tests of its own.\n"
+		"explain  says of every finding of a Trivy report which rule judges it, and what excuses it.\n"
+		"\n"
+		"Without a file: the policy that the settings name. docs/reference/policy.md\n",
+	.options = options,
+	.n_options = MEM_COUNT(options),
+	.notes = "Exit codes: 0 ok, 1 check or test found something, explain: blocked; 2 wrong use, or a policy,\n"
+		 "case or settings that were not understood.\n",
+	.run = policy_run,
+};

@@ -1,0 +1,286 @@
+"""tidewaiter policy check, test and explain; the JSON Schema says what the reader says."""
+
+import json
+import pathlib
+import subprocess
+
+import jsonschema
+import pytest
+import yaml
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLE = SOURCE / "docs/policy.example.yml"
+CASES = SOURCE / "tests/policy/cases"
+REPORT = CASES / "reports/checkout.json"
+
+
+class Loader(yaml.SafeLoader):
+    """Dates and times stay texts, as in JSON."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@pytest.fixture(scope="session")
+def schema():
+    text = json.loads((SOURCE / "docs/policy.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(text)
+    return jsonschema.Draft202012Validator(text)
+
+
+@pytest.fixture
+def tidewaiter(program):
+    def call(*args):
+        return subprocess.run([program("tidewaiter"), "policy", *map(str, args)], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+
+    return call
+
+
+@pytest.fixture
+def policy(tmp_path):
+    def write(text):
+        path = tmp_path / "policy.yml"
+        path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
+        return path
+
+    return write
+
+
+def example():
+    return yaml.load(EXAMPLE.read_text(), Loader=Loader)
+
+
+def test_the_example_is_ok_for_the_reader_and_the_schema(tidewaiter, schema):
+    done = tidewaiter("check", EXAMPLE, "--today", "2026-01-15")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{EXAMPLE}: ok (5 rules, 2 exceptions, 1 break-glass entry)\n"
+    schema.validate(example())
+
+
+EXCEPTION = {"id": "CVE-1", "expires": "2026-01-31", "reason": "r", "owner": "o"}
+BREAK_GLASS = {"name": "n", "project": "p/q", "ref": "main", "from": "2026-01-01T00:00:00Z", "hours": 1, "who": "w", "reason": "r"}
+
+
+def without(entry, key):
+    return {k: v for k, v in entry.items() if k != key}
+
+
+def rule(**more):
+    return {"version": 1, "rules": [{"name": "a", "mode": "warn", **more}]}
+
+
+GOOD = [
+    {"version": 1},
+    rule(),
+    rule(match={"protected": True, "tag": "any"}),
+    rule(new_only="main", grace={"published": 3650}, enforce_from="2026-02-28"),
+    rule(misconfigurations="HIGH", secrets="fail", accept={"scope": "product", "raised_severity": "keep"}),
+    {"version": 1, "max_days": 1, "exceptions": [EXCEPTION]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "package": "p", "versions": ">= 1.2, <2"}]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "purl": "pkg:npm/%40a/b@1", "versions": "<2", "aliases": ["GHSA-1"]}]},
+    {"version": 1, "break_glass": [BREAK_GLASS]},
+]
+BAD = [
+    {},
+    {"version": 2},
+    {"version": 1, "rule": []},
+    {"version": 1, "max_days": 0},
+    {"version": 1, "max_days": 3651},
+    {"version": 1, "rules": {}},
+    {"version": 1, "rules": [{"name": "a"}]},
+    {"version": 1, "rules": [{"mode": "warn"}]},
+    rule(mode="off"),
+    rule(name="a b"),
+    rule(name="a" * 65),
+    rule(severity="SEVERE"),
+    rule(fixable_only="sometimes"),
+    rule(match={"project": ["x"]}),
+    rule(match={"projects": "x"}),
+    rule(match={"projects": [""]}),
+    rule(match={"protected": "perhaps"}),
+    rule(grace={"published": -1}),
+    rule(grace={"fixed": 1}),
+    rule(secrets="block"),
+    rule(misconfigurations="on"),
+    rule(accept={"scope": "all"}),
+    rule(ignore_files=["dockerignore"]),
+    rule(enforce_from="soon"),
+    *({"version": 1, "exceptions": [without(EXCEPTION, key)]} for key in EXCEPTION),
+    {"version": 1, "exceptions": [{**EXCEPTION, "id": "CVE-*"}]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "expires": "never"}]},
+    *({"version": 1, "exceptions": [{**EXCEPTION, key: ""}]} for key in EXCEPTION),
+    *({"version": 1, "break_glass": [{**BREAK_GLASS, key: ""}]} for key in BREAK_GLASS),
+    rule(name=""),
+    {"version": 1, "exceptions": [{**EXCEPTION, "versions": "<1"}]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "package": "p", "versions": "1.0"}]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "package": "p", "versions": "<1,"}]},
+    {"version": 1, "exceptions": [{**EXCEPTION, "purl": "npm/x"}]},
+    *({"version": 1, "break_glass": [without(BREAK_GLASS, key)]} for key in BREAK_GLASS),
+    {"version": 1, "break_glass": [{**BREAK_GLASS, "hours": 73}]},
+    {"version": 1, "break_glass": [{**BREAK_GLASS, "from": "today"}]},
+]
+
+
+@pytest.mark.parametrize("document", GOOD)
+def test_what_the_reader_takes_the_schema_takes(tidewaiter, schema, policy, document):
+    done = tidewaiter("check", policy(document), "--today", "2026-01-15")
+    assert done.returncode in (0, 1), done.stderr
+    schema.validate(document)
+
+
+@pytest.mark.parametrize("document", BAD)
+def test_what_the_reader_refuses_the_schema_refuses(tidewaiter, schema, policy, document):
+    path = policy(document)
+    done = tidewaiter("check", path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"{path}:" in done.stderr and "allowed" in done.stderr
+    assert not schema.is_valid(document)
+
+
+def test_every_key_of_the_schema_stands_in_the_reference(schema):
+    text = (SOURCE / "docs/reference/policy.md").read_text()
+
+    def keys(node):
+        if isinstance(node, dict):
+            yield from node.get("properties", {})
+            for value in node.values():
+                yield from keys(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from keys(value)
+
+    missing = {key for key in keys(schema.schema) if f"`{key}`" not in text and f".{key}`" not in text and f"`{key}." not in text}
+    assert missing == set()
+
+
+def test_check_names_rules_that_are_never_reached(tidewaiter, policy):
+    path = policy("version: 1\nrules:\n  - {name: all, mode: warn}\n  - {name: rest, mode: warn, match: {tag: true}}\n")
+    done = tidewaiter("check", path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{path}:4: rule rest is never reached: rule all in line 3 takes all that it matches",
+        f"{path}: not ok (2 rules, 0 exceptions, 0 break-glass entries)",
+    ]
+    # until it is enforced, an announced rule leaves everything to the next
+    text = path.read_text().replace("name: all,", "name: all, enforce_from: 2026-02-01,")
+    assert tidewaiter("check", policy(text), "--today", "2026-01-31").returncode == 0
+    assert tidewaiter("check", policy(text), "--today", "2026-02-01").returncode == 1
+
+
+def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(tidewaiter, policy):
+    path = policy("version: 1\nmax_days: 30\nexceptions:\n"
+                  "  - {id: CVE-1, expires: 2026-01-14, reason: r, owner: team a}\n"
+                  "  - {id: CVE-2, expires: 2026-01-20, reason: r, owner: team b}\n"
+                  "  - {id: CVE-3, expires: 2026-02-14, reason: r, owner: team c}\n"
+                  "  - {id: CVE-4, expires: 2026-02-15, reason: r, owner: team d}\n")
+    done = tidewaiter("check", path, "--today", "2026-01-15")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:-1] == [
+        f"{path}:1: warning: there are no rules: the section gate of the settings judges everything",
+        f"{path}:4: the exception of CVE-1 expired on 2026-01-14 (team a)",
+        f"{path}:5: warning: the exception of CVE-2 expires on 2026-01-20 (team b)",
+        f"{path}:7: the exception of CVE-4 does not count: it expires on 2026-02-15, allowed are 30 days (max_days)",
+    ]
+    assert "CVE-2" not in tidewaiter("check", path, "--today", "2026-01-15", "--soon", "2d").stdout
+
+
+def test_check_reads_the_policy_of_the_settings(tidewaiter, settings, policy):
+    path = policy("version: 1\nrules: [{name: a, mode: warn}]\n")
+    done = tidewaiter("check", "--config", settings({"policy": {"file": str(path)}}))
+    assert (done.returncode, done.stdout) == (0, f"{path}: ok (1 rule, 0 exceptions, 0 break-glass entries)\n")
+    done = tidewaiter("check", "--config", settings())
+    assert done.returncode == 2 and "names no policy (policy.file, policy.url)" in done.stderr
+
+
+def test_the_cases_of_the_example_hold(tidewaiter):
+    done = tidewaiter("test", "--policy", EXAMPLE, CASES)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(f"{len(list(CASES.glob('*.yml')))} of {len(list(CASES.glob('*.yml')))} cases hold\n")
+
+
+def test_a_case_that_does_not_hold_says_what_is_different(tidewaiter, tmp_path):
+    (tmp_path / "report.json").write_text(REPORT.read_text())
+    (tmp_path / "wrong.yml").write_text(
+        "report: report.json\ntoday: 2026-01-15\njob: {project: shop/checkout, image: shop/checkout, branch: v1, tag: true, protected: true}\n"
+        "expect: {verdict: pass, rule: everybody, mode: warn, blocking: [], excepted: [CVE-1], says: [nobody]}\n")
+    done = tidewaiter("test", "--policy", EXAMPLE, tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "FAIL  wrong.yml",
+        "      verdict: expected pass, found block (1 finding is CRITICAL)",
+        "      mode: expected warn, found enforce",
+        "      rule: expected everybody, found releases",
+        "      blocks: expected [], found [CVE-2023-45853]",
+        "      excepted: expected [CVE-1], found [CVE-2024-5535]",
+        '      says: "nobody" is in no reason and no note',
+        "0 of 1 cases hold",
+    ]
+
+
+@pytest.mark.parametrize("case, message", [
+    ("report: report.json\n", "wrong.yml:1: today is missing in a case"),
+    ("report: ../report.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass}\n", "../report.json"),
+    ("report: none.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass}\n", "none.json"),
+    ("report: report.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass, blocked: []}\n",
+     "wrong.yml:4: expect.blocked is no key of what is expected (is blocking meant?)"),
+])
+def test_a_case_that_is_not_understood_is_wrong_use(tidewaiter, tmp_path, case, message):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    for place in (tmp_path, cases):
+        (place / "report.json").write_text(REPORT.read_text())
+    (cases / "wrong.yml").write_text(case)
+    done = tidewaiter("test", "--policy", EXAMPLE, cases)
+    assert done.returncode == 2 and message in done.stderr
+
+
+def test_a_directory_without_cases_is_no_success(tidewaiter, tmp_path):
+    done = tidewaiter("test", "--policy", EXAMPLE, tmp_path)
+    assert done.returncode == 2 and "no case in it" in done.stderr
+
+
+def explain(tidewaiter, *more):
+    return tidewaiter("explain", "--policy", EXAMPLE, "--today", "2026-01-15", "--project", "shop/checkout", "--image",
+                      "shop/checkout", "--branch", "v1.2", "--tag", "--protected", *more, REPORT)
+
+
+def test_explain_says_of_every_finding_what_becomes_of_it_and_why(tidewaiter):
+    done = explain(tidewaiter)
+    assert done.returncode == 1 and done.stderr == ""
+    assert ("CRITICAL  CVE-2024-5535 in openssl 3.0.11-1~deb12u2, fixed in 3.0.15-1~deb12u1\n"
+            "          excepted until 2026-03-31: exception in line ") in done.stdout
+    assert "CRITICAL  CVE-2023-45853 in zlib1g 1:1.2.13.dfsg-1, no fix yet\n          blocks: CRITICAL\n" in done.stdout
+    assert "LOW       CVE-2025-0002 in curl 7.88.1-10+deb12u5, no fix yet\n" in done.stdout
+    assert "rule releases (mode enforce, blocks CRITICAL)\nverdict: block\n" in done.stdout
+    assert "  note: from 2026-03-01 on the rule releases-high applies here" in done.stdout
+
+
+def test_explain_as_json_has_every_documented_member(tidewaiter):
+    j = json.loads(explain(tidewaiter, "--json").stdout)
+    assert set(j) == {"format", "version", "policy", "rule", "mode", "severity", "fixable_only", "verdict", "reasons", "notes",
+                      "waiver", "findings"}
+    assert (j["format"], j["rule"], j["verdict"], j["waiver"]) == (1, "releases", "block", None)
+    for finding in j["findings"]:
+        assert set(finding) == {"id", "package", "installed", "fixed", "severity", "type", "path", "purl", "is_blocking", "fate",
+                                "by", "until", "line"}
+    excepted = next(f for f in j["findings"] if f["id"] == "CVE-2024-5535")
+    assert (excepted["fate"], excepted["until"]) == ("excepted", "2026-04-01T00:00:00Z")
+    assert "CVE-2024-5535" in EXAMPLE.read_text().splitlines()[excepted["line"] - 1]
+    fates = {f["id"]: f["fate"] for f in j["findings"]}
+    assert fates["CVE-2023-45853"] == "blocks" and fates["CVE-2025-0002"] == "below"
+
+
+def test_explain_of_what_is_no_report_is_wrong_use(tidewaiter):
+    done = tidewaiter("explain", "--policy", EXAMPLE, "--project", "p", "--image", "i", EXAMPLE)
+    assert done.returncode == 2 and done.stdout == ""
+    assert tidewaiter("explain", "--policy", EXAMPLE, REPORT).returncode == 2
+
+
+def test_help_has_the_options_of_each_action(tidewaiter):
+    text = tidewaiter("--help").stdout
+    for words in ("Options of policy check:", "--soon TIME", "Options of policy test:", "Options of policy explain:", "--image NAME"):
+        assert words in text
