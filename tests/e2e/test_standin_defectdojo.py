@@ -829,6 +829,7 @@ def test_a_duplicate_names_its_original_and_related_fields_name_its_place(filled
     original = filled.call("GET", f"/api/v2/findings/{shown['duplicate_finding']}/").body
     assert shown["hash_code"] == original["hash_code"] and shown["display_status"] == "Inactive, Duplicate"
     assert shown["related_fields"]["test"]["engagement"]["product"]["name"] == "p1"
+    assert shown["related_fields"]["test"]["branch_tag"] == filled.test("b")["branch_tag"]
 
 
 def test_hashes_are_those_of_the_real_one(dojo):

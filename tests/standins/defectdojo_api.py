@@ -939,8 +939,9 @@ def show_related(api, f):
     prod_type = api.store.get("product_types", product["prod_type"])
     named = {"product": {"id": product["id"], "name": product["name"],
                          "prod_type": {"id": prod_type["id"], "name": prod_type["name"]}}}
+    uploaded = {k: test[k] for k in ("version", "build_id", "commit_hash", "branch_tag")}
     return {"test": {"id": test["id"], "title": test["title"],
-                     "test_type": {"id": TEST_TYPE_TRIVY, "name": "Trivy Scan"},
+                     "test_type": {"id": TEST_TYPE_TRIVY, "name": "Trivy Scan"}, **uploaded,
                      "engagement": {"id": engagement["id"], "name": engagement["name"], **named}}}
 
 

@@ -1,0 +1,243 @@
+"""Triage: what people have said in DefectDojo is subtracted from the local report, and nothing else is; with a real Trivy."""
+
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from defectdojo import DefectDojo
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
+
+import images  # noqa: E402
+
+PASSED, BLOCKED = 0, 1
+IS_ROOT = os.geteuid() == 0
+CRITICAL = {"CVE-2023-38545", "CVE-2022-1292", "CVE-2019-10744", "CVE-2021-44906", "CVE-2023-23914"}
+
+
+def utc(days):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """Trivy, its database, and one that says other things of the same flaws, where users without rights can read them."""
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-trivy-", dir="/srv" if IS_ROOT else None) as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        built = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
+        shutil.copy(built, place / "trivy")
+        for where, more in ((place, []), (place / "reworded", ["--variant", "reworded"])):
+            where.mkdir(exist_ok=True)
+            subprocess.run([SOURCE / "scripts" / "trivy-db", *more, where], capture_output=True, check=True)
+            where.chmod(0o755)
+        yield place
+
+
+class Host:
+    def __init__(self, root, program, settings, tools, dojo):
+        self.root = root
+        self.program = program("tidewaiter")
+        self.write_settings = settings
+        self.tools = tools
+        self.dojo = dojo
+        self.token = root / "token"
+        self.token.write_text(dojo.token + "\n")
+        self.token.chmod(0o600)
+        self.state = root / "state"
+        (self.state / "spool").mkdir(mode=0o700, parents=True)
+        self.state.chmod(0o711)
+        if IS_ROOT:
+            subprocess.run(["chown", "daemon:", self.state / "spool", self.token], check=True)
+        self.archive = root / "app.tar"
+        self.image()
+        self.configure()
+
+    def image(self, tag="registry.example.org/group/app:1.0", release="12.5"):
+        steps = list(images.app().steps)
+        steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL, images.CURL], release=release)))
+        images.classic(images.Image(steps, tags=[tag])).write(self.archive)
+
+    def configure(self, db="db", policy=None, **defectdojo):
+        over = {}
+        if policy is not None:
+            (self.root / "policy.yml").write_text(policy)
+            (self.root / "policy.yml").chmod(0o644)
+            over["policy"] = {"file": str(self.root / "policy.yml")}
+        self.config = self.write_settings({
+            "scan_user": "nobody", "courier_user": "daemon",
+            "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / db)},
+            "gate": {"mode": "enforce"}, **over,
+            "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "product_type": "CI", "wait": "20s",
+                           **defectdojo}})
+
+    def scan(self, *more, branch="main", upload=True, project="group/app"):
+        return subprocess.run([self.program, "--config", str(self.config), "scan", "--json",
+                               *(["--upload"] if upload else []), "--as", project, "--branch", branch, *more,
+                               str(self.archive)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+    def findings(self, branch="main"):
+        """Of the test of that branch, by vulnerability."""
+        product, = [p for p in self.dojo.products if p["name"] == "group/app"]
+        engagement, = [e for e in self.dojo.engagements if e["name"] == branch and e["product"] == product["id"]]
+        test, = [t for t in self.dojo.tests if t["engagement"] == engagement["id"]]
+        return {f["vulnerability_ids"][0]: f for f in self.dojo.findings(test["id"])}
+
+    def critical(self, branch="main"):
+        return [f["id"] for f in self.findings(branch).values() if f["severity"] == "Critical"]
+
+
+@pytest.fixture
+def dojo():
+    with DefectDojo() as server:
+        yield server
+
+
+@pytest.fixture
+def host(root, program, settings, tools, dojo):
+    return Host(root, program, settings, tools, dojo)
+
+
+def blocking(done):
+    return {f["id"] for i in json.loads(done.stdout)["images"] for f in i["findings"] if f["is_blocking"]}
+
+
+def test_an_accepted_finding_does_not_block_until_its_acceptance_ends(host, dojo):
+    done = host.scan()
+    assert done.returncode == BLOCKED and blocking(done) == CRITICAL, done.stdout + done.stderr
+    for_ever = host.critical()[:2]
+    until = host.critical()[2:]
+    dojo.accept(for_ever)
+    acceptance = dojo.accept(until, expiration_date=utc(7))
+    done = host.scan()
+    assert done.returncode == PASSED and blocking(done) == set(), done.stdout + done.stderr
+    # ended, whether DefectDojo's nightly work has seen it yet or not
+    dojo.store.tables["acceptances"][acceptance["id"]]["expiration_date"] = utc(-1)
+    done = host.scan()
+    assert done.returncode == BLOCKED and len(blocking(done)) == len(until), done.stdout + done.stderr
+    dojo.expire(acceptance["id"])
+    assert len(blocking(host.scan())) == len(until)
+
+
+def test_false_positives_and_what_is_out_of_scope_do_not_block(host, dojo):
+    host.scan()
+    first, second, *rest = host.critical()
+    dojo.set_finding(first, false_p=True, active=False, verified=False)
+    dojo.set_finding(second, out_of_scope=True, active=False, verified=False)
+    done = host.scan()
+    assert done.returncode == BLOCKED and len(blocking(done)) == len(rest)
+
+
+def test_an_inactive_or_closed_finding_excuses_nothing(host, dojo):
+    host.scan()
+    first, second, *rest = host.critical()
+    dojo.set_finding(first, active=False, verified=False)
+    dojo.set_finding(second, is_mitigated=True, active=False)
+    assert blocking(host.scan()) == CRITICAL
+
+
+def test_twenty_tags_and_a_point_release_leave_every_finding_and_acceptance(host, dojo):
+    host.scan()
+    count = len(host.findings())
+    dojo.accept(host.critical())
+    names = ["registry.example.org/group/app", "registry.example.org:5000/group/app", "group/app", "localhost/group/app"]
+    for n in range(20):
+        host.image(f"{names[n % 4]}:1.{n}", release="12.6" if n >= 10 else "12.5")
+        done = host.scan()
+        assert done.returncode == PASSED, (n, done.stdout + done.stderr)
+        actions = [action["action"] for action in dojo.imports[-1]["actions"]]
+        assert actions == ["U"] * count, f"tag {n}: untouched, all of them"
+    assert len(host.findings()) == count and len(dojo.tests) == 2
+    assert all(f["risk_accepted"] and not f["is_mitigated"] for f in host.findings().values()
+               if f["severity"] == "Critical")
+
+
+def test_an_acceptance_on_one_branch_does_not_count_on_another_unless_the_rule_says_so(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    assert host.scan(branch="feature").returncode == BLOCKED
+    # now the findings of the branch are there, as duplicates of accepted ones
+    assert all(f["duplicate"] for f in host.findings("feature").values())
+    assert host.scan(branch="feature").returncode == BLOCKED
+    host.configure(policy="version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n"
+                          "    accept: { scope: product }\n")
+    done = host.scan(branch="feature")
+    assert done.returncode == PASSED, done.stdout + done.stderr
+
+
+def test_an_acceptance_of_another_image_or_product_does_not_count(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    assert host.scan(project="group/other").returncode == BLOCKED
+    host.image("registry.example.org/group/other:1.0")
+    assert host.scan().returncode == BLOCKED
+
+
+def test_what_is_ambiguous_excuses_nothing(host, dojo):
+    host.scan()
+    accepted = host.critical()
+    dojo.accept(accepted)
+    twin = dojo.store.get("findings", accepted[0])
+    dojo.store.add_finding(twin["test"], {k: v for k, v in twin.items() if k not in ("id", "risk_accepted", "active")}
+                           | {"active": True})
+    done = host.scan(upload=False)
+    assert done.returncode == BLOCKED and len(blocking(done)) == 1
+
+
+@pytest.mark.parametrize("fault", ["403@/api/v2/findings", "500-html@/api/v2/findings", "hang@/api/v2/findings",
+                                   "200-html@/api/v2/findings", "502@any"])
+def test_a_server_that_cannot_be_asked_excuses_nothing_but_what_it_said_lately(host, dojo, fault):
+    host.scan()
+    dojo.accept(host.critical())
+    host.configure(wait="1s")
+    dojo.fault = fault
+    done = host.scan(upload=False)
+    # what was kept is of before the acceptances
+    assert blocking(done) == CRITICAL
+    dojo.fault = None
+    assert host.scan(upload=False).returncode == PASSED
+    dojo.fault = fault
+    done = host.scan(upload=False)
+    assert done.returncode == PASSED and "triage is" in done.stderr, done.stderr
+    host.configure(wait="1s", triage_max_age="0")
+    for name in (host.state / "triage").iterdir():
+        kept = json.loads(name.read_text())
+        kept["fetched_s"] -= 3600
+        name.write_text(json.dumps(kept))
+    done = host.scan(upload=False)
+    assert done.returncode == BLOCKED and "triage excuses nothing" in done.stderr, done.stderr
+    assert dojo.token not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="there is one user")
+def test_what_is_kept_is_the_couriers_alone(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    host.scan()
+    for name in ("triage", "baselines"):
+        place = host.state / name
+        assert place.stat().st_mode & 0o777 == 0o700 and place.owner() == "daemon"
+        files = [p for p in place.rglob("*") if p.is_file()]
+        assert files and all(p.stat().st_mode & 0o777 == 0o600 and p.owner() == "daemon" for p in files)
+        assert all(dojo.token not in p.read_text() for p in files)
+
+
+def test_new_only_blocks_what_the_target_branch_does_not_have(host, dojo, tools):
+    host.configure(policy="version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n"
+                          "    new_only: main\n")
+    assert host.scan(branch="feature").returncode == BLOCKED
+    # it has no baseline either, and leaves one
+    assert host.scan(branch="main").returncode == BLOCKED
+    done = host.scan(branch="feature")
+    assert done.returncode == PASSED, done.stdout + done.stderr
+    # another image has no such baseline
+    host.image("registry.example.org/group/other:1.0")
+    assert host.scan(branch="feature").returncode == BLOCKED
