@@ -252,6 +252,7 @@ end_of(CURLcode rc, bool is_body_full, int status, enum http_end *ret)
 	case CURLE_SSL_CIPHER:
 	case CURLE_SSL_ISSUER_ERROR:
 	case CURLE_SSL_INVALIDCERTSTATUS:
+	case CURLE_SSL_CLIENTCERT:
 		*ret = HTTP_UNTRUSTED;
 		return 0;
 	case CURLE_WRITE_ERROR:
@@ -307,6 +308,9 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	curl_easy_getinfo(h->curl, CURLINFO_REQUEST_SIZE, &request_size);
 	if (rc == CURLE_UNSUPPORTED_PROTOCOL && request_size > 0)
 		rc = CURLE_WEIRD_SERVER_REPLY;
+	/* With TLS 1.3 a server says so when the request is on its way already; it has not looked at that. */
+	if (rc == CURLE_RECV_ERROR && strstr(t->message, "certificate required"))
+		rc = CURLE_SSL_CLIENTCERT;
 	curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
 	a->status = (int)status;
 	if (end_of(rc, a->body.is_full, a->status, &a->end) < 0)
@@ -315,7 +319,7 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 		read_headers(h->curl, a);
 	curl_easy_getinfo(h->curl, CURLINFO_CONNECT_TIME_T, &connect_us);
 	a->was_connected = connect_us > 0;
-	a->was_sent = !r->parts || was_sent(h->curl, sources, r->n_parts);
+	a->was_sent = a->end != HTTP_UNTRUSTED && (!r->parts || was_sent(h->curl, sources, r->n_parts));
 	if (a->end != HTTP_ANSWERED) {
 		AUTO_FREE char *safe =
 			str_safe(a->body.is_full ? "the answer is too long" : why, sizeof(a->fault) / 4);

@@ -1,4 +1,4 @@
-/* `tidewaiter spool list|flush|drop|retry`: reports on their way to DefectDojo. */
+/* `tidewaiter spool list|flush|serve|drop|retry`: reports on their way to DefectDojo. */
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/courier.h"
 #include "cli/spool_flush.h"
+#include "cli/spool_serve.h"
 #include "executor/settings.h"
 #include "stages/spool.h"
 
@@ -20,7 +21,7 @@
 
 struct arguments {
 	bool wants_json, is_now, is_dead;
-	const char *server;
+	const char *server, *parallel;
 	int64_t deadline_ms;
 	int n_ids;
 	char **ids;
@@ -192,7 +193,7 @@ retry_dead(struct spool *s, struct err *e)
 
 /* ---- the verb ---- */
 
-enum action { ACTION_LIST, ACTION_FLUSH, ACTION_DROP, ACTION_RETRY };
+enum action { ACTION_LIST, ACTION_FLUSH, ACTION_DROP, ACTION_RETRY, ACTION_SERVE };
 
 #define AT(member) offsetof(struct arguments, member)
 static const struct cli_option list_rows[] = {
@@ -203,6 +204,9 @@ static const struct cli_option flush_rows[] = {
 	{ "deadline", "DURATION", OPTION_DURATION, AT(deadline_ms), "such as 90s (default 10m)", NULL },
 	{ "now", NULL, OPTION_FLAG, AT(is_now), "what is not due yet, too", NULL },
 };
+static const struct cli_option serve_rows[] = {
+	{ "parallel", "N", OPTION_TEXT, AT(parallel), "so many tests at a time (default 4)", NULL },
+};
 static const struct cli_option retry_rows[] = {
 	{ "dead", NULL, OPTION_FLAG, AT(is_dead), "all that are dead", NULL },
 };
@@ -211,6 +215,7 @@ static const struct cli_options options[] = {
 	[ACTION_FLUSH] = { "spool flush", flush_rows, MEM_COUNT(flush_rows), NULL },
 	[ACTION_DROP] = { "spool drop", NULL, 0, "ID…" },
 	[ACTION_RETRY] = { "spool retry", retry_rows, MEM_COUNT(retry_rows), "ID…" },
+	[ACTION_SERVE] = { "spool serve", serve_rows, MEM_COUNT(serve_rows), NULL },
 };
 
 static int
@@ -245,6 +250,7 @@ act(const struct cli *cli, const struct settings *s, struct spool *spool, enum a
 	case ACTION_DROP:
 		return each_id(spool, a, "dropped", spool_drop, e);
 	case ACTION_RETRY:
+	case ACTION_SERVE:
 		break;
 	}
 	return a->is_dead ? retry_dead(spool, e) : each_id(spool, a, "waits again", spool_retry, e);
@@ -261,9 +267,22 @@ read_settings_text(const char *path, char **ret, size_t *ret_len, struct err *e)
 }
 
 static int
+serve(const struct cli *cli, const struct arguments *a, struct err *e)
+{
+	int64_t n = SERVE_PARTS_DEFAULT;
+
+	if (a->parallel && str_parse_int(a->parallel, 1, SERVE_PARTS_MAX, &n, e) < 0) {
+		if (e)
+			e->kind = ERR_USAGE;
+		return err_wrap(e, "spool serve: --parallel");
+	}
+	return spool_serve(cli, (unsigned)n, e);
+}
+
+static int
 run_spool(struct cli *cli, int argc, char **argv, struct err *e)
 {
-	static const char *const words[] = { "list", "flush", "drop", "retry" };
+	static const char *const words[] = { "list", "flush", "drop", "retry", "serve" };
 	struct arguments a = { .deadline_ms = FLUSH_DEFAULT_MS };
 	AUTO(settings) struct settings *s = NULL;
 	AUTO(spool) struct spool *spool = NULL;
@@ -274,9 +293,12 @@ run_spool(struct cli *cli, int argc, char **argv, struct err *e)
 		action++;
 	if (action == MEM_COUNT(words))
 		return err_set(e, ERR_USAGE,
-			       "spool: say list, flush, drop or retry; see tidewaiter spool --help");
-	if (parse((enum action)action, argc - 1, argv + 1, &a, e) < 0 ||
-	    settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
+			       "spool: say list, flush, serve, drop or retry; see tidewaiter spool --help");
+	if (parse((enum action)action, argc - 1, argv + 1, &a, e) < 0)
+		return -1;
+	if (action == ACTION_SERVE)
+		return serve(cli, &a, e);
+	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
 	    read_settings_text(s->path, &text, &a.settings_len, e) < 0 || courier_become(s, e) < 0 ||
 	    spool_open(s->state_dir, &spool, e) < 0)
 		return -1;
@@ -286,9 +308,10 @@ run_spool(struct cli *cli, int argc, char **argv, struct err *e)
 
 const struct command command_spool = {
 	.name = "spool",
-	.summary = "reports on their way to DefectDojo: list, flush, drop, retry",
+	.summary = "reports on their way to DefectDojo: list, flush, serve, drop, retry",
 	.help = "Usage: tidewaiter spool list [--json]\n"
 		"       tidewaiter spool flush [--server URL] [--deadline DURATION] [--now]\n"
+		"       tidewaiter spool serve [--parallel N]\n"
 		"       tidewaiter spool drop ID…\n"
 		"       tidewaiter spool retry ID… | --dead\n"
 		"\n"
@@ -299,6 +322,7 @@ const struct command command_spool = {
 		"       waits: in its turn. open: sent, its fate is not known yet; DefectDojo is asked\n"
 		"       before it is sent again. dead: given up.\n"
 		"flush  sends what is due, oldest first, and asks for what is open until the deadline.\n"
+		"serve  delivers what comes, until SIGTERM; SIGHUP reads the settings again. For systemd.\n"
 		"drop   removes deliveries for good.\n"
 		"retry  makes deliveries due at once; dead ones wait again. Mind that DefectDojo takes\n"
 		"       the report that comes last for the state of an image.\n",

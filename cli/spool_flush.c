@@ -1,5 +1,6 @@
 #include "cli/spool_flush.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/str.h"
 
 #define NAME_COLUMNS 100
+#define YOUNG_S 2 /* what a job needs beyond defectdojo.wait */
 
 /* Where the deliveries of a project go, as the settings say today. */
 struct target {
@@ -15,6 +17,7 @@ struct target {
 	struct settings *settings;
 	struct dojo *dojo; /* NULL: none, or it could not be made */
 	char *stop_reason; /* trying more would end the same; NULL: go on */
+	int64_t stop_s;	   /* wall clock until when; 0: not known */
 	char breaker[DELIVERY_KEY_SIZE];
 };
 
@@ -25,8 +28,7 @@ struct flushing {
 	const struct flush *flush;
 	struct target *targets;
 	size_t n_targets;
-	size_t n_delivered, n_dead;
-	int64_t open_s; /* wall clock when an open fate is worth asking for again, 0: none is open */
+	struct flush_pass *pass;
 };
 
 static void
@@ -69,9 +71,10 @@ make_target(const struct flushing *f, const char *project, struct target *ret, s
 	dojo_settings_key(&ds, ret->breaker);
 	if (!f->flush->is_forced)
 		spool_breaker_look(f->spool, ret->breaker, &b);
-	if (b.is_open)
+	if (b.is_open) {
 		ret->stop_reason = spool_breaker_describe(&b);
-	else if (str_is_empty(o->url))
+		ret->stop_s = b.until_s;
+	} else if (str_is_empty(o->url))
 		ret->stop_reason = mem_strdup("no defectdojo.url is set");
 	else if (dojo_new(&ds, &ret->dojo, &why) < 0)
 		ret->stop_reason = mem_strdup(why.text);
@@ -85,9 +88,10 @@ inherit_stop(const struct flushing *f, struct target *t)
 	for (size_t i = 0; i < f->n_targets && !t->stop_reason; i++) {
 		const struct target *o = &f->targets[i];
 
-		if (o != t && o->stop_reason && o->dojo && str_eq(options_of(o)->url, options_of(t)->url) &&
-		    str_eq(options_of(o)->token_file, options_of(t)->token_file))
+		if (o != t && o->stop_reason && o->dojo && str_eq(o->breaker, t->breaker)) {
 			t->stop_reason = mem_strdup(o->stop_reason);
+			t->stop_s = o->stop_s;
+		}
 	}
 }
 
@@ -125,77 +129,139 @@ is_wanted(const struct flush *f, const struct target *t)
 }
 
 static void
-note_result(struct flushing *f, struct target *t, const struct spool_item *item, const struct spool_result *r)
+note_next(struct flushing *f, int64_t next_s)
+{
+	if (next_s > 0 && (f->pass->next_s == 0 || next_s < f->pass->next_s))
+		f->pass->next_s = next_s;
+}
+
+static void
+note_result(struct flushing *f, struct target *t, const char *id, const struct delivery *d,
+	    const struct spool_result *r)
 {
 	AUTO_FREE char *text = spool_describe(r);
-	AUTO_FREE char *name = str_safe(item->delivery.test ? item->delivery.test : "?", NAME_COLUMNS);
+	AUTO_FREE char *name = str_safe(d->test ? d->test : "?", NAME_COLUMNS);
 
-	if (r->is_server_wide && !t->stop_reason)
+	if (r->is_server_wide && !t->stop_reason) {
 		t->stop_reason = mem_strdup(r->answer.reason);
-	if (r->is_open && (f->open_s == 0 || r->next_s < f->open_s))
-		f->open_s = r->next_s;
+		t->stop_s = r->next_s;
+	}
+	if (r->is_open && (f->pass->open_s == 0 || r->next_s < f->pass->open_s))
+		f->pass->open_s = r->next_s;
+	note_next(f, r->next_s);
 	if (r->end == SPOOL_SKIPPED)
 		return;
-	printf("%s  %s  %s\n", item->id, name, text);
+	printf("%s  %s  %s\n", id, name, text);
 	if (r->shortfall)
-		printf("%s  %s  %s\n", item->id, name, r->shortfall);
-	f->n_delivered += r->end == SPOOL_DELIVERED;
-	f->n_dead += r->end == SPOOL_DIED;
+		printf("%s  %s  %s\n", id, name, r->shortfall);
+	f->pass->n_delivered += r->end == SPOOL_DELIVERED;
+	f->pass->n_dead += r->end == SPOOL_DIED;
+}
+
+/* A stop that no answer of the server was the reason for. */
+static void
+note_stop(struct flushing *f, const struct target *t)
+{
+	note_next(f, t->stop_s);
+	if (t->stop_s == 0 && !f->pass->stop)
+		f->pass->stop = mem_strdup(t->stop_reason);
+}
+
+/* Its job is at it, unless it died: then it is ours in a moment. */
+static bool
+is_young(struct flushing *f, const struct target *t, const struct delivery *d)
+{
+	int64_t ours_s = d->created_s + options_of(t)->wait / 1000 + YOUNG_S, now = clock_wall_s();
+
+	if (!f->flush->leaves_young || d->created_s > now || ours_s <= now)
+		return false;
+	note_next(f, ours_s);
+	return true;
 }
 
 static int
-send_item(struct flushing *f, const struct spool_item *item, struct err *e)
+send_item(struct flushing *f, const char *id, struct err *e)
 {
 	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
+	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_DELIVERY_FILE struct delivery_file file = DELIVERY_FILE_INIT;
 	struct spool_send_options o = { .is_forced = f->flush->is_forced };
-	const char *project = item->delivery.project ? item->delivery.project : "";
 	int64_t deadline = f->flush->deadline;
 	struct target *t = NULL;
 	struct err why = ERR_INIT;
 
-	if (target_of(f, project, &t, e) < 0)
-		return -1;
-	if (!is_wanted(f->flush, t) || t->stop_reason)
+	/* One that cannot be read has no project; spool_send() sees to it. */
+	(void)!delivery_open(f->spool->new_fd, id, &d, &file, &why);
+	if (why.no == ENOENT)
 		return 0;
+	if (target_of(f, d.project ? d.project : "", &t, e) < 0)
+		return -1;
+	if (!is_wanted(f->flush, t) || is_young(f, t, &d))
+		return 0;
+	if (t->stop_reason) {
+		note_stop(f, t);
+		return 0;
+	}
 	o.timeout_ms = options_of(t)->timeout;
 	o.age_max_s = options_of(t)->spool_age_max / 1000;
 	o.breaker = t->breaker;
+	o.keep_text = options_of(t)->keep_text;
 	if (clock_deadline(o.timeout_ms) < deadline)
 		deadline = clock_deadline(o.timeout_ms);
-	if (spool_send(f->spool, item->id, t->dojo, &o, deadline, &r, &why) < 0)
+	err_clear(&why);
+	if (spool_send(f->spool, id, t->dojo, &o, deadline, &r, &why) < 0)
 		log_line(&f->cli->log, LOG_WARN, "%s", why.text);
 	else
-		note_result(f, t, item, &r);
+		note_result(f, t, id, &d, &r);
 	return 0;
 }
 
-/* All that is due, once, oldest first. */
+static bool
+is_of_part(const struct flush *f, const char *id)
+{
+	unsigned n = 0;
+
+	for (const char *p = spool_key(id); *p; p++)
+		n = n * 31 + (unsigned char)*p;
+	return f->n_parts == 0 || n % f->n_parts == f->part;
+}
+
 static int
 run_pass(struct flushing *f, struct err *e)
 {
-	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+	AUTO_STRV struct strv ids = { 0 };
 
-	f->open_s = 0;
-	if (spool_list(f->spool, &items, e) < 0)
+	f->pass->open_s = f->pass->next_s = 0;
+	mem_free_at(&f->pass->stop);
+	if (spool_ids(f->spool, &ids, e) < 0)
 		return -1;
-	for (size_t i = 0; i < items.n; i++) {
-		if (items.v[i].is_dead)
-			continue;
+	for (size_t i = 0; i < ids.n; i++) {
 		if (clock_left_ms(f->flush->deadline) == 0)
 			return 0;
-		if (send_item(f, &items.v[i], e) < 0)
+		if (is_of_part(f->flush, ids.v[i]) && send_item(f, ids.v[i], e) < 0)
 			return -1;
 	}
 	return 0;
+}
+
+int
+spool_flush_pass(const struct cli *cli, const struct settings *s, struct spool *spool,
+		 const struct flush *flush, struct flush_pass *ret, struct err *e)
+{
+	struct flushing f = { .cli = cli, .settings = s, .spool = spool, .flush = flush, .pass = ret };
+	int rc = run_pass(&f, e);
+
+	targets_free(&f);
+	return rc;
 }
 
 /* Until an open fate is worth another question; false when that is after the deadline. */
 static bool
 wait_for_open(const struct flushing *f)
 {
-	int64_t wait_ms = (f->open_s - clock_wall_s()) * 1000;
+	int64_t wait_ms = (f->pass->open_s - clock_wall_s()) * 1000;
 
-	if (f->open_s == 0 || wait_ms >= clock_left_ms(f->flush->deadline))
+	if (f->pass->open_s == 0 || wait_ms >= clock_left_ms(f->flush->deadline))
 		return false;
 	poll(NULL, 0, clock_poll_timeout(clock_deadline(wait_ms > 0 ? wait_ms : 1)));
 	return true;
@@ -218,7 +284,8 @@ int
 spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool, const struct flush *flush,
 	    struct err *e)
 {
-	struct flushing f = { .cli = cli, .settings = s, .spool = spool, .flush = flush };
+	struct flush_pass pass = { 0 };
+	struct flushing f = { .cli = cli, .settings = s, .spool = spool, .flush = flush, .pass = &pass };
 	AUTO_STRV struct strv ids = { 0 };
 	int rc;
 
@@ -228,8 +295,9 @@ spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool
 	if (rc == 0)
 		say_stops(&f);
 	targets_free(&f);
+	mem_free_at(&pass.stop);
 	if (rc < 0 || spool_ids(spool, &ids, e) < 0)
 		return -1;
-	printf("%zu delivered, %zu given up, %zu waiting\n", f.n_delivered, f.n_dead, ids.n);
-	return ids.n == 0 && f.n_dead == 0 ? CLI_OK : CLI_UNDECIDED;
+	printf("%zu delivered, %zu given up, %zu waiting\n", pass.n_delivered, pass.n_dead, ids.n);
+	return ids.n == 0 && pass.n_dead == 0 ? CLI_OK : CLI_UNDECIDED;
 }

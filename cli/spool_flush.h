@@ -1,4 +1,4 @@
-/* `tidewaiter spool flush`. */
+/* `tidewaiter spool flush`, and one pass over the spool for it and for `spool serve`. */
 #pragma once
 
 #include "base/err.h"
@@ -13,7 +13,21 @@ struct flush {
 	size_t settings_len;
 	int64_t deadline;
 	bool is_forced; /* --now */
+	/* Of n_parts processes this one has the tests of part `part`; 0: all. */
+	unsigned part, n_parts;
+	bool leaves_young; /* what its job may still be delivering (defectdojo.wait) is left to it */
 };
+
+struct flush_pass {
+	size_t n_delivered, n_dead;
+	int64_t open_s; /* wall clock when an open fate is worth asking for again, 0: none is open */
+	int64_t next_s; /* when the next pass has something to do, 0: not known of anything */
+	char *stop; /* why one server cannot be asked at all, without it having been; NULL: none; owned by the caller */
+};
+
+/* All that is due, once, oldest first; a line for each delivery that was tried. */
+int spool_flush_pass(const struct cli *cli, const struct settings *s, struct spool *spool,
+		     const struct flush *f, struct flush_pass *ret, struct err *e);
 
 /* Says a line for each delivery that it tried. Exit code: 0 nothing is left, 3 something waits or was given up. */
 int spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool, const struct flush *f,

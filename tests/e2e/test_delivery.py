@@ -238,3 +238,62 @@ def test_a_certificate_is_verified_against_the_named_authority(root, program, se
         assert host.flush("--now").returncode == 0
         assert len(dojo.imports) == 1
         assert "is not encrypted" not in host.scan().stdout
+
+
+def test_a_client_certificate_is_shown_where_the_server_asks_for_one(root, program, settings, tools):
+    def make(name, *more):
+        key, cert = root / f"{name}.key", root / f"{name}.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
+                        "-days", "2", "-subj", f"/CN={name}", *more], check=True, capture_output=True)
+        cert.chmod(0o644)
+        return key, cert
+
+    key, cert = make("server", "-addext", "subjectAltName=IP:127.0.0.1")
+    client_key, client_cert = make("client")
+    with DefectDojo(tls_cert=str(cert), tls_key=str(key), tls_client_ca=str(client_cert)) as dojo:
+        host = Host(root, program, settings, tools, dojo)
+        host.configure(ca_file=str(cert))
+        assert host.scan().returncode == BLOCKED and len(host.waiting()) == 1 and dojo.imports == []
+        host.configure(ca_file=str(cert), client_cert_file=str(client_cert), client_key_file=str(client_key))
+        client_key.chmod(0o644)
+        assert "client.key" in host.flush("--now").stderr  # a key that others can read is not used
+        client_key.chmod(0o600)
+        if IS_ROOT:
+            subprocess.run(["chown", "daemon:", client_key], check=True)
+        done = host.flush("--now")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(dojo.imports) == 1
+
+
+def test_a_newer_report_replaces_one_that_was_never_sent_where_settings_say_so(host, dojo):
+    dojo.down()
+    host.configure(supersede=True)
+    host.scan()  # tried, not sent: nobody was there
+    first, = host.waiting()
+    done = host.scan()
+    second, = host.waiting()
+    assert first != second and "replaces 1 older report" in done.stdout
+    host.scan("--branch", "other")
+    assert len(host.waiting()) == 2  # another test
+    dojo.up()
+    assert host.flush("--now").returncode == 0
+    assert len(dojo.imports) == 2
+
+
+def test_a_report_that_may_have_arrived_is_never_replaced(host, dojo):
+    host.configure(supersede=True, wait="1s")
+    dojo.fault = "hang"
+    host.scan()
+    dojo.fault = None
+    done = host.scan()
+    assert len(host.waiting()) == 2 and "replaces" not in done.stdout
+
+
+def test_while_the_breaker_is_open_a_job_does_not_ask(host, dojo):
+    dojo.fault = "503*1"
+    host.scan()
+    asked = len(dojo.requests)
+    done = host.scan()
+    assert done.returncode == BLOCKED and len(dojo.requests) == asked
+    assert "waits in the spool, which changes nothing for this job: DefectDojo is not asked for" in done.stdout
+    assert len(host.waiting()) == 2

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -34,20 +36,25 @@ class Spool:
 
     def add(self, body=None, findings=None, **over):
         self.n += 1
+        over.setdefault("created_s", int(time.time()) - 60)
         body = report("CVE-2024-1", "CVE-2024-2") if body is None else body
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         head = {"format": 1, "server": self.dojo.url, "token_file": "", "project": "group/app",
                 "product_type": "CI", "product": "group/app", "engagement": "main", "test": "app", "service": "app",
                 "environment": "", "version": "1.0", "branch": "main", "commit": "c0ffee", "build_id": f"{self.n}-0",
                 "minimum_severity": "", "tags": ["tidewaiter"], "active": 0, "verified": 0,
-                "created_s": int(time.time()), "n_findings": 2 if findings is None else findings,
+                "n_findings": 2 if findings is None else findings,
                 "report_len": len(data), **over}
         names = [head[key] for key in ("product", "engagement", "test")]
         key = hashlib.sha256(b"".join(name.encode() + b"\0" for name in names)).hexdigest()[:16]
         delivery = f"20260102030405{self.n:06}-{key}"
         path = self.path / "new" / delivery
-        path.write_bytes(json.dumps(head).encode() + b"\n" + data)
-        path.chmod(0o600)
+        beside = path.with_name(f".{delivery}")
+        beside.write_bytes(json.dumps(head).encode() + b"\n" + data)
+        beside.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(beside, 65534, 65534)
+        beside.rename(path)
         return delivery
 
     def __call__(self, *args, **options):
@@ -104,18 +111,21 @@ def as_user(root):
 
 @pytest.fixture
 def make_spool(root, program, settings, dojo, as_user):
-    def make(token=None, **defectdojo):
+    def make(token=None, projects=(), **defectdojo):
         token_file = root / "token"
         token_file.write_text((token or dojo.token) + "\n")
         token_file.chmod(0o600)
-        config = settings({"defectdojo": {"url": dojo.url, "token_file": str(token_file), **defectdojo}})
+        config = settings({"defectdojo": {"url": dojo.url, "token_file": str(token_file), **defectdojo},
+                           **({"projects": list(projects)} if projects else {})})
 
         def call(*args, env=None, timeout=120):
             subprocess.run(["chown", "-R", "65534:65534", root], check=True) if os.geteuid() == 0 else None
             return subprocess.run(as_user([program("tidewaiter"), *map(str, args)]), stdin=subprocess.DEVNULL,
                                   capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
 
-        return Spool(root, call, config, dojo)
+        spool = Spool(root, call, config, dojo)
+        spool.argv = lambda *args: as_user([program("tidewaiter"), "--config", str(config), "spool", *args])
+        return spool
 
     return make
 
@@ -524,3 +534,176 @@ def test_root_becomes_the_courier_before_it_touches_anything(root, program, sett
 def test_root_without_a_courier_user_is_sent_to_setup(settings, tidewaiter):
     done = tidewaiter("--config", settings({"courier_user": "tw-no-such-user"}), "spool", "list")
     assert done.returncode == 2 and "tidewaiter setup" in done.stderr
+
+
+# --- several servers -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def second():
+    with DefectDojo() as server:
+        yield server
+
+
+@pytest.fixture
+def two_servers(make_spool, root, second):
+    token = root / "token2"
+    token.write_text(second.token + "\n")
+    token.chmod(0o600)
+    return make_spool(projects=[{"match": "other/**", "defectdojo": {"url": second.url, "token_file": str(token)}}])
+
+
+def test_each_project_goes_to_the_server_that_its_entry_names(two_servers, dojo, second):
+    two_servers.add(project="group/app")
+    two_servers.add(project="other/app", product="other/app")
+    assert two_servers("flush").returncode == 0
+    assert len(dojo.imports) == len(second.imports) == 1
+    assert dojo.uploads[0].form["product_name"] == ["group/app"]
+    assert second.uploads[0].form["product_name"] == ["other/app"]
+
+
+def test_one_server_that_is_down_holds_nothing_up_for_the_other(two_servers, dojo, second):
+    dojo.down()
+    for n in range(3):
+        two_servers.add(project="group/app", test=f"a{n}")
+        two_servers.add(project="other/app", product="other/app", test=f"b{n}")
+    done = two_servers("flush")
+    assert done.returncode == 3 and len(second.imports) == 3 and len(two_servers.new()) == 3
+    assert len(two_servers.breakers()) == 1
+    dojo.up()
+    two_servers.make_due(two_servers.new()[0])
+    assert two_servers("flush").returncode == 0 and len(dojo.imports) == 3
+
+
+# --- serve ---------------------------------------------------------------------------------------------------------------
+
+class Serving:
+    """`tidewaiter spool serve`, and what it tells systemd."""
+
+    def __init__(self, spool, root, *args):
+        self.address = str(root / "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        os.chmod(self.address, 0o777)
+        self.socket.settimeout(30)
+        self.told = []
+        spool("list")
+        self.process = subprocess.Popen(spool.argv("serve", *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True,
+                                        env={**os.environ, "NOTIFY_SOCKET": self.address})
+        self.expect("READY=1")
+
+    def expect(self, word):
+        while True:
+            self.told.append(self.socket.recv(4096).decode())
+            if self.told[-1].startswith(word):
+                return self.told[-1]
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.output = self.process.communicate(timeout=30)[0]
+        self.socket.setblocking(False)
+        try:
+            while True:
+                self.told.append(self.socket.recv(4096).decode())
+        except BlockingIOError:
+            self.socket.close()
+        return self.process.returncode
+
+
+@pytest.fixture
+def serve(spool, root):
+    started = []
+
+    def start(*args):
+        started.append(Serving(spool, root, *args))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.end()
+
+
+def test_serve_delivers_what_waits_and_what_comes(spool, dojo, serve):
+    spool.add(test="waits")
+    server = serve()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    spool.add(test="comes")
+    dojo.wait_for(lambda: len(dojo.imports) == 2)
+    assert server.end() == 0
+    assert "STOPPING=1" in server.told
+
+
+def test_serve_ends_at_once_while_an_upload_is_on_its_way_and_the_next_one_asks_for_it(spool, dojo, serve):
+    dojo.pause("row")
+    spool.add()
+    server = serve()
+    dojo.wait_paused()
+    begun = time.monotonic()
+    assert server.end() == 0
+    assert time.monotonic() - begun < 2  # what is promised to systemd
+    assert len(spool.new()) == 1 and spool.state(spool.new()[0])["is_sending"]
+    dojo.resume()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert "delivered by an earlier attempt" in spool("flush").stdout
+    assert len(dojo.uploads) == 1
+
+
+def test_serve_reads_the_settings_again_and_keeps_them_when_they_are_broken(spool, dojo, serve, second, root):
+    server = serve()
+    text = spool.config.read_text()
+    spool.config.write_text(text + "nonsense: 1\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.expect("RELOADING=1")
+    server.expect("READY=1")
+    spool.add(test="a")
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    spool.config.write_text(text.replace(dojo.url, second.url))
+    (root / "token").write_text(second.token + "\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.expect("READY=1")
+    spool.add(test="b")
+    second.wait_for(lambda: len(second.imports) == 1)
+    assert server.end() == 0
+    assert "the settings stay as they were" in server.output and "nonsense" in server.output
+
+
+def test_serve_sends_different_tests_at_the_same_time_and_reports_of_one_in_order(spool, dojo, serve):
+    dojo.pause("findings")
+    for n in range(3):
+        for test in "abcdefgh":
+            spool.add(test=test)
+    server = serve("--parallel", "8")
+    dojo.wait_paused(2)
+    dojo.resume()
+    dojo.wait_for(lambda: len(dojo.imports) == 24 and spool.new() == [])
+    assert server.end() == 0
+    for row in dojo.tests:
+        builds = [int(i["build_id"].split("-")[0]) for i in dojo.imports if i["test"] == row["id"]]
+        assert builds == sorted(builds)
+        hashes = [f["hash_code"] for f in dojo.findings(row["id"])]
+        assert len(hashes) == len(set(hashes))
+
+
+def test_serve_leaves_to_a_job_what_it_is_still_delivering(make_spool, dojo, root):
+    spool = make_spool(wait="10m")
+    young = spool.add(test="young", created_s=int(time.time()))
+    spool.add(test="old", created_s=int(time.time()) - 700)
+    server = Serving(spool, root)
+    dojo.wait_for(lambda: spool.new() == [young])
+    assert server.end() == 0
+    assert [upload.form["test_title"] for upload in dojo.uploads] == [["old"]]
+
+
+def test_serve_without_a_spool_that_it_can_use_fails_and_is_not_ready(spool, root):
+    (root / "state" / "spool").chmod(0o777)
+    done = spool("serve")
+    assert done.returncode == 3 and "expected owner" in done.stderr
+    (root / "state" / "spool").chmod(0o700)
+
+
+@pytest.mark.parametrize("n", ["0", "65", "x"])
+def test_serve_takes_a_number_of_tests_at_a_time(spool, n):
+    done = spool("serve", "--parallel", n)
+    assert done.returncode == 2 and "--parallel" in done.stderr
