@@ -19,6 +19,7 @@
 #include "cli/report_files.h"
 #include "cli/workspace.h"
 #include "executor/plan.h"
+#include "stages/commit_files.h"
 #include "stages/engine.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
@@ -216,6 +217,7 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	AUTO(workspace) struct workspace *w = NULL;
 	AUTO(inspect_record) struct inspect_record *record = NULL;
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
+	AUTO_FD int objects_fd = -1;
 	struct engine_before *engines;
 	int rc;
 
@@ -224,6 +226,8 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	fill_inspection(x, w, i);
 	begin_policy(x, 0, &source);
 	i->policy_source = &source;
+	if (policy_source_is_configured(&x->plan->opt.policy))
+		i->objects_fd = objects_fd = commit_files_open(x->project_fd, NULL);
 	i->engines = engines = read_notes(x);
 	rc = pipeline_run(i, &x->users, result, e);
 	i->engines = NULL;

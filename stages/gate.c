@@ -4,12 +4,14 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/commit_files.h"
 #include "stages/known.h"
 #include "stages/pipeline.h"
 #include "stages/policy.h"
 #include "stages/policy_feed.h"
 
 #define NAME_SHOWN_MAX 200 /* code points */
+#define IGNORES_MS 10000   /* for reading the commit's ignore files */
 
 static enum verdict
 verdict_of_reaction(int reaction)
@@ -155,6 +157,8 @@ judge_image(const struct inspection *i, const struct known *known, struct image 
 	c.image = m->repository ? m->repository : "";
 	c.tags = &m->tags;
 	c.hidden = &m->hidden;
+	c.ignores = i->ignores ? i->ignores->v : NULL;
+	c.n_ignores = i->ignores ? i->ignores->n : 0;
 	if (has_report)
 		known_of_image(known, i, m, &storage, &c.known);
 	if (m->fault.kind != ERR_NONE) {
@@ -328,6 +332,22 @@ take_policy(struct inspection *i)
 	log_line(i->log, LOG_WARN, "%s", note);
 }
 
+/* Only where a rule takes them: else nobody looks into the project's .git. */
+static void
+take_ignores(struct inspection *i)
+{
+	bool is_asked = i->policy->otherwise.ignore_files.n > 0;
+
+	for (size_t k = 0; k < i->policy->rules.n; k++)
+		is_asked = is_asked || i->policy->rules.v[k].ignore_files.n > 0;
+	if (!is_asked || i->objects_fd == 0)
+		return;
+	i->ignores = mem_alloc(sizeof(*i->ignores));
+	commit_files_load(i->objects_fd, i->job->sha, clock_deadline(IGNORES_MS), i->ignores);
+	for (size_t k = 0; k < i->ignores->notes.n; k++)
+		log_line(i->log, LOG_WARN, "%s", i->ignores->notes.v[k]);
+}
+
 static int
 gate_run(struct inspection *i, struct err *e)
 {
@@ -340,6 +360,7 @@ gate_run(struct inspection *i, struct err *e)
 	for (size_t k = 0; k < i->n_images; k++)
 		forget(&i->images[k]);
 	if (load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
+		take_ignores(i);
 		judge_all(i);
 	} else {
 		leave_undecided(i, &why);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "stages/ignore_files.h"
 #include "stages/policy.h"
 
 #define NAME_SHOWN_MAX 100 /* code points */
@@ -60,6 +61,9 @@ inspection_free(struct inspection *i)
 	i->n_archives = i->n_images = 0;
 	strv_free(&i->reasons);
 	policy_free(take_ptr(i->policy));
+	if (i->ignores)
+		ignore_list_free(i->ignores);
+	free(take_ptr(i->ignores));
 	free(take_ptr(i->trivy_version));
 }
 

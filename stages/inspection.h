@@ -118,6 +118,9 @@ struct inspection {
 
 	struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges. The gate waits for it */
 
+	int objects_fd; /* commit_files.h; -1: the project has none, 0: there is no project */
+	struct ignore_list *ignores; /* filled by the gate; NULL: no rule takes any */
+
 	/* gate: over all images and archives */
 	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */
 	int mode; /* enum gate_mode: the strictest of what was judged; GATE_OFF: as the settings say */

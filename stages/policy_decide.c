@@ -204,11 +204,21 @@ takes_file(const struct policy_rule *r, int file)
 }
 
 static bool
-ignore_matches(const struct policy_ignore *g, const struct finding *f)
+is_of_image(const struct policy_ignore *g, const char *image)
+{
+	const char *last = image ? strrchr(image, '/') : NULL;
+
+	if (!g->image || str_eq(g->image, image))
+		return true;
+	return last && str_eq(g->image, last + 1);
+}
+
+static bool
+ignore_matches(const struct policy_ignore *g, const struct finding *f, const char *image)
 {
 	bool is_package = g->purls.n == 0;
 
-	if (!str_eq(g->id, f->id))
+	if (!str_eq(g->id, f->id) || !is_of_image(g, image))
 		return false;
 	for (size_t k = 0; k < g->purls.n && !is_package; k++)
 		is_package = policy_purl_matches(g->purls.v[k], f->purl);
@@ -223,7 +233,7 @@ is_ignored(const struct judge *j, const struct finding *f, struct finding_fate *
 		AUTO_FREE char *why = NULL;
 
 		if (!takes_file(j->rule, g->file) || (g->until_s != 0 && j->now_s >= g->until_s) ||
-		    !ignore_matches(g, f))
+		    !ignore_matches(g, f, j->c->image))
 			continue;
 		why = str_safe(g->reason ? g->reason : "", LINE_MAX_LEN);
 		*ret = (struct finding_fate){ FATE_IGNORED, g->until_s,
