@@ -12,7 +12,6 @@
 #define PAGE 100
 #define PAGE_MAX (16 * 1024 * 1024) /* bytes; a row has 3 KB, its description up to some dozens */
 #define ANSWER_MAX (1024 * 1024)
-#define RAISED "**Severity raised:** "
 #define PRODUCTS_MAX 20
 #define PATH_TESTS "/tests/?scan_type=Trivy%20Scan&o=-updated"
 
@@ -486,10 +485,9 @@ collect(const cJSON *row, void *arg, struct err *e)
 	struct collecting *c = arg;
 	struct dojo_findings *l = c->to;
 	const char *id = vulnerability_of(row);
-	bool is_duplicate = true;
 
 	(void)e;
-	if (json_int(row, "test", -1) != c->test || !flag(row, "duplicate", &is_duplicate) || is_duplicate)
+	if (json_int(row, "test", -1) != c->test)
 		return 0;
 	l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
 	l->v[l->n++] = (struct dojo_finding){ .id = json_int(row, "id", -1),
@@ -508,7 +506,7 @@ collect(const cJSON *row, void *arg, struct err *e)
 int
 dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret, struct err *e)
 {
-	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&duplicate=false&o=id", test);
+	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&o=id", test);
 	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
 	struct collecting c = { .to = &l, .test = test };
 
@@ -562,7 +560,7 @@ dojo_raised_line(enum severity from, enum severity to, int64_t at_s)
 	char time[32];
 
 	clock_format_rfc3339(at_s, time);
-	return mem_printf(RAISED "%s to %s at %s", words[from], words[to], time);
+	return mem_printf(DOJO_RAISED "%s to %s at %s", words[from], words[to], time);
 }
 
 /* The part of `text` up to `end` (a text or '\0'), cut off; NULL: it is not there. */
@@ -584,13 +582,13 @@ dojo_severity_at(const char *description, enum severity now, int64_t accepted_s)
 {
 	const char *p = description ? description : "";
 
-	while ((p = strstr(p, RAISED))) {
+	while ((p = strstr(p, DOJO_RAISED))) {
 		AUTO_FREE char *from = NULL, *to = NULL, *at = NULL;
 		struct err ignored = ERR_INIT;
 		enum severity severity;
 		int64_t at_s;
 
-		p += strlen(RAISED);
+		p += strlen(DOJO_RAISED);
 		from = part(&p, " to ");
 		to = from ? part(&p, " at ") : NULL;
 		at = to ? part(&p, "") : NULL;

@@ -37,7 +37,7 @@ struct dojo_findings {
 };
 void dojo_findings_free(struct dojo_findings *l);
 #define AUTO_DOJO_FINDINGS __attribute__((cleanup(dojo_findings_free)))
-/* All findings of a test that are no duplicates. */
+/* All findings of a test, duplicates and closed ones too. */
 int dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret,
 		       struct err *e);
 /* PATCH of severity ("Critical"), mitigation and description, and of nothing else; NULL ones stay as they are. */
@@ -51,6 +51,7 @@ int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret,
  * The line that an update leaves in a description when it raises a severity, and what it says to whoever accepted the finding
  * before: DefectDojo itself keeps no history. Lines of others can only lower what counts as accepted.
  */
+#define DOJO_RAISED "**Severity raised:** "
 char *dojo_raised_line(enum severity from, enum severity to, int64_t at_s);
 enum severity dojo_severity_at(const char *description, enum severity now, int64_t accepted_s);
 

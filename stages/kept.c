@@ -44,7 +44,8 @@ struct kept *
 kept_open(const char *state_dir, uid_t uid, gid_t gid)
 {
 	struct kept *k = mem_alloc(sizeof(*k));
-	AUTO_FD int parent = state_dir ? open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	/* O_PATH: the courier may pass through it, not read it */
+	AUTO_FD int parent = state_dir ? open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	for (size_t n = 0; n < MEM_COUNT(dirs); n++)
 		*fd_at(k, n) = -1;

@@ -52,6 +52,7 @@ spool_open(const char *state_dir, struct spool **ret, struct err *e)
 
 	s->fd = s->new_fd = s->dead_fd = s->lock_fd = s->server_fd = -1;
 	s->path = mem_printf("%s/spool", state_dir);
+	s->state_dir = mem_strdup(state_dir);
 	/* O_PATH: the courier may pass through it, not read it. */
 	state_fd = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (state_fd < 0)
@@ -80,6 +81,7 @@ spool_free(struct spool *s)
 	mem_close_at(&s->lock_fd);
 	mem_close_at(&s->server_fd);
 	mem_free_at(&s->path);
+	mem_free_at(&s->state_dir);
 	mem_free_at(&s);
 }
 

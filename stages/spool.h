@@ -29,6 +29,7 @@
 
 struct spool {
 	char *path; /* for people */
+	char *state_dir;
 	int fd, new_fd, dead_fd, lock_fd, server_fd;
 };
 
@@ -146,6 +147,7 @@ struct spool_result {
 	bool is_server_wide;	   /* others to this server need not be tried now */
 	int64_t next_s;		   /* SPOOL_LATER: wall clock of the next attempt */
 	struct dojo_answer answer; /* reason: always set, for people */
+	size_t n_updated; /* SPOOL_DELIVERED: findings that were brought up to date (keep_text.h) */
 	char *shortfall; /* the line of dojo_is_short(), NULL when it adds up; owned by the caller */
 };
 void spool_result_free(struct spool_result *r);
@@ -157,6 +159,7 @@ struct spool_send_options {
 	int64_t timeout_ms; /* how long an upload may still be at work on the server after it was sent */
 	bool is_forced; /* due or not, too old or not, breaker or not; never before the fate of an earlier attempt is known */
 	int64_t age_max_s;   /* as in spool_bounds */
+	bool keep_text;	     /* defectdojo.keep_text */
 	const char *breaker; /* dojo_settings_key() of the server; NULL: none */
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "stages/keep_text.h"
 #include "stages/spool.h"
 
 #define RETRY_BASE_S 10
@@ -26,8 +27,17 @@ struct sending {
 	struct delivery delivery;
 	struct delivery_file file;
 	struct spool_state state;
+	struct kept *kept;
+	struct keep_text *texts; /* NULL: it is sent as it is */
 	struct spool_result *result;
 };
+
+static void
+sending_free(struct sending *n)
+{
+	keep_text_free(n->texts);
+	kept_free(n->kept);
+}
 
 void
 spool_result_free(struct spool_result *r)
@@ -39,6 +49,7 @@ static char *
 describe_delivered(const struct spool_result *r)
 {
 	const struct dojo_answer *a = &r->answer;
+	AUTO_FREE char *updated = NULL;
 
 	if (r->was_found)
 		return mem_strdup("delivered by an earlier attempt");
@@ -47,9 +58,11 @@ describe_delivered(const struct spool_result *r)
 	if (a->is_first)
 		return mem_printf("delivered: %lld new (test %lld, made for it)", (long long)a->n_created,
 				  (long long)a->test_id);
-	return mem_printf("delivered: %lld new, %lld known, %lld back, %lld closed (test %lld)",
+	if (r->n_updated > 0)
+		updated = mem_printf(", %zu brought up to date", r->n_updated);
+	return mem_printf("delivered: %lld new, %lld known, %lld back, %lld closed%s (test %lld)",
 			  (long long)a->n_created, (long long)a->n_untouched, (long long)a->n_reactivated,
-			  (long long)a->n_closed, (long long)a->test_id);
+			  (long long)a->n_closed, updated ? updated : "", (long long)a->test_id);
 }
 
 char *
@@ -194,6 +207,20 @@ ask_first(struct sending *n, struct err *e)
 	return 0;
 }
 
+/* What it cannot do now the next delivery of this test does. */
+static void
+bring_up_to_date(struct sending *n)
+{
+	struct err why = ERR_INIT;
+
+	if (n->texts && n->result->answer.test_id > 0 &&
+	    keep_text_end(n->texts, n->dojo, n->result->answer.test_id, n->deadline, &n->result->n_updated,
+			  &why) < 0 &&
+	    !n->result->shortfall)
+		n->result->shortfall =
+			mem_printf("some findings still have the texts of before: %s", why.text);
+}
+
 /* What came of an attempt goes to disk before anybody hears of it. */
 static int
 settle_attempt(struct sending *n, struct err *e)
@@ -213,7 +240,10 @@ settle_attempt(struct sending *n, struct err *e)
 		n->result->end = SPOOL_DELIVERED;
 		if (!dojo_is_short(&n->delivery, a, &n->result->shortfall))
 			n->result->shortfall = NULL;
-		return spool_remove(n->spool->new_fd, n->id, e);
+		if (spool_remove(n->spool->new_fd, n->id, e) < 0)
+			return -1;
+		bring_up_to_date(n);
+		return 0;
 	case DOJO_DEAD:
 		return bury(n, e);
 	case DOJO_RETRY:
@@ -233,17 +263,43 @@ settle_attempt(struct sending *n, struct err *e)
 	return later(n, wait_s, e);
 }
 
+/* Its texts, where they are kept. -1: not sent, it waits. */
+static int
+keep_texts(struct sending *n, struct err *e)
+{
+	if (!n->options->keep_text)
+		return 0;
+	n->kept = kept_open(n->spool->state_dir, (uid_t)-1, (gid_t)-1);
+	return keep_text_begin(n->kept, &n->delivery, &n->file, &n->texts, e);
+}
+
+static int
+reimport(struct sending *n, struct err *e)
+{
+	struct delivery sent = n->delivery;
+
+	if (!n->texts)
+		return dojo_reimport(n->dojo, &n->delivery, &n->file, n->deadline, &n->result->answer, e);
+	sent.report_len = keep_text_len(n->texts);
+	return dojo_reimport(n->dojo, &sent, keep_text_file(n->texts), n->deadline, &n->result->answer, e);
+}
+
 static int
 attempt(struct sending *n, struct err *e)
 {
 	struct err why = ERR_INIT;
 
+	if (keep_texts(n, &why) < 0) {
+		err_wrap(&why, "defectdojo.keep_text");
+		say(n->result, why.text);
+		return later(n, spool_backoff_s(WAIT_BASE_S, ++n->state.faults), e);
+	}
 	n->state.attempts++;
 	n->state.last_s = clock_wall_s();
 	n->state.is_sending = true;
 	if (spool_state_write(n->spool->new_fd, n->id, &n->state, e) < 0)
 		return -1;
-	if (dojo_reimport(n->dojo, &n->delivery, &n->file, n->deadline, &n->result->answer, &why) < 0) {
+	if (reimport(n, &why) < 0) {
 		n->state.faults++;
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
@@ -406,6 +462,7 @@ spool_send(struct spool *s, const char *id, struct dojo *dojo, const struct spoo
 	}
 	rc = send_locked(&n, e);
 	spool_unlock(s, spool_key(id), lock);
+	sending_free(&n);
 	delivery_free(&n.delivery);
 	delivery_file_close(&n.file);
 	spool_state_free(&n.state);

@@ -341,12 +341,13 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 	char key[DELIVERY_KEY_SIZE];
 	struct dojo_settings ds;
 	struct spool_breaker breaker;
-	struct courier c = {
-		.i = i,
-		.spool = s,
-		.options = { .timeout_ms = o->timeout, .age_max_s = o->spool_age_max / 1000, .breaker = key },
-		.deadline = clock_deadline(o->wait)
-	};
+	struct courier c = { .i = i,
+			     .spool = s,
+			     .options = { .timeout_ms = o->timeout,
+					  .age_max_s = o->spool_age_max / 1000,
+					  .keep_text = o->keep_text,
+					  .breaker = key },
+			     .deadline = clock_deadline(o->wait) };
 	struct err e = ERR_INIT;
 
 	dojo_settings_of(o, &ds);

@@ -74,7 +74,8 @@ class Host:
             over["policy"] = {"file": str(self.root / "policy.yml")}
         self.config = self.write_settings({
             "scan_user": "nobody", "courier_user": "daemon",
-            "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / db)},
+            "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / db),
+                      "results_max": "0"},  # both databases are of the same second
             "gate": {"mode": "enforce"}, **over,
             "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "product_type": "CI", "wait": "20s",
                            **defectdojo}})
@@ -241,3 +242,95 @@ def test_new_only_blocks_what_the_target_branch_does_not_have(host, dojo, tools)
     # another image has no such baseline
     host.image("registry.example.org/group/other:1.0")
     assert host.scan(branch="feature").returncode == BLOCKED
+
+
+RAISED, FIXED = "CVE-2022-0778", "CVE-2023-23914"  # was HIGH and is CRITICAL; had no fix and has one
+REWORDED = {"CVE-2023-38545", RAISED, FIXED}
+
+
+def test_a_reworded_advisory_ends_acceptances_where_texts_are_not_kept(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    host.configure(db="reworded/db")
+    host.scan()
+    assert {f["vulnerability_ids"][0] for f in dojo.findings() if f["is_mitigated"]} == REWORDED
+    assert host.scan(upload=False).returncode == BLOCKED
+
+
+def test_kept_texts_keep_acceptances_and_what_is_shown_is_up_to_date(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    before = host.findings()
+    dojo.accept([f["id"] for f in before.values()])
+    assert host.scan().returncode == PASSED
+    host.configure(db="reworded/db", keep_text="true")
+    done = host.scan()
+    after = host.findings()
+    assert "3 brought up to date" in done.stderr, done.stderr
+    assert {n: f["id"] for n, f in after.items()} == {n: f["id"] for n, f in before.items()}, "nothing new, nothing closed"
+    assert all(f["risk_accepted"] and not f["is_mitigated"] for f in after.values())
+    assert {n: f["hash_code"] for n, f in after.items()} == {n: f["hash_code"] for n, f in before.items()}
+    assert after[RAISED]["severity"] == "Critical" and before[RAISED]["severity"] == "High"
+    assert after[FIXED]["mitigation"] == "7.88.1-10+deb12u9" and not before[FIXED]["mitigation"]
+    assert "SOCKS5 handshake copies" in after["CVE-2023-38545"]["description"]
+    assert "**Severity raised:** High to Critical" in after[RAISED]["description"]
+    for request in [r for r in dojo.requests if r.method == "PATCH"]:
+        assert set(json.loads(request.body)) <= {"severity", "mitigation", "description"}
+    # the next one has nothing to mend
+    n = len([r for r in dojo.requests if r.method == "PATCH"])
+    assert n == 3
+    done = host.scan()
+    assert len([r for r in dojo.requests if r.method == "PATCH"]) == n and "brought up" not in done.stderr
+
+
+def test_an_acceptance_of_a_high_is_none_of_a_critical_unless_the_rule_says_so(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    host.configure(db="reworded/db", keep_text="true")
+    # judged before anything was sent, and after it was brought up to date
+    for done in (host.scan(), host.scan()):
+        assert done.returncode == BLOCKED and blocking(done) == {RAISED}, done.stdout + done.stderr
+    # accepted anew it is one of a CRITICAL
+    finding = host.findings()[RAISED]
+    old, = [a for a in dojo.acceptances if finding["id"] in a["accepted_findings"]]
+    policy = "version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    accept: { raised_severity: keep }\n"
+    host.configure(db="reworded/db", keep_text="true", policy=policy)
+    assert host.scan().returncode == PASSED
+    host.configure(db="reworded/db", keep_text="true")
+    dojo.store.unaccept(dojo.store.get("findings", finding["id"]), active=True)
+    dojo.accept([finding["id"]], name="again")
+    new = dojo.store.tables["acceptances"][max(dojo.store.tables["acceptances"])]
+    new["created"] = utc(1).replace("Z", ".000000Z")
+    assert old["id"] != new["id"]
+    done = host.scan()
+    assert done.returncode == PASSED, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fault", ["502@/api/v2/findings", "403@/api/v2/findings"])
+def test_what_could_not_be_brought_up_to_date_is_by_the_next_delivery(host, dojo, fault):
+    host.configure(keep_text="true")
+    host.scan()
+    host.configure(db="reworded/db", keep_text="true")
+    dojo.fault = fault
+    done = host.scan()
+    assert "still have the texts of before" in done.stderr, done.stderr
+    assert host.findings()[RAISED]["severity"] == "High"
+    dojo.fault = None
+    done = host.scan()
+    assert host.findings()[RAISED]["severity"] == "Critical" and len(host.findings()) == 19
+
+
+def test_texts_that_cannot_be_read_keep_a_report_in_the_spool(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    kept, = (host.state / "texts").iterdir()
+    good = kept.read_bytes()
+    kept.write_text("{")
+    n = len(dojo.uploads)
+    done = host.scan()
+    assert "keep_text" in done.stderr and len(dojo.uploads) == n
+    kept.write_bytes(good)
+    flushed = subprocess.run([host.program, "--config", str(host.config), "spool", "flush", "--now"],
+                             capture_output=True, text=True, timeout=60)
+    assert flushed.returncode == 0 and len(dojo.uploads) == n + 1, flushed.stdout + flushed.stderr

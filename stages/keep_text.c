@@ -1,0 +1,629 @@
+#include "stages/keep_text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "stages/dojo_read.h"
+
+#define VERSION 1
+/* What nobody has sent for a year may be forgotten. */
+#define FORGET_S ((int64_t)365 * 24 * 60 * 60)
+#define RAISED_LINES_MAX 20
+
+/* What goes into DefectDojo's hash, or follows from it. */
+struct texts {
+	char *title, *description, *fixed, *severity, *cwe;
+};
+
+static void
+texts_free(struct texts *t)
+{
+	mem_free_at(&t->title);
+	mem_free_at(&t->description);
+	mem_free_at(&t->fixed);
+	mem_free_at(&t->severity);
+	mem_free_at(&t->cwe);
+}
+
+/* One finding that was sent before. */
+struct entry {
+	char key[KEPT_KEY_SIZE];
+	struct texts first;
+	/* what DefectDojo was last told */
+	char *told_severity, *told_fixed;
+	char told_words[KEPT_KEY_SIZE]; /* of title, description and fix */
+	int64_t seen_s;
+};
+
+/* One finding of the report at hand. */
+struct now {
+	size_t entry;
+	struct texts texts;
+	char *id, *package, *version, *target, *type, *path;
+};
+
+struct keep_text {
+	const struct kept *kept;
+	const struct delivery *delivery;
+	const struct delivery_file *file; /* as it came */
+	struct delivery_file own;	  /* in memory; -1: nothing had to be changed */
+	size_t own_len;
+	char *name;
+	struct entry *entries; /* by key, those that are new behind them */
+	size_t n_entries, n_sorted;
+	struct now *now;
+	size_t n_now;
+};
+
+static void
+free_entry(struct entry *x)
+{
+	texts_free(&x->first);
+	mem_free_at(&x->told_severity);
+	mem_free_at(&x->told_fixed);
+}
+
+void
+keep_text_free(struct keep_text *t)
+{
+	if (!t)
+		return;
+	for (size_t k = 0; k < t->n_entries; k++)
+		free_entry(&t->entries[k]);
+	for (size_t k = 0; k < t->n_now; k++) {
+		struct now *x = &t->now[k];
+		char **const owned[] = { &x->id, &x->package, &x->version, &x->target, &x->type, &x->path };
+
+		texts_free(&x->texts);
+		for (size_t n = 0; n < MEM_COUNT(owned); n++)
+			mem_free_at(owned[n]);
+	}
+	mem_free_at(&t->entries);
+	mem_free_at(&t->now);
+	mem_free_at(&t->name);
+	delivery_file_close(&t->own);
+	mem_free_at(&t);
+}
+
+/* ---- texts ---- */
+
+static char *
+text_of(const cJSON *o, const char *name)
+{
+	const char *s = json_str(o, name);
+
+	return mem_strdup(s ? s : "");
+}
+
+static void
+texts_of(const cJSON *v, struct texts *ret)
+{
+	const cJSON *cwes = json_array(v, "CweIDs");
+	const cJSON *cwe = cwes ? cJSON_GetArrayItem(cwes, 0) : NULL;
+
+	*ret = (struct texts){ .title = text_of(v, "Title"),
+			       .description = text_of(v, "Description"),
+			       .fixed = text_of(v, "FixedVersion"),
+			       .severity = text_of(v, "Severity"),
+			       .cwe = mem_strdup(cJSON_IsString(cwe) ? cwe->valuestring : "") };
+}
+
+static void
+texts_copy(const struct texts *from, struct texts *ret)
+{
+	*ret = (struct texts){ .title = mem_strdup(from->title),
+			       .description = mem_strdup(from->description),
+			       .fixed = mem_strdup(from->fixed),
+			       .severity = mem_strdup(from->severity),
+			       .cwe = mem_strdup(from->cwe) };
+}
+
+static bool
+texts_equal(const struct texts *a, const struct texts *b)
+{
+	return str_eq(a->title, b->title) && str_eq(a->description, b->description) &&
+	       str_eq(a->fixed, b->fixed) && str_eq(a->severity, b->severity) && str_eq(a->cwe, b->cwe);
+}
+
+static void
+words_key(const struct texts *t, char out[KEPT_KEY_SIZE])
+{
+	kept_key((const char *const[]){ t->title, t->description, t->fixed }, 3, out);
+}
+
+/* ---- what is kept ---- */
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
+}
+
+static int
+read_key(const cJSON *o, const char *name, char out[KEPT_KEY_SIZE], struct err *e)
+{
+	const char *s;
+
+	if (json_need_str(o, name, &s, e) < 0)
+		return -1;
+	if (strlen(s) != KEPT_KEY_SIZE - 1 || !str_is_hex(s, KEPT_KEY_SIZE - 1))
+		return err_set(e, ERR_FAILED, "%s is no key", name);
+	snprintf(out, KEPT_KEY_SIZE, "%s", s);
+	return 0;
+}
+
+static int
+read_entry(const cJSON *o, struct entry *x, struct err *e)
+{
+	const struct {
+		const char *name;
+		char **to;
+	} members[] = {
+		{ "title", &x->first.title },	  { "description", &x->first.description },
+		{ "fixed", &x->first.fixed },	  { "severity", &x->first.severity },
+		{ "cwe", &x->first.cwe },	  { "told_severity", &x->told_severity },
+		{ "told_fixed", &x->told_fixed },
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(members); k++) {
+		const char *s;
+
+		if (json_need_str(o, members[k].name, &s, e) < 0)
+			return -1;
+		*members[k].to = mem_strdup(s);
+	}
+	if (read_key(o, "key", x->key, e) < 0 || read_key(o, "told_words", x->told_words, e) < 0)
+		return -1;
+	return json_need_int(o, "seen_s", &x->seen_s, e);
+}
+
+static struct entry *
+add_entry(struct keep_text *t)
+{
+	if ((t->n_entries & (t->n_entries - 1)) == 0)
+		t->entries = mem_resize(t->entries, t->n_entries ? 2 * t->n_entries : 1, sizeof(*t->entries));
+	t->entries[t->n_entries] = (struct entry){ 0 };
+	return &t->entries[t->n_entries++];
+}
+
+static int
+read_kept(struct keep_text *t, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+	const cJSON *one;
+	int64_t version;
+
+	if (t->kept->texts_fd < 0)
+		return err_set(e, ERR_FAILED, "%s", t->kept->fault.text);
+	if (json_load(t->kept->texts_fd, t->name, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0)
+		return e->no == ENOENT ? (err_clear(e), 0) : -1;
+	if (json_need_int(j, "version", &version, e) < 0)
+		return -1;
+	if (version != VERSION || !json_array(j, "findings"))
+		return err_set(e, ERR_FAILED, "it is of another release");
+	cJSON_ArrayForEach(one, json_array(j, "findings"))
+	{
+		if (t->n_entries >= KEEP_TEXT_FINDINGS_MAX)
+			return err_set(e, ERR_FAILED, "more than %d findings", KEEP_TEXT_FINDINGS_MAX);
+		if (read_entry(one, add_entry(t), e) < 0)
+			return -1;
+	}
+	if (t->n_entries > 0)
+		qsort(t->entries, t->n_entries, sizeof(*t->entries), compare_entries);
+	t->n_sorted = t->n_entries;
+	return 0;
+}
+
+static cJSON *
+print_entry(const struct entry *x)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	json_add_str(o, "key", x->key);
+	json_add_str(o, "title", x->first.title);
+	json_add_str(o, "description", x->first.description);
+	json_add_str(o, "fixed", x->first.fixed);
+	json_add_str(o, "severity", x->first.severity);
+	json_add_str(o, "cwe", x->first.cwe);
+	json_add_str(o, "told_severity", x->told_severity);
+	json_add_str(o, "told_fixed", x->told_fixed);
+	json_add_str(o, "told_words", x->told_words);
+	json_add_int(o, "seen_s", x->seen_s);
+	return o;
+}
+
+static int
+write_kept(const struct keep_text *t, struct err *e)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_FREE char *text = NULL;
+	int64_t oldest_s = clock_wall_s() - FORGET_S;
+	cJSON *list;
+
+	json_add_int(j, "version", VERSION);
+	list = json_add_array(j, "findings");
+	for (size_t k = 0; k < t->n_entries; k++)
+		if (t->entries[k].seen_s >= oldest_s)
+			cJSON_AddItemToArray(list, print_entry(&t->entries[k]));
+	text = json_print(j);
+	if (strlen(text) > KEEP_TEXT_FILE_MAX)
+		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %d bytes",
+			       KEEP_TEXT_FILE_MAX);
+	return fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e);
+}
+
+/* ---- the report ---- */
+
+/* SIZE_MAX: it was never sent. Those of this report are looked at one by one: there are few of the same key. */
+static size_t
+find(const struct keep_text *t, const char *key)
+{
+	struct entry wanted;
+	const struct entry *x;
+
+	snprintf(wanted.key, sizeof(wanted.key), "%s", key);
+	x = t->n_sorted == 0 ? NULL
+			     : bsearch(&wanted, t->entries, t->n_sorted, sizeof(*t->entries), compare_entries);
+	return x ? (size_t)(x - t->entries) : SIZE_MAX;
+}
+
+/* The same flaw of the same package at the same place may stand in a report several times: the nth is the nth. */
+static void
+key_of(const struct keep_text *t, const struct now *x, size_t nth, char out[KEPT_KEY_SIZE])
+{
+	AUTO_FREE char *number = mem_printf("%zu", nth);
+
+	kept_key((const char *const[]){ t->delivery->service, x->type, x->package, x->version, x->id,
+					*x->path ? x->path : x->target, number },
+		 7, out);
+}
+
+static void
+set_text(cJSON *v, const char *name, const char *text)
+{
+	cJSON_DeleteItemFromObjectCaseSensitive(v, name);
+	if (*text)
+		json_add_str(v, name, text);
+}
+
+static void
+set_texts(cJSON *v, const struct texts *t)
+{
+	set_text(v, "Title", t->title);
+	set_text(v, "Description", t->description);
+	set_text(v, "FixedVersion", t->fixed);
+	set_text(v, "Severity", t->severity);
+	cJSON_DeleteItemFromObjectCaseSensitive(v, "CweIDs");
+	if (*t->cwe)
+		cJSON_AddItemToArray(json_add_array(v, "CweIDs"), cJSON_CreateString(t->cwe));
+}
+
+/* As it will be sent for ever. */
+static size_t
+remember(struct keep_text *t, const struct now *x, const char *key)
+{
+	struct entry *made = add_entry(t);
+
+	snprintf(made->key, sizeof(made->key), "%s", key);
+	texts_copy(&x->texts, &made->first);
+	made->told_severity = mem_strdup(x->texts.severity);
+	made->told_fixed = mem_strdup(x->texts.fixed);
+	words_key(&x->texts, made->told_words);
+	made->seen_s = clock_wall_s();
+	return t->n_entries - 1;
+}
+
+/* Keys of this report that were met before, each once more often. */
+struct met {
+	char (*keys)[KEPT_KEY_SIZE];
+	size_t n, size;
+};
+
+static size_t
+slot_of(const struct met *m, const char *key)
+{
+	size_t at =
+		(size_t)strtoul((char[]){ key[0], key[1], key[2], key[3], key[4], key[5], '\0' }, NULL, 16) %
+		m->size;
+
+	while (*m->keys[at] && !str_eq(m->keys[at], key))
+		at = (at + 1) % m->size;
+	return at;
+}
+
+static void
+take_finding(struct keep_text *t, struct met *m, const cJSON *result, cJSON *v, bool *is_changed)
+{
+	struct now x = { .id = text_of(v, "VulnerabilityID"),
+			 .package = text_of(v, "PkgName"),
+			 .version = text_of(v, "InstalledVersion"),
+			 .path = text_of(v, "PkgPath"),
+			 .target = text_of(result, "Target"),
+			 .type = text_of(result, "Type") };
+	char key[KEPT_KEY_SIZE];
+	size_t nth = 0, at;
+
+	texts_of(v, &x.texts);
+	do {
+		key_of(t, &x, nth++, key);
+		at = slot_of(m, key);
+	} while (*m->keys[at]);
+	snprintf(m->keys[at], sizeof(m->keys[at]), "%s", key);
+	x.entry = find(t, key);
+	if (x.entry == SIZE_MAX && t->n_entries < KEEP_TEXT_FINDINGS_MAX)
+		x.entry = remember(t, &x, key);
+	if (x.entry != SIZE_MAX) {
+		t->entries[x.entry].seen_s = clock_wall_s();
+		if (!texts_equal(&x.texts, &t->entries[x.entry].first)) {
+			set_texts(v, &t->entries[x.entry].first);
+			*is_changed = true;
+		}
+	}
+	t->now[t->n_now++] = x;
+}
+
+static size_t
+count_findings(const cJSON *report)
+{
+	const cJSON *result;
+	size_t n = 0;
+
+	cJSON_ArrayForEach(result, json_array(report, "Results")) n +=
+		json_array(result, "Vulnerabilities")
+			? (size_t)cJSON_GetArraySize(json_array(result, "Vulnerabilities"))
+			: 0;
+	return n;
+}
+
+/* *ret_changed: it is not to be sent as it came. */
+static void
+take_report(struct keep_text *t, const cJSON *report, bool *ret_changed)
+{
+	size_t n = count_findings(report);
+	struct met m = { .size = 2 * n + 1 };
+	const cJSON *result;
+	cJSON *v;
+
+	*ret_changed = false;
+	t->now = mem_array(n + 1, sizeof(*t->now));
+	m.keys = mem_array(m.size, sizeof(*m.keys));
+	cJSON_ArrayForEach(result, json_array(report, "Results"))
+	{
+		cJSON_ArrayForEach(v, json_array(result, "Vulnerabilities")) if (cJSON_IsObject(v))
+			take_finding(t, &m, result, v, ret_changed);
+	}
+	mem_free_at(&m.keys);
+}
+
+static int
+read_report(const struct delivery *d, const struct delivery_file *f, cJSON **ret, struct err *e)
+{
+	AUTO_FREE char *text = mem_array(d->report_len + 1, 1);
+	size_t at = 0;
+
+	while (at < d->report_len) {
+		ssize_t n = pread(f->fd, text + at, d->report_len - at, f->offset + (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? err_errno(e, "report")
+				     : err_set(e, ERR_FAILED, "the report is cut off");
+		at += (size_t)n;
+	}
+	return json_parse(text, d->report_len, KEEP_TEXT_REPORT_MAX, 0, ret, e);
+}
+
+static int
+make_own(struct keep_text *t, const cJSON *report, struct err *e)
+{
+	AUTO_FREE char *text = json_print(report);
+
+	t->own_len = strlen(text);
+	t->own.fd = memfd_create("report", MFD_CLOEXEC);
+	if (t->own.fd < 0)
+		return err_errno(e, "memfd_create");
+	return fs_write_all(t->own.fd, text, t->own_len, e);
+}
+
+int
+keep_text_begin(const struct kept *k, const struct delivery *d, const struct delivery_file *f,
+		struct keep_text **ret, struct err *e)
+{
+	AUTO(keep_text) struct keep_text *t = mem_alloc(sizeof(*t));
+	AUTO_JSON cJSON *report = NULL;
+	char key[DELIVERY_KEY_SIZE];
+	bool is_changed = false;
+
+	*t = (struct keep_text){
+		.kept = k, .delivery = d, .file = f, .own = DELIVERY_FILE_INIT, .own_len = d->report_len
+	};
+	delivery_key(d, key);
+	t->name = mem_printf("%s.json", key);
+	if (d->report_len <= KEEP_TEXT_REPORT_MAX) {
+		if (read_kept(t, e) < 0)
+			return err_wrap(e, "texts/%s", t->name);
+		if (read_report(d, f, &report, e) < 0)
+			return -1;
+		take_report(t, report, &is_changed);
+		if (write_kept(t, e) < 0)
+			return err_wrap(e, "texts/%s", t->name);
+		if (is_changed && make_own(t, report, e) < 0)
+			return -1;
+	}
+	*ret = take_ptr(t);
+	return 0;
+}
+
+const struct delivery_file *
+keep_text_file(const struct keep_text *t)
+{
+	return t->own.fd >= 0 ? &t->own : t->file;
+}
+
+size_t
+keep_text_len(const struct keep_text *t)
+{
+	return t->own_len;
+}
+
+/* ---- bringing up to date ---- */
+
+static bool
+is_behind(const struct entry *x, const struct now *now)
+{
+	char words[KEPT_KEY_SIZE];
+
+	words_key(&now->texts, words);
+	return !str_eq(x->told_severity, now->texts.severity) || !str_eq(x->told_fixed, now->texts.fixed) ||
+	       !str_eq(x->told_words, words);
+}
+
+static enum severity
+severity_of(const char *word)
+{
+	for (size_t k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(severity_words[k], word))
+			return (enum severity)k;
+	return SEVERITY_UNKNOWN;
+}
+
+static int
+dojo_severity_of(const char *word)
+{
+	for (int k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(dojo_severity_word((enum severity)k), word))
+			return k;
+	return -1;
+}
+
+/* The lines that tell of earlier severities stay. */
+static void
+add_raised_lines(struct buf *to, const char *description)
+{
+	const char *line = description;
+	size_t n = 0;
+
+	while (line && n < RAISED_LINES_MAX) {
+		size_t len = strcspn(line, "\r\n");
+
+		if (str_has_prefix(line, DOJO_RAISED)) {
+			buf_add_str(to, "\n");
+			buf_add(to, line, len);
+			n++;
+		}
+		line = line[len] ? line + len + 1 : NULL;
+	}
+}
+
+/* As DefectDojo's parser puts it together. */
+static char *
+describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
+{
+	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
+	int before = dojo_severity_of(f->severity);
+
+	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
+		   x->target, x->type, x->texts.fixed, x->texts.description);
+	add_raised_lines(&b, f->description);
+	if (is_raised && before >= 0) {
+		AUTO_FREE char *line = dojo_raised_line((enum severity)before, severity_of(x->texts.severity),
+							clock_wall_s());
+
+		buf_printf(&b, "\n%s", line);
+	}
+	return buf_take(&b);
+}
+
+static bool
+is_about(const struct now *x, const struct delivery *d, const struct dojo_finding *f)
+{
+	return str_eq(f->vulnerability, x->id) && str_eq(f->component, x->package) &&
+	       str_eq(f->version, x->version) && str_eq(f->place, *x->path ? x->path : x->target) &&
+	       str_eq(f->service, d->service ? d->service : "");
+}
+
+/* What a person has set there stays, unless it is what has changed here. */
+static int
+update(const struct entry *x, const struct now *now, const struct dojo_finding *f, struct dojo *dojo,
+       int64_t deadline, struct err *e)
+{
+	enum severity severity = severity_of(now->texts.severity);
+	bool has_severity = !str_eq(x->told_severity, now->texts.severity) &&
+			    !str_eq(f->severity, dojo_severity_word(severity));
+	bool has_fix = !str_eq(x->told_fixed, now->texts.fixed) && !str_eq(f->mitigation, now->texts.fixed);
+	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
+	AUTO_FREE char *description = describe(now, f, is_raised);
+
+	if (!has_severity && !has_fix && str_eq(description, f->description))
+		return 0;
+	return dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
+				   has_fix ? now->texts.fixed : NULL, description, deadline, e);
+}
+
+static void
+set_told(struct entry *x, const struct now *now)
+{
+	mem_free_at(&x->told_severity);
+	mem_free_at(&x->told_fixed);
+	x->told_severity = mem_strdup(now->texts.severity);
+	x->told_fixed = mem_strdup(now->texts.fixed);
+	words_key(&now->texts, x->told_words);
+}
+
+static int
+update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, int64_t deadline,
+	   size_t *ret_n, struct err *e)
+{
+	for (size_t k = 0; k < t->n_now; k++) {
+		const struct now *now = &t->now[k];
+		struct entry *x = now->entry == SIZE_MAX ? NULL : &t->entries[now->entry];
+		bool was_found = false;
+
+		if (!x || !is_behind(x, now))
+			continue;
+		for (size_t n = 0; n < l->n; n++) {
+			if (!is_about(now, t->delivery, &l->v[n]))
+				continue;
+			if (update(x, now, &l->v[n], dojo, deadline, e) < 0)
+				return -1;
+			was_found = true;
+		}
+		if (was_found) {
+			set_told(x, now);
+			++*ret_n;
+		}
+	}
+	return 0;
+}
+
+int
+keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t deadline, size_t *ret_n,
+	      struct err *e)
+{
+	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
+	size_t n_behind = 0;
+	int rc;
+
+	*ret_n = 0;
+	for (size_t k = 0; k < t->n_now; k++)
+		n_behind += t->now[k].entry != SIZE_MAX && is_behind(&t->entries[t->now[k].entry], &t->now[k]);
+	if (n_behind == 0)
+		return 0;
+	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
+		return -1;
+	rc = update_all(t, &l, dojo, deadline, ret_n, e);
+	/* what was told is put down, whatever came after it */
+	if (*ret_n > 0 && write_kept(t, rc < 0 ? NULL : e) < 0)
+		return -1;
+	return rc;
+}
