@@ -123,8 +123,8 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	i.cache_dir = settings->cache_dir;
 	i.wants_json = s->wants_json;
 	i.skips_upload = !s->wants_upload;
-	policy_feed_begin(&settings->opt, settings->state_dir, users.is_separated ? users.courier_uid : (uid_t)-1,
-			  users.courier_gid, 0, &source);
+	policy_feed_begin(&settings->opt, settings->state_dir,
+			  users.is_separated ? users.courier_uid : (uid_t)-1, users.courier_gid, 0, &source);
 	i.policy_source = &source;
 	rc = add_files(s, &i, e);
 	if (rc == 0)

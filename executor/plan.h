@@ -15,7 +15,7 @@
 #define PLAN_STATE_NAME "tidewaiter-state.json"
 #define PLAN_INSPECTION_NAME "tidewaiter-inspection.json"
 #define PLAN_ENGINE_PREFIX "tidewaiter-engine-" /* a number follows, from 0 */
-#define PLAN_MAX (16 * 1024 * 1024) /* bytes */
+#define PLAN_MAX (16 * 1024 * 1024)		/* bytes */
 
 struct plan {
 	char *settings_path;
@@ -50,7 +50,7 @@ struct plan_state {
 	bool job_failed; /* a user step failed, or we blocked */
 	bool is_blocked; /* the gate said so */
 	bool is_inspected;
-	bool is_enforced; /* the inspection was ruled by mode enforce */
+	bool is_enforced;  /* the inspection was ruled by mode enforce */
 	bool was_uploaded; /* the archive upload stage ran through our gitlab-runner with scan_result in it */
 	bool is_withheld;
 	bool is_tampered;    /* an inspected archive changed, or an upload was not ours (enforce) */

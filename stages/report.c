@@ -105,8 +105,7 @@ read_finding(const cJSON *v, const struct place *p, const struct finding *of_res
 	    take_str(v, "FixedVersion", p, &f.fixed, e) < 0 || take_str(v, "Status", p, &f.status, e) < 0 ||
 	    take_str(v, "Title", p, &f.title, e) < 0 || take_str(v, "Description", p, &f.description, e) < 0 ||
 	    take_str(v, "PrimaryURL", p, &f.url, e) < 0 || take_str(v, "Severity", p, &severity, e) < 0 ||
-	    take_str(v, "PublishedDate", p, &published, e) < 0 ||
-	    take_object(v, "Layer", p, &layer, e) < 0 ||
+	    take_str(v, "PublishedDate", p, &published, e) < 0 || take_object(v, "Layer", p, &layer, e) < 0 ||
 	    take_object(v, "PkgIdentifier", p, &identifier, e) < 0 ||
 	    take_str(layer, "DiffID", p, &f.diff_id, e) < 0 ||
 	    take_str(identifier, "PURL", p, &f.purl, e) < 0 || take_severity(severity, p, &f.severity, e) < 0)

@@ -30,7 +30,7 @@ struct finding {
 	const char *diff_id; /* of the layer that brought it in */
 	const char *purl;
 	int64_t published_s; /* PublishedDate, since the epoch; 0 not known */
-	size_t result; /* index in Results */
+	size_t result;	     /* index in Results */
 };
 
 struct report {
