@@ -81,6 +81,7 @@ print_head(const struct delivery *d)
 	json_add_int(j, "verified", d->verified);
 	json_add_int(j, "created_s", d->created_s);
 	json_add_int(j, "n_findings", d->n_findings);
+	json_add_int(j, "n_distinct", d->n_distinct);
 	json_add_int(j, "report_len", (int64_t)d->report_len);
 	return json_print(j);
 }
@@ -144,6 +145,11 @@ read_head(const cJSON *j, struct delivery *d, struct err *e)
 	    need_range(j, "n_findings", FINDINGS_MAX, &d->n_findings, e) < 0 ||
 	    need_range(j, "report_len", DELIVERY_REPORT_MAX, &report_len, e) < 0)
 		return -1;
+	/* Younger than the format: what waits from before has none. */
+	d->n_distinct = json_int(j, "n_distinct", 0);
+	if (d->n_distinct < 0 || d->n_distinct > d->n_findings)
+		return err_set(e, ERR_REFUSED, "n_distinct is %lld of %lld findings",
+			       (long long)d->n_distinct, (long long)d->n_findings);
 	d->active = (int)active;
 	d->verified = (int)verified;
 	d->report_len = (size_t)report_len;
@@ -330,8 +336,8 @@ is_continuation(char c)
 }
 
 /* Shortens to `max` code points of valid UTF-8. */
-static void
-fit_text(char **text, size_t max)
+void
+delivery_fit_text(char **text, size_t max)
 {
 	AUTO_FREE char *old = NULL;
 	char digest[HASH_DIGEST_MAX];
@@ -372,10 +378,10 @@ delivery_fit(struct delivery *d)
 {
 	for (size_t i = 0; i < MEM_COUNT(text_fields); i++) {
 		if (text_fields[i].max > 0)
-			fit_text(text_at(d, &text_fields[i]), text_fields[i].max);
+			delivery_fit_text(text_at(d, &text_fields[i]), text_fields[i].max);
 	}
 	for (size_t i = 0; i < d->tags.n; i++) {
-		fit_text(&d->tags.v[i], 120);
+		delivery_fit_text(&d->tags.v[i], 120);
 		fit_tag(d->tags.v[i]);
 	}
 }

@@ -31,6 +31,7 @@ struct delivery {
 	char *minimum_severity; /* "" unset */
 	int64_t created_s;	/* wall clock */
 	int64_t n_findings;	/* our own count, for the reckoning with DefectDojo's answer */
+	int64_t n_distinct;	/* of them different to DefectDojo (delivery_mend.h), 0: not counted, all */
 	char *report;		/* bytes; NULL when it was opened and not read */
 	size_t report_len;
 };
@@ -71,6 +72,7 @@ int delivery_parse_head(const char *text, size_t len, struct delivery *ret, stru
  * ends in '~' and eight digits of its SHA-256, so that two long names stay two. Doing it twice changes nothing more.
  */
 void delivery_fit(struct delivery *d);
+void delivery_fit_text(char **text, size_t max); /* one value, in the same way; valid UTF-8 */
 
 /* 16 hex digits that stand for product, engagement and test (fitted): deliveries with the same key go one at a time. */
 #define DELIVERY_KEY_SIZE 17

@@ -242,11 +242,13 @@ bool
 dojo_is_short(const struct delivery *d, const struct dojo_answer *a, char **ret)
 {
 	int64_t explained = a->n_created + a->n_untouched + a->n_reactivated;
+	/* What stands twice in a report is one finding there, from the second time on (FACTS.md, 3). */
+	int64_t least = d->n_distinct > 0 ? d->n_distinct : d->n_findings;
 
 	/* With a minimum severity DefectDojo drops what is below it. */
 	if (!a->has_counts || !str_is_empty(d->minimum_severity))
 		return false;
-	if (explained <= d->n_findings && explained + a->n_triaged >= d->n_findings)
+	if (explained <= d->n_findings && explained + a->n_triaged >= least)
 		return false;
 	*ret = mem_printf("our report has %lld findings, DefectDojo accounts for %lld (%lld new, %lld known, %lld back) "
 			  "and has %lld triaged ones",

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "stages/baseline.h"
+#include "stages/delivery_mend.h"
 #include "stages/identity.h"
 #include "stages/policy.h"
 #include "stages/render_html.h"
@@ -87,47 +88,6 @@ copy_without(const cJSON *o, const char *const *but)
 	return copy;
 }
 
-static bool
-is_cwe_number(const char *id)
-{
-	size_t n = str_has_prefix(id, "CWE-") ? strspn(id + 4, "0123456789") : 0;
-
-	return n > 0 && n < 8 && id[4 + n] == '\0';
-}
-
-/* DefectDojo refuses a whole report for one "NVD-CWE-noinfo", which NVD writes often. */
-static cJSON *
-copy_cwe_ids(const cJSON *ids)
-{
-	cJSON *copy = cJSON_CreateArray();
-	const cJSON *id;
-
-	cJSON_ArrayForEach(id, ids)
-	{
-		if (cJSON_IsString(id) && is_cwe_number(id->valuestring))
-			cJSON_AddItemToArray(copy, cJSON_CreateString(id->valuestring));
-	}
-	return copy;
-}
-
-static cJSON *
-copy_list(const cJSON *list)
-{
-	static const char *const but[] = { "CweIDs", NULL };
-	cJSON *copy = cJSON_CreateArray();
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, list)
-	{
-		cJSON *o = copy_without(item, but);
-
-		if (json_array(item, "CweIDs"))
-			cJSON_AddItemToObject(o, "CweIDs", copy_cwe_ids(json_array(item, "CweIDs")));
-		cJSON_AddItemToArray(copy, o);
-	}
-	return copy;
-}
-
 static cJSON *
 normal_result(const struct report *r, const cJSON *result, const char *image)
 {
@@ -143,17 +103,17 @@ normal_result(const struct report *r, const cJSON *result, const char *image)
 		const cJSON *list = json_array(result, *name);
 
 		if (list && cJSON_GetArraySize(list) > 0)
-			cJSON_AddItemToObject(copy, *name, copy_list(list));
+			cJSON_AddItemToObject(copy, *name, cJSON_Duplicate(list, true));
 	}
 	return copy;
 }
 
-static char *
+static cJSON *
 normal_report(const struct report *r, const char *image)
 {
 	/* The image's config holds its environment; what DefectDojo does not read stays here. */
 	static const char *const but[] = { "Results", "ArtifactName", "Metadata", NULL };
-	AUTO_JSON cJSON *copy = copy_without(r->json, but);
+	cJSON *copy = copy_without(r->json, but);
 	cJSON *results;
 	const cJSON *result;
 
@@ -161,7 +121,7 @@ normal_report(const struct report *r, const char *image)
 	results = json_add_array(copy, "Results");
 	cJSON_ArrayForEach(result, json_array(r->json, "Results"))
 		cJSON_AddItemToArray(results, normal_result(r, result, image));
-	return json_print(copy);
+	return copy;
 }
 
 static const char *
@@ -207,6 +167,23 @@ report_service(const struct inspection *i, const struct image *m)
 	return take_ptr(d.service);
 }
 
+static void
+say_mended(const struct inspection *i, const struct image *m, const struct delivery_mending *d)
+{
+	static const char *const went[] = {
+		[MEND_DROPPED_LINKS] = "links and scores", [MEND_CUT_TEXTS] = "links, scores and long descriptions"
+	};
+	AUTO_FREE char *label = str_safe(m->label, 100);
+
+	if (d->n_shortened > 0 || d->n_dropped > 0)
+		log_line(i->log, LOG_NOTE,
+			 "%s: for DefectDojo %zu values were shortened and %zu unreadable entries left out",
+			 label, d->n_shortened, d->n_dropped);
+	if (d->went != MEND_KEPT_ALL)
+		log_line(i->log, LOG_WARN, "%s: its report is too large for DefectDojo, it goes without %s",
+			 label, went[d->went]);
+}
+
 int
 report_delivery(const struct inspection *i, const struct image *m, size_t index, struct delivery *ret,
 		struct err *e)
@@ -214,6 +191,8 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
 	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_JSON cJSON *report = NULL;
+	struct delivery_mending mended = { 0 };
 
 	n.image = identity_image(i, m);
 	n.tag = tag_of(m);
@@ -236,13 +215,23 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	d.active = o->active;
 	d.verified = o->verified;
 	d.minimum_severity = mem_strdup(minimum_severity_word(o->minimum_severity));
-	d.n_findings = (int64_t)m->report->n_findings;
-	d.report = normal_report(m->report, n.image);
+	report = normal_report(m->report, n.image);
+	if (delivery_mend(report, DELIVERY_REPORT_MAX, &d.report, &mended, e) < 0)
+		return err_wrap(e, "its report is not delivered");
+	d.n_findings = mended.n_findings;
+	d.n_distinct = mended.n_distinct;
 	d.report_len = strlen(d.report);
+	say_mended(i, m, &mended);
 	delivery_fit(&d);
 	*ret = d;
 	d = (struct delivery){ 0 };
 	return 0;
+}
+
+static bool
+is_empty(const struct report *r)
+{
+	return r->n_findings == 0 && r->n_secrets == 0 && r->n_misconfigurations == 0;
 }
 
 bool
@@ -250,7 +239,8 @@ report_is_deliverable(const struct inspection *i, const struct image *m)
 {
 	if (!m->report || m->fault.kind != ERR_NONE)
 		return false;
-	if (m->report->n_findings == 0 && m->report->n_packages == 0)
+	/* An empty report closes all that is open: only a scan that saw what there is to see may say so. */
+	if (is_empty(m->report) && (m->report->n_packages == 0 || m->hidden.n > 0))
 		return false;
 	return str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : "");
 }
@@ -370,6 +360,18 @@ complain(const struct inspection *i, const struct image *m, const struct err *e)
 	log_line(i->log, LOG_WARN, "%s: %s", label, text);
 }
 
+static void
+say_undeliverable(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *label = str_safe(m->label, 100);
+
+	if (m->report && m->fault.kind == ERR_NONE && is_empty(m->report) && !report_is_deliverable(i, m) &&
+	    str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : ""))
+		log_line(i->log, LOG_NOTE,
+			 "%s: nothing is delivered: Trivy found nothing and did not see all packages, which DefectDojo would take for \"all is fixed\"",
+			 label);
+}
+
 static int
 report_run(struct inspection *i, struct err *e)
 {
@@ -386,6 +388,8 @@ report_run(struct inspection *i, struct err *e)
 		if (write_files(i, &i->images[k], &fault) < 0)
 			complain(i, &i->images[k], &fault);
 		err_clear(&fault);
+		if (!i->skips_upload)
+			say_undeliverable(i, &i->images[k]);
 		if (!i->skips_upload && report_is_deliverable(i, &i->images[k]) &&
 		    write_delivery(i, &i->images[k], n_deliveries++, &fault) < 0)
 			complain(i, &i->images[k], &fault);

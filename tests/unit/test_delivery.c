@@ -15,6 +15,7 @@
 #include "base/fs.h"
 #include "base/str.h"
 #include "stages/delivery.h"
+#include "stages/delivery_mend.h"
 
 struct fixture {
 	char path[64];
@@ -381,6 +382,183 @@ a_key_stands_for_one_test(void **state)
 
 #define WITH_FIXTURE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
 
+/* ---- mending a report ---- */
+
+#define VULN(more) "{\"VulnerabilityID\":\"CVE-1\",\"PkgName\":\"p\",\"Severity\":\"HIGH\"" more "}"
+#define REPORT(result) "{\"SchemaVersion\":2,\"ArtifactName\":\"app\",\"Results\":[" result "]}"
+#define RESULT(list) "{\"Target\":\"t\"," list "}"
+
+static char *
+mend_within(const char *text, size_t size_max, struct delivery_mending *m, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+	char *ret = NULL;
+
+	assert_int_equal(json_parse(text, strlen(text), 1 << 24, 0, &j, NULL), 0);
+	return delivery_mend(j, size_max, &ret, m, e) < 0 ? NULL : ret;
+}
+
+static char *
+mend(const char *text, struct delivery_mending *m)
+{
+	char *ret = mend_within(text, 1 << 24, m, NULL);
+
+	assert_non_null(ret);
+	return ret;
+}
+
+static void
+a_report_without_fault_stays_as_it_is(void **state)
+{
+	const char *text = REPORT(RESULT("\"Vulnerabilities\":[" VULN(
+		",\"References\":[\"https://a\"],\"CweIDs\":[\"CWE-79\"],\"CVSS\":{\"nvd\":{\"V3Score\":9.8}}") "]"));
+	struct delivery_mending m;
+	AUTO_FREE char *ret = mend(text, &m);
+
+	(void)state;
+	assert_string_equal(ret, text);
+	assert_int_equal(m.n_findings, 1);
+	assert_int_equal(m.n_shortened + m.n_repaired + m.n_dropped, 0);
+	assert_int_equal(m.went, MEND_KEPT_ALL);
+}
+
+static void
+nothing_that_is_null_or_of_another_type_than_the_parser_reads_is_sent(void **state)
+{
+	struct delivery_mending m;
+	AUTO_FREE char *ret = mend(
+		REPORT(RESULT(
+			"\"Misconfigurations\":null,\"Secrets\":[null,7,{\"Severity\":\"LOW\",\"Title\":\"s\"}],\"Licenses\":{},"
+			"\"Vulnerabilities\":[" VULN(
+				",\"References\":[\"https://a\",null,3],\"CVSS\":{\"nvd\":null,\"ghsa\":4},\"CweIDs\":\"CWE-1\"") "]")),
+		&m);
+
+	(void)state;
+	assert_null(strstr(ret, "null"));
+	assert_non_null(strstr(ret, "\"References\":[\"https://a\"]"));
+	assert_non_null(strstr(ret, "\"CVSS\":{}"));
+	assert_non_null(strstr(ret, "\"Secrets\":[{\"Severity\":\"LOW\",\"Title\":\"s\"}]"));
+	assert_null(strstr(ret, "CweIDs"));
+	assert_null(strstr(ret, "Licenses"));
+	assert_int_equal(m.n_findings, 2);
+	assert_int_equal(m.n_dropped, 2);
+}
+
+static void
+only_weaknesses_with_a_number_are_sent(void **state)
+{
+	struct delivery_mending m;
+	AUTO_FREE char *ret = mend(
+		REPORT(RESULT("\"Vulnerabilities\":[" VULN(
+			",\"CweIDs\":[\"NVD-CWE-noinfo\",\"CWE-79\",\"CWE-\",\"CWE-7x\",7,\"CWE-99999999\"]") "]")),
+		&m);
+
+	(void)state;
+	assert_non_null(strstr(ret, "\"CweIDs\":[\"CWE-79\"]"));
+}
+
+static void
+a_severity_outside_of_the_five_words_drops_nothing(void **state)
+{
+	struct delivery_mending m;
+	AUTO_FREE char *ret =
+		mend(REPORT(RESULT("\"Secrets\":[{\"Severity\":\"critical\"},{\"Severity\":\"NONE\"},{}]")),
+		     &m);
+
+	(void)state;
+	assert_non_null(
+		strstr(ret,
+		       "[{\"Severity\":\"CRITICAL\"},{\"Severity\":\"UNKNOWN\"},{\"Severity\":\"CRITICAL\"}]"));
+	assert_int_equal(m.n_repaired, 3);
+}
+
+static void
+a_result_without_a_target_has_the_images_name(void **state)
+{
+	struct delivery_mending m;
+	AUTO_FREE char *ret = mend(REPORT("{\"Vulnerabilities\":[" VULN("") "]},7"), &m);
+
+	(void)state;
+	assert_non_null(strstr(ret, "\"Target\":\"app\""));
+	assert_int_equal(m.n_findings, 1);
+}
+
+static void
+values_over_the_servers_lengths_are_shortened_and_stay_apart(void **state)
+{
+	static const struct {
+		const char *name;
+		size_t max;
+	} lengths[] = {
+		{ "VulnerabilityID", 50 }, { "InstalledVersion", 100 }, { "PkgName", 500 }, { "PkgPath", 4000 }
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MEM_COUNT(lengths); i++) {
+		AUTO_FREE char *long_text = mem_alloc(lengths[i].max + 2);
+		AUTO_FREE char *text = NULL, *exact = NULL, *ret = NULL, *same = NULL;
+		AUTO_JSON cJSON *j = NULL;
+		struct delivery_mending m;
+		const cJSON *list;
+
+		memset(long_text, 'a', lengths[i].max);
+		exact = mem_printf(REPORT(RESULT("\"Vulnerabilities\":[{\"Severity\":\"LOW\",\"%s\":\"%s\"}]")),
+				   lengths[i].name, long_text);
+		same = mend(exact, &m);
+		assert_int_equal(m.n_shortened, 0);
+		text = mem_printf(REPORT(RESULT("\"Vulnerabilities\":[{\"Severity\":\"LOW\",\"%s\":\"%sb\"},"
+						"{\"Severity\":\"LOW\",\"%s\":\"%sc\"}]")),
+				  lengths[i].name, long_text, lengths[i].name, long_text);
+		ret = mend(text, &m);
+		assert_int_equal(m.n_shortened, 2);
+		assert_int_equal(json_parse(ret, strlen(ret), 1 << 24, 0, &j, NULL), 0);
+		list = json_array(json_array(j, "Results")->child, "Vulnerabilities");
+		assert_int_equal(strlen(json_str(list->child, lengths[i].name)), lengths[i].max);
+		assert_string_not_equal(json_str(list->child, lengths[i].name),
+					json_str(list->child->next, lengths[i].name));
+	}
+}
+
+static void
+what_stands_twice_in_a_report_is_counted_once_among_the_distinct(void **state)
+{
+	struct delivery_mending m;
+	AUTO_FREE char *ret = mend(
+		REPORT(RESULT("\"Vulnerabilities\":[" VULN(",\"PkgPath\":\"a\"") "," VULN(",\"PkgPath\":\"b\"") "," VULN(
+			",\"InstalledVersion\":\"2\"") "," VULN(",\"InstalledVersion\":\"3\",\"Status\":\"not_affected\"") "]")),
+		&m);
+
+	(void)state;
+	assert_non_null(ret);
+	assert_int_equal(m.n_findings, 4);
+	assert_int_equal(m.n_distinct, 2);
+}
+
+static void
+what_is_too_large_loses_links_first_and_then_the_ends_of_descriptions(void **state)
+{
+	AUTO_FREE char *filler = mem_alloc(2001), *text = NULL, *small = NULL, *smaller = NULL;
+	struct delivery_mending m;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	memset(filler, 'x', 2000);
+	text = mem_printf(REPORT(RESULT("\"Vulnerabilities\":[" VULN(
+				  ",\"References\":[\"%s\"],\"Description\":\"%s\"") "]")),
+			  filler, filler);
+	small = mend_within(text, 3000, &m, &e);
+	assert_non_null(small);
+	assert_int_equal(m.went, MEND_DROPPED_LINKS);
+	assert_null(strstr(small, "References"));
+	assert_non_null(strstr(small, filler));
+	smaller = mend_within(text, 1000, &m, &e);
+	assert_non_null(smaller);
+	assert_int_equal(m.went, MEND_CUT_TEXTS);
+	assert_int_equal(m.n_findings, 1);
+	assert_null(mend_within(text, 100, &m, &e));
+	assert_int_equal(e.kind, ERR_REFUSED);
+}
+
 int
 main(void)
 {
@@ -397,6 +575,14 @@ main(void)
 		cmocka_unit_test(long_values_are_shortened_and_stay_different),
 		cmocka_unit_test(tags_lose_what_would_split_or_refuse_them),
 		cmocka_unit_test(a_key_stands_for_one_test),
+		cmocka_unit_test(a_report_without_fault_stays_as_it_is),
+		cmocka_unit_test(nothing_that_is_null_or_of_another_type_than_the_parser_reads_is_sent),
+		cmocka_unit_test(only_weaknesses_with_a_number_are_sent),
+		cmocka_unit_test(a_severity_outside_of_the_five_words_drops_nothing),
+		cmocka_unit_test(a_result_without_a_target_has_the_images_name),
+		cmocka_unit_test(values_over_the_servers_lengths_are_shortened_and_stay_apart),
+		cmocka_unit_test(what_stands_twice_in_a_report_is_counted_once_among_the_distinct),
+		cmocka_unit_test(what_is_too_large_loses_links_first_and_then_the_ends_of_descriptions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
