@@ -144,6 +144,7 @@ struct spool_result {
 	enum spool_end end;
 	bool was_found;		   /* SPOOL_DELIVERED: an earlier attempt had landed, nothing was sent now */
 	bool is_open;		   /* SPOOL_LATER: it was sent whole and its fate is not known yet */
+	bool is_gone;		   /* SPOOL_SKIPPED: another process has dealt with it */
 	bool is_server_wide;	   /* others to this server need not be tried now */
 	int64_t next_s;		   /* SPOOL_LATER: wall clock of the next attempt */
 	struct dojo_answer answer; /* reason: always set, for people */

@@ -81,6 +81,8 @@ spool_describe(const struct spool_result *r)
 	case SPOOL_SKIPPED:
 		break;
 	}
+	if (r->is_gone)
+		return mem_strdup(r->answer.reason);
 	return mem_printf("waits in the spool: %s", r->answer.reason);
 }
 
@@ -344,6 +346,16 @@ look_for_turn(const char *id, void *arg)
 	return true;
 }
 
+/* What is in neither place was confirmed, or dropped by somebody who wanted it so. */
+static void
+skip_gone(const struct sending *n)
+{
+	bool is_dead = faccessat(n->spool->dead_fd, n->id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+
+	skip(n->result, is_dead ? "given up by another process, kept in dead/" : "delivered by another process");
+	n->result->is_gone = true;
+}
+
 /* 0 when it may be tried, 1 when it is skipped. */
 static int
 check_turn(const struct sending *n, struct err *e)
@@ -353,7 +365,7 @@ check_turn(const struct sending *n, struct err *e)
 	if (spool_each_id(n->spool->new_fd, look_for_turn, &t, e) < 0)
 		return -1;
 	if (!t.is_there)
-		skip(n->result, "another process has dealt with it");
+		skip_gone(n);
 	else if (t.is_behind)
 		skip(n->result, "an older report of the same test is before it");
 	else

@@ -297,3 +297,31 @@ def test_while_the_breaker_is_open_a_job_does_not_ask(host, dojo):
     assert done.returncode == BLOCKED and len(dojo.requests) == asked
     assert "waits in the spool, which changes nothing for this job: DefectDojo is not asked for" in done.stdout
     assert len(host.waiting()) == 2
+
+
+def test_jobs_at_the_same_time_deliver_to_each_test_in_order_and_double_nothing(host, dojo):
+    """All are taken in while the first ones are still on their way; tests/bench/delivery.py does the same with fifty."""
+    host.configure(wait="60s")
+    assert host.scan("--branch", "b0").returncode == BLOCKED  # Trivy's result is kept from here on
+    dojo.pause("findings")
+    jobs = [subprocess.Popen([host.program, "--config", str(host.config), "scan", "--upload", "--as", "group/app",
+                              "--branch", f"b{n % 3}", str(host.archive)], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for n in range(12)]
+    dojo.wait_for(lambda: len(host.waiting()) == len(jobs))
+    taken = {}
+    for path in sorted(host.waiting()):
+        head = json.loads(path.read_bytes().split(b"\n", 1)[0])
+        taken.setdefault(head["engagement"], []).append(head["build_id"])
+    dojo.resume()
+    for job in jobs:
+        output = job.communicate()[0]
+        assert job.returncode == BLOCKED and "delivered" in output, output
+    assert host.waiting() == []
+    for engagement in dojo.engagements:
+        if engagement["name"] not in taken:
+            continue
+        test, = [row for row in dojo.tests if row["engagement"] == engagement["id"]]
+        arrived = [row["build_id"] for row in dojo.imports if row["test"] == test["id"]]
+        assert arrived[-len(taken[engagement["name"]]):] == taken[engagement["name"]]
+        hashes = [finding["hash_code"] for finding in dojo.findings(test["id"])]
+        assert len(hashes) == len(set(hashes))

@@ -85,6 +85,25 @@ class Spool:
         path.write_text(json.dumps({**json.loads(path.read_text()), "next_s": 0, **over}))
 
 
+    def let_time_pass(self):
+        """As if hours had: backoffs and breakers are over, and nobody works any more on what was sent."""
+        for path in (self.path / "new").glob("*.state"):
+            state = json.loads(path.read_text())
+            path.write_text(json.dumps({**state, "next_s": 0, "sent_s": state["sent_s"] and state["sent_s"] - 36000,
+                                        "last_s": state["last_s"] and state["last_s"] - 36000}))
+        for breaker in self.breakers():
+            breaker.write_text(json.dumps({**json.loads(breaker.read_text()), "until_s": 1}))
+
+
+def assert_complete(dojo, builds):
+    """Every report is there once, those of one test in order, and no finding twice. builds: test title -> build ids."""
+    for title, wanted in builds.items():
+        test = dojo.test(title)
+        assert [row["build_id"] for row in dojo.imports if row["test"] == test["id"]] == wanted
+        hashes = [finding["hash_code"] for finding in dojo.findings(test["id"])]
+        assert len(hashes) == len(set(hashes))
+
+
 @pytest.fixture
 def tidewaiter(program):
     def call(*args, env=None, timeout=120):
@@ -707,3 +726,44 @@ def test_serve_without_a_spool_that_it_can_use_fails_and_is_not_ready(spool, roo
 def test_serve_takes_a_number_of_tests_at_a_time(spool, n):
     done = spool("serve", "--parallel", n)
     assert done.returncode == 2 and "--parallel" in done.stderr
+
+
+# --- many ----------------------------------------------------------------------------------------------------------------
+
+def test_a_server_that_is_killed_again_and_again_loses_nothing_and_doubles_nothing(spool, dojo):
+    builds = {}
+    for n in range(60):
+        title = f"t{n % 6}"
+        spool.add(report(f"CVE-{n}", f"CVE-{n + 6}"), test=title)
+        builds.setdefault(title, []).append(f"{spool.n}-0")
+    spool("list")
+    for kill in range(8):
+        if kill % 2:
+            dojo.fault = "died:1*1"  # in the middle of an upload
+        before = len(dojo.uploads)
+        process = subprocess.Popen(spool.argv("flush", "--deadline", "60s"), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        dojo.wait_for(lambda: len(dojo.uploads) > before + 4 or process.poll() is not None)
+        dojo.down(kill=True)
+        process.kill() if kill % 3 == 2 else None
+        process.wait()
+        dojo.up()
+        spool.let_time_pass()
+    done = spool("flush")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert spool.new() == [] and spool.dead() == []
+    assert_complete(dojo, builds)
+
+
+def test_many_processes_at_once_deliver_each_report_once_and_in_order(spool, dojo):
+    builds = {}
+    for n in range(50):
+        title = f"t{n % 5}"
+        spool.add(report(f"CVE-{n}", f"CVE-{n + 5}"), test=title)
+        builds.setdefault(title, []).append(f"{spool.n}-0")
+    spool("list")
+    processes = [subprocess.Popen(spool.argv("flush"), stdout=subprocess.DEVNULL) for _ in range(10)]
+    for process in processes:
+        process.wait()
+    assert spool.new() == [] and len(dojo.uploads) == 50
+    assert_complete(dojo, builds)
