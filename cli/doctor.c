@@ -162,6 +162,7 @@ run_doctor(struct cli *cli, int argc, char **argv, struct err *e)
 	} else {
 		doctor_host(&c, s);
 		doctor_scan(&c, s);
+		doctor_policy(&c, s);
 		doctor_dojo(&c, s, a.project);
 	}
 	if (a.wants_json)

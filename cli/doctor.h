@@ -1,6 +1,6 @@
 /*
  * What `tidewaiter doctor` found: one line a subject, with what to do about it. The checks stand in doctor_host.c (what
- * is on this host), doctor_scan.c (Trivy and its database) and doctor_dojo.c (spool, DefectDojo, clock).
+ * is on this host), doctor_scan.c (Trivy and its database), doctor_policy.c and doctor_dojo.c (spool, DefectDojo, clock).
  */
 #pragma once
 
@@ -37,5 +37,6 @@ void checkup_fail(struct checkup *c, const char *subject, const char *fix, const
 
 void doctor_host(struct checkup *c, const struct settings *s);
 void doctor_scan(struct checkup *c, const struct settings *s);
+void doctor_policy(struct checkup *c, const struct settings *s);
 /* In a child that is the courier. `project`: whose names are probed, NULL: none was given. */
 void doctor_dojo(struct checkup *c, const struct settings *s, const char *project);

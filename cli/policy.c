@@ -1,4 +1,4 @@
-/* `tidewaiter policy check|test|explain`: for those who write the policy, on a host or in the CI of its repository. */
+/* `tidewaiter policy check|test|explain|fetch`: for those who write the policy, on a host or in the CI of its repository. */
 #include "cli/policy.h"
 
 #include <fcntl.h>
@@ -32,7 +32,7 @@ open_file(const char *file, struct policy_opened *ret, struct err *e)
 }
 
 static int
-open_configured(struct policy_opened *ret, struct err *e)
+open_configured(const struct cli *cli, struct policy_opened *ret, struct err *e)
 {
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 	const struct options *o = &ret->settings->opt;
@@ -40,11 +40,10 @@ open_configured(struct policy_opened *ret, struct err *e)
 	if (!policy_source_is_configured(&o->policy))
 		return err_set(e, ERR_USAGE, "%s names no policy (policy.file, policy.url): name a file",
 			       ret->settings->path);
-	policy_source_load(&o->policy, &source);
-	if (source.fault.kind != ERR_NONE) {
-		*e = source.fault;
+	if (policy_load_configured(ret->settings, 0, &source, e) < 0)
 		return -1;
-	}
+	if (source.note)
+		log_line(&cli->log, LOG_WARN, "%s", source.note);
 	ret->origin = mem_strdup(source.origin);
 	return policy_parse(source.name, source.text, source.len, o, &ret->policy, e);
 }
@@ -58,7 +57,7 @@ policy_open(const struct cli *cli, const char *file, struct policy_opened *ret, 
 	if ((!file || cli->has_config_path) &&
 	    settings_load(cli->has_config_path ? cli->config_path : NULL, &o.settings, e) < 0)
 		return -1;
-	if ((file ? open_file(file, &o, e) : open_configured(&o, e)) < 0)
+	if ((file ? open_file(file, &o, e) : open_configured(cli, &o, e)) < 0)
 		return -1;
 	*ret = o;
 	o = (struct policy_opened){ 0 };
@@ -107,16 +106,20 @@ policy_run(struct cli *cli, int argc, char **argv, struct err *e)
 	static const struct {
 		const char *name;
 		int (*run)(const struct cli *cli, int argc, char **argv, struct err *e);
-	} actions[] = { { "check", policy_check }, { "test", policy_test }, { "explain", policy_explain } };
+	} actions[] = { { "check", policy_check },
+			{ "test", policy_test },
+			{ "explain", policy_explain },
+			{ "fetch", policy_fetch } };
 
 	for (size_t k = 0; argc >= 2 && k < MEM_COUNT(actions); k++)
 		if (str_eq(argv[1], actions[k].name))
 			return actions[k].run(cli, argc - 1, argv + 1, e);
-	return err_set(e, ERR_USAGE, "policy: say check, test or explain; see tidewaiter policy --help");
+	return err_set(e, ERR_USAGE,
+		       "policy: say check, test, explain or fetch; see tidewaiter policy --help");
 }
 
 /* In the order of the actions. */
-static struct cli_options options[3];
+static struct cli_options options[4];
 
 __attribute__((constructor)) static void
 gather_options(void)
@@ -124,6 +127,7 @@ gather_options(void)
 	options[0] = policy_check_options;
 	options[1] = policy_test_options;
 	options[2] = policy_explain_options;
+	options[3] = policy_fetch_options;
 }
 
 const struct command command_policy = {
@@ -132,6 +136,7 @@ const struct command command_policy = {
 	.help = "Usage: tidewaiter policy check [OPTION…] [FILE]\n"
 		"       tidewaiter policy test [OPTION…] DIR\n"
 		"       tidewaiter policy explain [OPTION…] REPORT\n"
+		"       tidewaiter policy fetch\n"
 		"\n"
 		"check    reads a policy; says ok, or file, line, key, what was found and what is allowed.\n"
 		"         Names rules that are never reached, exceptions that expired, run too long or\n"
@@ -139,11 +144,13 @@ const struct command command_policy = {
 		"test     judges the cases of a directory (*.yml: report, job, day, what is expected), so that\n"
 		"         a policy can have tests of its own.\n"
 		"explain  says of every finding of a Trivy report which rule judges it, and what excuses it.\n"
+		"fetch    asks the repository (policy.url) now, and says which commit judges.\n"
 		"\n"
 		"Without a file: the policy that the settings name. docs/reference/policy.md\n",
 	.options = options,
 	.n_options = MEM_COUNT(options),
-	.notes = "Exit codes: 0 ok, 1 check or test found something, explain: blocked; 2 wrong use, or a policy,\n"
+	.notes = "Exit codes: 0 ok, 1 check or test found something, explain: blocked,\n"
+		 "fetch: an older version judges; 2 wrong use, or a policy,\n"
 		 "case or settings that were not understood.\n",
 	.run = policy_run,
 };

@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "executor/settings.h"
 #include "stages/policy.h"
+#include "stages/policy_source.h"
 
 struct policy_opened {
 	struct settings *settings; /* NULL where a file was named and no settings: the defaults count */
@@ -28,4 +29,9 @@ const char *policy_rule_name(const struct policy *p,
 int policy_check(const struct cli *cli, int argc, char **argv, struct err *e);
 int policy_test(const struct cli *cli, int argc, char **argv, struct err *e);
 int policy_explain(const struct cli *cli, int argc, char **argv, struct err *e);
-extern const struct cli_options policy_check_options, policy_test_options, policy_explain_options;
+int policy_fetch(const struct cli *cli, int argc, char **argv, struct err *e);
+extern const struct cli_options policy_check_options, policy_test_options, policy_explain_options,
+	policy_fetch_options;
+
+/* What the settings name, brought by whoever may read it. `flags`: enum policy_git_flags. */
+int policy_load_configured(const struct settings *s, unsigned flags, struct policy_source *ret, struct err *e);

@@ -17,6 +17,7 @@
 #include "base/subid.h"
 #include "cli/command.h"
 #include "executor/settings.h"
+#include "stages/policy_git.h"
 #include "stages/trivy_db_store.h"
 
 #define TOOL_TIME_MS 60000
@@ -367,10 +368,13 @@ setup_dirs(struct setup *u, struct err *e)
 	const struct settings *s = u->s;
 	AUTO_FREE char *slots = mem_printf("%s/slots", s->state_dir);
 	AUTO_FREE char *spool = mem_printf("%s/spool", s->state_dir);
+	AUTO_FREE char *policy =
+		*s->opt.policy.url ? mem_printf("%s/" POLICY_GIT_DIR, s->state_dir) : mem_strdup("");
 	const struct want wants[] = {
-		{ s->state_dir, NULL, 0711, false },	  { slots, NULL, 0711, true },
-		{ spool, s->courier_user, 0700, true },	  { s->cache_dir, NULL, 0711, false },
-		{ s->job.builds_dir, NULL, 0711, false }, { s->job.cache_dir, NULL, 0711, false },
+		{ s->state_dir, NULL, 0711, false },	 { slots, NULL, 0711, true },
+		{ spool, s->courier_user, 0700, true },	 { policy, s->courier_user, 0700, true },
+		{ s->cache_dir, NULL, 0711, false },	 { s->job.builds_dir, NULL, 0711, false },
+		{ s->job.cache_dir, NULL, 0711, false },
 	};
 
 	for (size_t i = 0; i < MEM_COUNT(wants); i++)
@@ -418,6 +422,8 @@ setup_secrets(struct setup *u, struct err *e)
 		const char *setting, *path;
 	} secrets[] = {
 		{ "defectdojo.token_file", o->defectdojo.token_file },
+		{ "policy.credentials_file", o->policy.credentials_file },
+		{ "policy.ssh_key_file", o->policy.ssh_key_file },
 		{ "trivy.results_key_file", o->trivy.results_key_file },
 		{ "trivy.results_auth_file", o->trivy.results_auth_file },
 		{ "trivy.server_token_file", o->trivy.server_token_file },

@@ -217,6 +217,18 @@ check_users(const struct settings *s, struct err *e)
 	return 0;
 }
 
+/* Which of the two would judge? */
+static int
+check_policy(const struct settings *s, struct err *e)
+{
+	const struct origin file = { "policy.file", s->opt.policy.file, NULL };
+	const struct origin url = { "policy.url", s->opt.policy.url, NULL };
+
+	if (str_is_empty(file.value) || str_is_empty(url.value))
+		return 0;
+	return conflict(s, &file, &url, "nothing beside", e);
+}
+
 static void
 fill_dirs(struct settings *s)
 {
@@ -245,7 +257,7 @@ parse_into(struct settings *s, const char *text, size_t len, struct err *e)
 	if (conf_read_yaml(&settings_schema, s->path, text, len, s, &s->projects, &s->places, e) < 0)
 		return -1;
 	fill_dirs(s);
-	return check_users(s, e) < 0 ? -1 : check_dirs(s, e);
+	return check_users(s, e) < 0 || check_policy(s, e) < 0 ? -1 : check_dirs(s, e);
 }
 
 int

@@ -117,6 +117,29 @@ look_at_scanner(const struct warnings *w, const struct settings *s)
 }
 
 static void
+look_at_policy(const struct warnings *w, const struct settings *s)
+{
+	const struct options_policy *o = &s->opt.policy;
+	bool is_ssh = *o->url && (str_has_prefix(o->url, "ssh://") || !strstr(o->url, "://"));
+	struct stat st;
+
+	if (str_has_prefix(o->url, "http://"))
+		warn(w, "policy.url",
+		     "%s is not encrypted, whoever stands between can write the rules: use https://", o->url);
+	if (is_ssh && !*o->known_hosts_file)
+		warn(w, "policy.url",
+		     "is reached by SSH and policy.known_hosts_file is not set: no server is known");
+	if (is_ssh && !*o->ssh_key_file)
+		warn(w, "policy.url",
+		     "is reached by SSH and policy.ssh_key_file is not set: no server lets us in");
+	(void)look(w, "policy.file", o->file, S_IFREG, &st);
+	(void)look(w, "policy.known_hosts_file", o->known_hosts_file, S_IFREG, &st);
+	(void)look(w, "policy.credentials_file", o->credentials_file, S_IFREG, &st);
+	(void)look(w, "policy.ssh_key_file", o->ssh_key_file, S_IFREG, &st);
+	(void)look(w, "policy.ca_file", o->ca_file, S_IFREG, &st);
+}
+
+static void
 look_at_groups(const struct warnings *w, const struct settings *s)
 {
 	for (size_t i = 0; i < s->job.groups.n; i++) {
@@ -170,6 +193,7 @@ settings_warnings(const struct settings *s, struct strv *ret)
 	look_at_groups(&top, s);
 	look_at_scanner(&top, s);
 	look_at_server(&top, s);
+	look_at_policy(&top, s);
 	for (size_t i = 0; i < s->projects.n; i++) {
 		AUTO(settings) struct settings *own = settings_of_entry(s, &s->projects.v[i]);
 		AUTO_FREE char *prefix = mem_printf("projects[%zu].", i + 1);

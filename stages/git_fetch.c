@@ -5,6 +5,7 @@
 #include <git2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -439,6 +440,28 @@ read_file(git_repository *repo, const git_oid *id, const struct git_fetch *f, st
 	return read_blob(repo, git_tree_entry_id(entry), f, out, e);
 }
 
+/*
+ * A mirror on this host: whoever can write it writes the policy. libgit2's own check takes no owner but ourselves, which a mirror of
+ * root's would fail.
+ */
+static int
+check_mirror(const struct git_fetch *f, struct err *e)
+{
+	const char *path = f->url + strlen("file://");
+	struct stat st;
+
+	if (!str_has_prefix(f->url, "file://"))
+		return 0;
+	if (stat(path, &st) < 0)
+		return err_errno(e, "%s", path);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return err_set(e, ERR_SETTINGS, "%s belongs to user %u, allowed is root", path, st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, ERR_SETTINGS, "others can write %s (mode %03o), allowed is 755", path,
+			       st.st_mode & 0777);
+	return git_libgit2_opts(GIT_OPT_SET_OWNER_VALIDATION, 0) < 0 ? git_fault(e, "libgit2") : 0;
+}
+
 static int
 fetch_and_read(struct session *s, bool is_anew, struct buf *out, struct err *e)
 {
@@ -471,7 +494,7 @@ git_fetch_work(void *arg, struct buf *out, struct err *e)
 	const struct git_fetch *f = arg;
 	AUTO_SESSION struct session s = { .f = f };
 
-	if (read_secrets(&s, e) < 0)
+	if (read_secrets(&s, e) < 0 || check_mirror(f, e) < 0)
 		return -1;
 	git_error_clear();
 	if (fetch_and_read(&s, false, out, e) == 0)
