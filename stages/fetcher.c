@@ -17,9 +17,7 @@
 #include "stages/baseline.h"
 #include "stages/confine.h"
 #include "stages/dojo_read.h"
-
-/* Nobody waits for it so long, but a server that answers late is asked in vain no more often than this. */
-#define ASK_MAX_MS (5 * 60 * 1000)
+#include "stages/spool.h"
 
 /* ---- what is asked for ---- */
 
@@ -80,6 +78,26 @@ file_name(const struct inspection *i, const char *product)
 	return mem_printf("%s.json", key);
 }
 
+/* A server that answers no delivery answers no question. */
+static int
+check_breaker(const struct inspection *i, const struct dojo_settings *s, struct err *e)
+{
+	AUTO(spool) struct spool *spool = NULL;
+	AUTO_FREE char *text = NULL;
+	struct spool_breaker b = { 0 };
+	struct err ignored = ERR_INIT;
+	char key[DELIVERY_KEY_SIZE];
+
+	if (!i->state_dir || spool_open(i->state_dir, &spool, &ignored) < 0)
+		return 0;
+	dojo_settings_key(s, key);
+	spool_breaker_look(spool, key, &b);
+	if (!b.is_open)
+		return 0;
+	text = spool_breaker_describe(&b);
+	return err_set(e, ERR_FAILED, "%s", text);
+}
+
 int
 fetcher_ask(const struct inspection *i, const struct kept *k, int64_t deadline, struct triage **ret,
 	    struct err *e)
@@ -98,7 +116,7 @@ fetcher_ask(const struct inspection *i, const struct kept *k, int64_t deadline, 
 		return err_set(e, ERR_SETTINGS,
 			       "defectdojo.product depends on the image: its triage is not known before that");
 	dojo_settings_of(o, &s);
-	if (dojo_new(&s, &dojo, e) < 0 ||
+	if (check_breaker(i, &s, e) < 0 || dojo_new(&s, &dojo, e) < 0 ||
 	    dojo_read_triage(dojo, product, branch, has_branches(o), deadline, &t, e) < 0)
 		return -1;
 	name = file_name(i, product);
@@ -157,8 +175,7 @@ print_fresh(const struct inspection *i, const struct kept *k)
 	AUTO(triage) struct triage *t = NULL;
 	struct err e = ERR_INIT;
 
-	if (fetcher_ask(i, k, clock_deadline(ASK_MAX_MS), &t, &e) < 0)
-		err_wrap(&e, "DefectDojo");
+	(void)fetcher_ask(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
 	return json_print(j);

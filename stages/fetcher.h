@@ -29,4 +29,7 @@ MEM_AUTO_DECLARE(fetcher)
 int fetcher_ask(const struct inspection *i, const struct kept *k, int64_t deadline, struct triage **ret,
 		struct err *e);
 
+/* Nobody waits for it so long. */
+#define FETCHER_ASK_MS (5 * 60 * 1000)
+
 #define FETCHER_TEXT_MAX (48 * 1024 * 1024) /* bytes of either text */

@@ -1,0 +1,82 @@
+"""Triage in jobs: asked for while the job runs, subtracted when it is judged."""
+
+import datetime
+import json
+import subprocess
+import threading
+
+import pytest
+from defectdojo import DefectDojo
+from inspected import inspected, log  # noqa: F401
+from slot_host import host, needs_root  # noqa: F401
+
+pytestmark = needs_root
+
+
+@pytest.fixture
+def dojo():
+    with DefectDojo() as server:
+        yield server
+
+
+def in_a_week():
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ready(inspected, dojo, **defectdojo):  # noqa: F811
+    secret = inspected.host.root / "token"
+    secret.touch(mode=0o600)
+    secret.write_text(dojo.token + "\n")
+    return inspected.ready("enforce", over={"defectdojo": {"url": dojo.url, "token_file": str(secret),
+                                                           "product_type": "CI", "wait": "20s", **defectdojo}})
+
+
+def asked(dojo):
+    return [r for r in dojo.requests if r.method == "GET" and r.path == "/api/v2/findings/"]
+
+
+def test_a_job_passes_when_its_findings_are_accepted_and_fails_when_that_has_ended(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo)
+    assert inspected.play("classic", id=1).state == "failed"
+    acceptance = dojo.accept([f["id"] for f in dojo.findings("group/app")], expiration_date=in_a_week())
+    result = inspected.play("classic", id=2)
+    assert result.state == "success", log(result)
+    dojo.expire(acceptance["id"])
+    assert inspected.play("classic", id=3).state == "failed"
+
+
+def test_triage_is_asked_for_while_the_job_still_runs_and_kept(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, wait="1s")
+    inspected.play("classic", id=1)
+    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+    before = len(asked(dojo))
+    flag = inspected.host.root / "asked"
+    kept = inspected.host.state / "triage"
+
+    def entries():
+        return [x for p in kept.iterdir() if p.suffix == ".json" for x in json.loads(p.read_text())["entries"]]
+
+    def watch():
+        try:
+            dojo.wait_for(lambda: len(asked(dojo)) > before and len(entries()) > 0)
+            dojo.fault = "hang@/api/v2/"
+        finally:
+            flag.touch(mode=0o644)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result = inspected.play("classic", id=2, more=[f"until [ -e {flag} ]; do sleep 0.05; done"])
+    watcher.join()
+    dojo.fault = None
+    assert result.state == "success", log(result)
+    assert "triage is" in log(result), "the server did not answer when the job was over"
+
+
+def test_no_process_of_ours_outlives_the_step(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, wait="1s")
+    dojo.fault = "hang@/api/v2/"
+    result = inspected.play("classic", id=1)
+    dojo.fault = None
+    assert result.state == "failed" and "triage excuses nothing" in log(result), log(result)
+    left = subprocess.run(["ps", "-eo", "user:64,args"], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in left.splitlines() if line.startswith(inspected.host.prefix)]
