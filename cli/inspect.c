@@ -35,6 +35,7 @@ struct inspect {
 	int project_fd; /* -1: there is none */
 	struct log log;
 	struct pipeline_users users;
+	int early_fd; /* what was read while the job ran goes out or comes in there; -1: nothing */
 };
 
 static void
@@ -43,6 +44,7 @@ inspect_close(struct inspect *x)
 	plan_free(x->plan);
 	mem_close_at(&x->project_fd);
 	mem_close_at(&x->tmp_fd);
+	mem_close_at(&x->early_fd);
 }
 #define AUTO_INSPECT __attribute__((cleanup(inspect_close)))
 
@@ -182,7 +184,7 @@ verb_early(struct inspect *x, struct err *e)
 	if (x->project_fd < 0)
 		return CLI_OK;
 	fill_inspection(x, NULL, &model);
-	return inspect_early(&model, &x->users, e) < 0 ? -1 : CLI_OK;
+	return inspect_early(&model, &x->users, x->early_fd, e) < 0 ? -1 : CLI_OK;
 }
 
 /* ---- run ---- */
@@ -218,6 +220,7 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	AUTO(inspect_record) struct inspect_record *record = NULL;
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 	AUTO_FD int objects_fd = -1;
+	struct early_known early[EARLY_KNOWN_MAX];
 	struct engine_before *engines;
 	int rc;
 
@@ -229,7 +232,11 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	if (policy_source_is_configured(&x->plan->opt.policy))
 		i->objects_fd = objects_fd = commit_files_open(x->project_fd, NULL);
 	i->engines = engines = read_notes(x);
+	i->early = early;
+	i->n_early = inspect_early_take_over(x->plan->cache_dir, w->fd, x->early_fd, early);
 	rc = pipeline_run(i, &x->users, result, e);
+	early_known_close(early, i->n_early);
+	i->early = NULL;
 	i->engines = NULL;
 	i->policy_source = NULL;
 	free_notes(x, engines);
@@ -544,15 +551,33 @@ static const struct {
 	{ "withheld", verb_withheld },
 };
 
+/* Inherited; for us alone. */
+static int
+take_early_fd(const char *text, int *ret, struct err *e)
+{
+	int64_t fd;
+
+	if (str_parse_int(text, 3, INT32_MAX, &fd, e) < 0)
+		return err_wrap(e, "--early-fd");
+	if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+		return err_errno(e, "--early-fd");
+	*ret = (int)fd;
+	return 0;
+}
+
 static int
 run(struct cli *cli, int argc, char **argv, struct err *e)
 {
-	AUTO_INSPECT struct inspect x = { .tmp_fd = -1, .project_fd = -1 };
+	AUTO_INSPECT struct inspect x = { .tmp_fd = -1, .project_fd = -1, .early_fd = -1 };
+	bool has_fd = argc == 6 && strcmp(argv[4], "--early-fd") == 0;
 	int rc;
 
 	(void)cli;
-	if (argc != 4 || strcmp(argv[2], "--tmpdir") != 0)
-		return err_set(e, ERR_USAGE, "inspect is called by the run phase: inspect VERB --tmpdir DIR");
+	if ((argc != 4 && !has_fd) || strcmp(argv[2], "--tmpdir") != 0)
+		return err_set(e, ERR_USAGE,
+			       "inspect is called by the run phase: inspect VERB --tmpdir DIR [--early-fd N]");
+	if (has_fd && take_early_fd(argv[5], &x.early_fd, e) < 0)
+		return -1;
 	for (size_t k = 0; k < MEM_COUNT(verbs); k++) {
 		if (strcmp(verbs[k].name, argv[1]) != 0)
 			continue;
@@ -568,7 +593,7 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 const struct command command_inspect = {
 	.name = "inspect",
 	.summary = "inspect the images of a job (called by the run phase)",
-	.help = "Usage: tidewaiter inspect before|early|run|verify|publish|withhold|withheld --tmpdir DIR\n\n"
+	.help = "Usage: tidewaiter inspect before|early|run|verify|publish|withhold|withheld --tmpdir DIR [--early-fd N]\n\n"
 		"Called by tidewaiter-run with the runner's TMPDIR, where the plan lies. People use `tidewaiter scan`.\n",
 	.is_internal = true,
 	.run = run,

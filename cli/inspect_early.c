@@ -4,27 +4,34 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "cli/workspace.h"
 #include "stages/archive_kind.h"
 #include "stages/discover.h"
+#include "stages/early_keeper.h"
 #include "stages/early_watch.h"
 #include "stages/tar.h"
 
 #define SHARE 4 /* of the free space one in so many may be used, so that nobody runs out of it for us */
 
 struct early {
-	const struct inspection *model;
+	struct inspection i; /* an archive for each that was read, by its number; those before are ignored */
+	struct options opt;  /* bounded; what it points to is the model's */
+	int64_t size_max;    /* bytes of one archive by the settings */
 	const struct pipeline_users *users;
-	struct fs_identity done[INSPECT_EARLY_ARCHIVES_MAX];
-	size_t n_done;
+	struct workspace *w;
+	struct early_keeper *keeper;
+	bool has_lease[EARLY_KNOWN_MAX];
 	int64_t size_left; /* bytes of archives that may still be taken: more would push our own layers out of the store */
 };
 
@@ -43,8 +50,8 @@ is_archive(int fd)
 static bool
 is_done(const struct early *x, const struct fs_identity *id)
 {
-	for (size_t k = 0; k < x->n_done; k++)
-		if (fs_identity_equal(&x->done[k], id))
+	for (size_t k = 0; k < x->i.n_archives; k++)
+		if (fs_identity_equal(&x->i.archives[k].id, id))
 			return true;
 	return false;
 }
@@ -58,15 +65,13 @@ is_blob(const char *path)
 
 /* -1: not that one. It may be another file than the one that was written; that is the same to us. */
 static int
-open_archive(const struct early *x, const char *path, struct fs_identity *ret)
+open_archive(const struct early *x, const char *path)
 {
-	AUTO_FD int fd =
-		fs_open_beneath(x->model->project_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, NULL);
+	AUTO_FD int fd = fs_open_beneath(x->i.project_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, NULL);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || !is_archive(fd))
 		return -1;
-	fs_identity_of(&st, ret);
 	return take_fd(fd);
 }
 
@@ -74,56 +79,57 @@ open_archive(const struct early *x, const char *path, struct fs_identity *ret)
 
 /* Whoever shares the disk does not know of us, so we leave most of what is free. */
 static bool
-bound(struct options *opt, int64_t size, int work_fd)
+bound(struct early *x, int64_t size)
 {
 	uint64_t space = 0;
 
-	if (fs_space_left(work_fd, &space, NULL) < 0)
+	if (fs_space_left(x->w->fd, &space, NULL) < 0)
 		return false;
-	if (space / SHARE < (uint64_t)opt->images.max_size)
-		opt->images.max_size = (int64_t)(space / SHARE);
-	opt->images.threads = 1;
-	return size <= opt->images.max_size;
+	x->opt.images.max_size = x->size_max;
+	if (space / SHARE < (uint64_t)x->size_max)
+		x->opt.images.max_size = (int64_t)(space / SHARE);
+	return size <= x->opt.images.max_size;
 }
 
-static int
-unpack(struct early *x, const char *path, int *fd, const struct fs_identity *id, struct err *e)
+static void
+drop_lease(struct early *x, size_t k)
 {
-	AUTO(workspace) struct workspace *w = NULL;
-	struct options opt = *x->model->opt; /* what it points to stays the model's */
-	struct inspection i = *x->model;
-	struct archive *a;
-	int rc = 0;
-
-	if (workspace_make(x->model->cache_dir, &w, e) < 0)
-		return -1;
-	if (!bound(&opt, id->size, w->fd))
-		return 0;
-	i.opt = &opt;
-	i.work_fd = w->fd;
-	i.work_dir = w->path;
-	i.out_fd = w->out_fd;
-	a = inspection_add_archive(&i);
-	a->name = mem_strdup(path);
-	a->fd = take_fd(*fd);
-	*fd = -1;
-	a->id = *id;
-	rc = pipeline_unpack_early(&i, x->users, e);
-	inspection_free(&i);
-	return rc;
+	if (x->has_lease[k])
+		early_keeper_drop(x->keeper, x->i.archives[k].fd);
+	x->has_lease[k] = false;
 }
 
+/* The lease first, then what the file is, then its bytes. */
 static int
 take(struct early *x, const char *path, struct err *e)
 {
+	AUTO_FD int fd = is_blob(path) ? -1 : open_archive(x, path);
+	size_t k = x->i.n_archives;
 	struct fs_identity id;
-	AUTO_FD int fd = is_blob(path) ? -1 : open_archive(x, path, &id);
+	struct archive *a;
+	struct stat st;
+	int rc;
 
-	if (fd < 0 || is_done(x, &id) || id.size > x->size_left)
+	if (fd < 0)
 		return 0;
+	x->has_lease[k] = early_keeper_take(x->keeper, fd);
+	if (fstat(fd, &st) < 0 || (fs_identity_of(&st, &id), is_done(x, &id)) || id.size > x->size_left ||
+	    !bound(x, id.size)) {
+		if (x->has_lease[k])
+			early_keeper_drop(x->keeper, fd);
+		return 0;
+	}
 	x->size_left -= id.size;
-	x->done[x->n_done++] = id;
-	return unpack(x, path, &fd, &id, e);
+	a = inspection_add_archive(&x->i);
+	a->name = mem_strdup(path);
+	a->fd = take_fd(fd);
+	a->id = id;
+	rc = pipeline_unpack_early(&x->i, x->users, e);
+	a = &x->i.archives[k];
+	if (rc < 0 || a->is_unfit || a->is_ignored)
+		drop_lease(x, k);
+	a->is_ignored = true; /* for the next */
+	return rc;
 }
 
 /* --- the whole --- */
@@ -134,7 +140,7 @@ watch(struct early *x, struct early_watch *w, int stop_fd, struct err *e)
 	struct pollfd fds[2] = { { .fd = early_watch_fd(w), .events = POLLIN },
 				 { .fd = stop_fd, .events = POLLIN } };
 
-	while (x->n_done < INSPECT_EARLY_ARCHIVES_MAX) {
+	while (x->i.n_archives < EARLY_KNOWN_MAX) {
 		AUTO_FREE char *path = NULL;
 
 		if (poll(fds, MEM_COUNT(fds), early_watch_timeout(w)) < 0 && errno != EINTR)
@@ -150,6 +156,7 @@ watch(struct early *x, struct early_watch *w, int stop_fd, struct err *e)
 	return 0;
 }
 
+/* The signals that end us, readable. */
 static int
 open_stop(void)
 {
@@ -164,23 +171,103 @@ open_stop(void)
 	return signalfd(-1, &stop, SFD_CLOEXEC);
 }
 
+/* Until the step ends there is nothing more to do but to keep the leases. */
+static void
+wait_for_end(int stop_fd)
+{
+	struct pollfd pfd = { .fd = stop_fd, .events = POLLIN };
+
+	while (poll(&pfd, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
+/* Our parent has closed its direction: nobody of the step has a file open any more that would have to wait for a lease. */
+static bool
+is_step_over(int to)
+{
+	char c;
+
+	return to >= 0 && recv(to, &c, 1, MSG_DONTWAIT) == 0;
+}
+
+static void
+hand_over(struct early *x, int to)
+{
+	for (size_t k = 0; k < x->i.n_archives; k++) {
+		const struct archive *a = &x->i.archives[k];
+		const struct early_known known = { .id = a->id, .number = k, .lease_fd = a->fd };
+
+		if (x->has_lease[k] && early_lease_holds(a->fd))
+			(void)early_known_send(to, &known);
+	}
+}
+
+static int
+run(struct early *x, const struct glob_set *globs, int stop_fd, int to, struct err *e)
+{
+	AUTO(early_watch) struct early_watch *w = NULL;
+	struct err why = ERR_INIT;
+	int rc;
+
+	if (early_watch_open(x->i.project_fd, globs, &w, e) < 0 || early_keeper_start(&x->keeper, e) < 0 ||
+	    workspace_make_for(getppid(), x->i.cache_dir, &x->w, e) < 0)
+		return -1;
+	x->i.work_fd = x->w->fd;
+	x->i.work_dir = x->w->path;
+	x->i.out_fd = x->w->out_fd;
+	rc = watch(x, w, stop_fd, &why);
+	if (rc == 0)
+		wait_for_end(stop_fd);
+	/* in the queue nobody answers for a lease */
+	if (is_step_over(to))
+		hand_over(x, to);
+	return 0;
+}
+
 int
-inspect_early(const struct inspection *model, const struct pipeline_users *users, struct err *e)
+inspect_early(const struct inspection *model, const struct pipeline_users *users, int to, struct err *e)
 {
 	AUTO_FREE struct early *x = mem_alloc(sizeof(*x));
 	AUTO(glob_set) struct glob_set *globs = NULL;
-	AUTO(early_watch) struct early_watch *w = NULL;
 	struct inspection scratch = *model;
 	AUTO_FD int stop_fd = open_stop();
+	int rc;
 
 	if (stop_fd < 0)
 		return err_errno(e, "signals");
-	x->model = model;
-	x->users = users;
+	x->i = *model;
+	x->opt = *model->opt;
+	x->opt.images.threads = 1;
+	x->i.opt = &x->opt;
+	x->size_max = model->opt->images.max_size;
 	x->size_left = model->opt->images.store_max;
+	x->users = users;
 	globs = discover_collect_globs(&scratch);
 	inspection_free(&scratch);
-	if (early_watch_open(model->project_fd, globs, &w, e) < 0)
-		return -1;
-	return watch(x, w, stop_fd, e);
+	rc = run(x, globs, stop_fd, to, e);
+	/* The keeper stays: to end it would give the leases in the queue back, too. Each ends with its last descriptor. */
+	if (x->w)
+		workspace_leave(x->w);
+	inspection_free(&x->i);
+	return rc;
+}
+
+/* --- the other side --- */
+
+size_t
+inspect_early_take_over(const char *cache_dir, int work_fd, int from, struct early_known ret[EARLY_KNOWN_MAX])
+{
+	AUTO_FREE char *parent = mem_printf("%s/work", cache_dir);
+	AUTO_FREE char *name = NULL;
+	AUTO_FD int parent_fd = fs_open_dir(AT_FDCWD, parent, NULL);
+	size_t n = from < 0 ? 0 : early_known_receive(from, ret, EARLY_KNOWN_MAX);
+	uint64_t start;
+
+	if (n > 0 && parent_fd >= 0 && proc_start_time(getppid(), &start, NULL) == 0) {
+		name = mem_printf("%d-%ju", (int)getppid(), (uintmax_t)start);
+		if (renameat(parent_fd, name, work_fd, EARLY_DIR) == 0)
+			return n;
+	}
+	early_known_close(ret, n);
+	return 0;
 }

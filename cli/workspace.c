@@ -55,6 +55,12 @@ make_dirs(struct workspace *w, struct err *e)
 int
 workspace_make(const char *cache_dir, struct workspace **ret, struct err *e)
 {
+	return workspace_make_for(getpid(), cache_dir, ret, e);
+}
+
+int
+workspace_make_for(pid_t pid, const char *cache_dir, struct workspace **ret, struct err *e)
+{
 	AUTO(workspace) struct workspace *w = mem_alloc(sizeof(*w));
 	AUTO_FREE char *parent = mem_printf("%s/work", cache_dir);
 	uint64_t start;
@@ -64,10 +70,10 @@ workspace_make(const char *cache_dir, struct workspace **ret, struct err *e)
 	if (fs_mkdirs(AT_FDCWD, parent, 0711, e) < 0)
 		return err_wrap(e, "cache_dir");
 	w->parent_fd = fs_open_dir(AT_FDCWD, parent, e);
-	if (w->parent_fd < 0 || proc_start_time(getpid(), &start, e) < 0)
+	if (w->parent_fd < 0 || proc_start_time(pid, &start, e) < 0)
 		return -1;
 	sweep(w->parent_fd);
-	w->name = mem_printf("%d-%ju", (int)getpid(), (uintmax_t)start);
+	w->name = mem_printf("%d-%ju", (int)pid, (uintmax_t)start);
 	w->path = mem_printf("%s/%s", parent, w->name);
 	if (make_dirs(w, e) < 0)
 		return -1;
@@ -78,10 +84,16 @@ workspace_make(const char *cache_dir, struct workspace **ret, struct err *e)
 void
 workspace_free(struct workspace *w)
 {
+	if (w && w->name && w->parent_fd >= 0)
+		fs_remove_tree(w->parent_fd, w->name, NULL);
+	workspace_leave(w);
+}
+
+void
+workspace_leave(struct workspace *w)
+{
 	mem_close_at(&w->out_fd);
 	mem_close_at(&w->fd);
-	if (w->name && w->parent_fd >= 0)
-		fs_remove_tree(w->parent_fd, w->name, NULL);
 	mem_close_at(&w->parent_fd);
 	free(w->name);
 	free(w->path);

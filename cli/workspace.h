@@ -17,7 +17,10 @@ struct workspace {
 
 /* Makes cache_dir, too, where it is missing. */
 int workspace_make(const char *cache_dir, struct workspace **ret, struct err *e);
-void workspace_free(struct workspace *w); /* removes it */
+/* The same for a process that lives longer than we, its parent: <pid>-<start time> are its. */
+int workspace_make_for(pid_t pid, const char *cache_dir, struct workspace **ret, struct err *e);
+void workspace_free(struct workspace *w);  /* removes it */
+void workspace_leave(struct workspace *w); /* lets go of it; it stays */
 MEM_AUTO_DECLARE(workspace)
 
 /*

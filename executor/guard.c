@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -182,7 +183,8 @@ inspect(const struct guard *g, char *verb, int *ret_code, struct err *e)
 	struct proc_spec spec = PROC_SPEC_INIT;
 	struct proc_result r = { 0 };
 	char name[] = "tidewaiter", inspect_word[] = "inspect", option[] = "--tmpdir";
-	char *argv[] = { name, inspect_word, verb, option, tmpdir, NULL };
+	char early_option[] = "--early-fd", early_fd[16];
+	char *argv[] = { name, inspect_word, verb, option, tmpdir, NULL, NULL, NULL };
 	bool was_signalled = false;
 
 	if (!path)
@@ -194,6 +196,13 @@ inspect(const struct guard *g, char *verb, int *ret_code, struct err *e)
 	spec.fd_out = STDOUT_FILENO;
 	spec.fd_err = STDERR_FILENO;
 	spec.dies_with_parent = true;
+	if (g->early_fd && str_eq(verb, "run")) {
+		snprintf(early_fd, sizeof(early_fd), "%d", *g->early_fd);
+		argv[5] = early_option;
+		argv[6] = early_fd;
+		spec.pass_fds = g->early_fd;
+		spec.n_pass_fds = 1;
+	}
 	if (wait_inspect(&spec, &r, &was_signalled, e) < 0)
 		return err_wrap(e, "tidewaiter inspect %s", verb);
 	if (r.end == PROC_EXITED && !was_signalled) {

@@ -39,6 +39,7 @@ struct guard {
 	struct plan_state *state; /* the caller writes it to TMPDIR */
 	enum guard_kind kind;
 	const char *stage;
+	const int *early_fd; /* for `inspect run`: what was read early (guard_early.h); NULL: nothing */
 };
 
 /* Before the script. *ret_skip: it must not run, and *ret says how the phase ends. */

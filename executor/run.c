@@ -43,20 +43,11 @@ static int
 run_script(struct guard *g, struct env_stage *stage, const char *path, struct env_result *ret, struct err *e)
 {
 	AUTO_FD int script = open_script(path, e);
-	struct guard_early early;
-	int rc;
 
 	if (script < 0)
 		return -1;
 	stage->script_fd = script;
-	stage->ended = guard_early_stop;
-	stage->ended_arg = &early;
-	guard_early_start(g, &early);
-	rc = g->env->run(g->plan, stage, ret, e);
-	guard_early_stop(&early);
-	stage->ended = NULL;
-	stage->ended_arg = NULL;
-	return rc;
+	return g->env->run(g->plan, stage, ret, e);
 }
 
 /* The stage that stores the job's archive: our own gitlab-runner stands first in PATH. */
@@ -98,6 +89,7 @@ run_guarded(struct guard *g, const char *script, struct phase_result *ret, struc
 {
 	struct env_stage stage = { .name = g->stage, .serve_fd = -1 };
 	struct env_result result = { 0 };
+	struct guard_early early;
 	bool is_skipped = false;
 	int rc;
 
@@ -105,12 +97,20 @@ run_guarded(struct guard *g, const char *script, struct phase_result *ret, struc
 		return -1;
 	if (is_skipped)
 		return 0;
+	guard_early_start(g, &early);
+	stage.ended = guard_early_stop;
+	stage.ended_arg = &early;
 	rc = guard_needs_upload(g) ? run_upload(g, &stage, script, &result, e)
 				   : run_script(g, &stage, script, &result, e);
-	if (rc < 0)
-		return -1;
-	result_of_script(&result, ret);
-	return guard_after(g, &result, ret, e);
+	guard_early_stop(&early);
+	if (rc == 0) {
+		result_of_script(&result, ret);
+		g->early_fd = early.fd >= 0 ? &early.fd : NULL;
+		rc = guard_after(g, &result, ret, e);
+		g->early_fd = NULL;
+	}
+	guard_early_free(&early);
+	return rc;
 }
 
 static int

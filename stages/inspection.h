@@ -32,6 +32,7 @@ struct archive {
 	bool is_dir; /* an image layout that is a directory: what is in it is `files` */
 	struct layout_files files;
 	struct snapshot snapshot; /* filled by stage snapshot */
+	uint64_t early; /* filled by stage recall (early_result.h): number of its record + 1, 0: its bytes are to be read */
 	const struct engine_image *in_engine; /* instead of a file: an image in engine `engine`; the name is its first one */
 	size_t engine;
 	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
@@ -105,6 +106,8 @@ struct inspection {
 	const struct kept *kept;     /* kept.h; what pipeline_run() opened, NULL outside of it */
 	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
+	struct early_known *early; /* early_result.h: what was read while the job ran; stage recall closes their descriptors */
+	size_t n_early;
 	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */

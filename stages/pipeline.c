@@ -40,7 +40,7 @@
 #define ARCHIVES_MAX 4096 /* discover takes no more */
 
 static const struct stage *const all_stages[] = {
-	&stage_discover, &stage_snapshot, &stage_unpack, &stage_scan,
+	&stage_discover, &stage_snapshot, &stage_recall, &stage_unpack, &stage_scan,
 	&stage_gate,	 &stage_report,	  &stage_upload, NULL,
 };
 static const struct stage *const early_stages[] = { &stage_unpack, NULL };
@@ -213,7 +213,8 @@ wait_for(const struct pipeline *p, const char *doing, pid_t pid, int pidfd, stru
 			break;
 		if (n == 0)
 			show_progress(p, doing, since);
-		was_stopped = n > 0 && (fds[1].revents & POLLIN);
+		/* one that has ended is not stopped any more */
+		was_stopped = n > 0 && !(fds[0].revents & POLLIN) && (fds[1].revents & POLLIN);
 	}
 	erase_progress(p);
 	if (was_stopped && p->i->is_early)
@@ -526,7 +527,7 @@ run_guarded(struct pipeline *p, struct pipeline_result *result, struct err *e)
 	sigfd = p->sigfd = signalfd(-1, &stop, SFD_CLOEXEC);
 	rc = sigfd < 0 ? err_errno(e, "signalfd") : run_all(p, result, e);
 	/* what came is not delivered again: the caller cleans up and ends */
-	while (rc < 0 && sigtimedwait(&stop, NULL, &(struct timespec){ 0 }) > 0)
+	while (rc < 0 && !p->i->is_early && sigtimedwait(&stop, NULL, &(struct timespec){ 0 }) > 0)
 		;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return rc;

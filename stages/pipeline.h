@@ -24,7 +24,7 @@ struct stage {
 	int (*run)(struct inspection *i, struct err *e);
 };
 
-extern const struct stage stage_discover, stage_snapshot, stage_unpack, stage_scan, stage_gate, stage_report,
+extern const struct stage stage_discover, stage_snapshot, stage_recall, stage_unpack, stage_scan, stage_gate, stage_report,
 	stage_upload;
 
 struct pipeline_users {
@@ -51,7 +51,7 @@ int pipeline_run(struct inspection *i, const struct pipeline_users *users, struc
 /*
  * Unpack only, of the archives that are in `i` already, while the job still runs: the layers that are right are in the layer store then, which is
  * all that comes of it; what an archive is worth is not asked. At idle priority, out of the queue of inspections, without a claim on
- * room that others would wait for. -1: no more of it (stopped by a signal, a child that crashed).
+ * room that others would wait for. -1: no more of it (a child that crashed; a signal, which stays pending for a caller that blocks it).
  */
 int pipeline_unpack_early(struct inspection *i, const struct pipeline_users *users, struct err *e);
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "stages/archive_read.h"
+#include "stages/early_result.h"
 #include "stages/image_label.h"
 #include "stages/pipeline.h"
 #include "stages/scan.h"
@@ -219,6 +220,7 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 {
 	const struct archive *a = &i->archives[at];
 	AUTO_FREE char *stem = mem_printf("archive-%zu", at);
+	struct err ignored = ERR_INIT;
 	struct ready ready = { i, at };
 	struct archive_input in = { .fd = snapshot_fd(&a->snapshot, a->fd),
 				    .size = (uint64_t)a->id.size,
@@ -237,8 +239,18 @@ read_archive(struct inspection *i, size_t at, struct archive_images *ret, bool *
 			       (long long)i->opt->images.max_images);
 	if (a->in_engine)
 		return read_from_engine(i, a, &in, ret, ret_is_image, e);
+	/* what early reading left that is of no use is read like any other */
+	if (a->early && check_same(a, e) == 0 &&
+	    early_result_read(i->work_fd, a->early - 1, &i->opt->images, ret, &ignored) == 0) {
+		AUTO_FREE char *safe = str_safe(a->name, 200);
+
+		log_line(i->log, LOG_NOTE, "%s was read while the job ran", safe);
+		return 0;
+	}
 	if (check_same(a, e) < 0 || archive_read(&in, ret, ret_is_image, e) < 0)
 		return -1;
+	if (i->is_early)
+		(void)!early_result_write(i->work_fd, stem, ret, &ignored);
 	return check_same(a, e);
 }
 

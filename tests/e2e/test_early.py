@@ -10,7 +10,7 @@ import tarfile
 import time
 
 import pytest
-from inspected import archive, inspected, log  # noqa: F401
+from inspected import REPORT, archive, inspected, log  # noqa: F401
 from runner import At
 from slot_host import host, needs_root  # noqa: F401
 
@@ -64,6 +64,11 @@ class Job:
     def has_layers(self, *kinds):
         return lambda: set().union(*map(diff_ids, kinds)) <= self.store()
 
+    def is_read(self, *kinds):
+        """There is a record of what was read, too, and the scanner has ended."""
+        return lambda: (self.has_layers(*kinds)() and any((self.cache / "work").glob("*/archive-*.json")) and
+                        len(self.processes()) == 1)
+
     def at(self, number, what, stage="build_script"):
         """For play(at=…): waits until that is so (or does it), then lets the job go on."""
         def act(_call):
@@ -93,23 +98,39 @@ def job(inspected):  # noqa: F811
 
 @pytest.mark.parametrize("kind", ["classic", "docker25", "gzip-layers", "links"])
 def test_layers_are_in_the_store_before_the_step_ends(job, kind):
-    result = job.inspected.play(kind, more=[job.pause(1)], at=[job.until(1, job.has_layers(kind))])
+    result = job.inspected.play(kind, more=[job.pause(1)], at=[job.until(1, job.is_read(kind))])
     assert result.exit_code == 90, log(result)
+    assert "tar_images/app.tar was read while the job ran" in log(result)
     assert job.left() == []
 
 
 def test_an_archive_that_is_compressed_as_a_whole_is_unpacked_early(job):
     result = job.inspected.play("classic", script=["mkdir -p out/tar_images", "gzip <image >out/app.tar.gz", "rm image", job.pause(1)],
-                                at=[job.until(1, job.has_layers("classic"))])
+                                at=[job.until(1, job.is_read("classic"))])
     assert result.exit_code == 90, log(result)
+    assert "out/app.tar.gz was read while the job ran" in log(result)
     assert job.left() == []
+
+
+def test_an_image_that_was_read_early_has_the_report_of_one_that_was_not(job):
+    reports = []
+    for number, before in enumerate([[], ["exec 5<>tar_images/app.tar"]]):
+        (job.root / "go1").unlink(missing_ok=True)
+        result = job.inspected.play("classic", id=number + 1, more=[*before, job.pause(1)], at=[job.until(1, job.is_read("classic"))])
+        assert result.exit_code == 90, log(result)
+        assert ("was read while the job ran" in log(result)) == (not before), log(result)
+        reports.append(json.loads(next(a for a in result.artifacts if a.type == "archive").read(REPORT)))
+    for report in reports:
+        del report["CreatedAt"]
+    assert reports[0] == reports[1]
 
 
 @pytest.mark.parametrize("first, second, code", [("clean", "classic", 90), ("classic", "clean", None)])
 def test_what_is_there_at_the_end_is_judged(job, first, second, code):
-    result = job.inspected.play(first, more=[job.pause(1), "cat other >tar_images/app.tar", "rm other"], project={"other": archive(second)},
-                                at=[job.until(1, job.has_layers(first))])
+    result = job.inspected.play(first, more=[job.pause(1), "timeout 30 cp other tar_images/app.tar", "rm other"],
+                                project={"other": archive(second)}, at=[job.until(1, job.is_read(first))])
     assert result.exit_code == code, log(result)
+    assert "was read while the job ran" not in log(result)
     assert job.left() == []
 
 
@@ -120,8 +141,31 @@ def test_bytes_changed_behind_the_times_of_the_file_are_judged(job):
     project = {"image": good.ljust(size, b"\0"), "other": flawed.ljust(size, b"\0")}
     result = job.inspected.play(script=["mkdir tar_images", "cat image >tar_images/app.tar", "cp -p tar_images/app.tar stamp", job.pause(1),
                                         "cat other 1<>tar_images/app.tar >&1", "touch -r stamp tar_images/app.tar", "rm image other stamp"],
+                                project=project, at=[job.until(1, job.is_read("clean"))])
+    assert result.exit_code == 90, log(result)
+
+
+MAPPED = """
+import mmap, os, sys, time
+with open("tar_images/app.tar", "r+b") as file:
+    view = mmap.mmap(file.fileno(), 0)
+view[:] = view[:]
+print("\\nwritten 1", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+view[:] = open("other", "rb").read()
+"""
+
+
+def test_stores_through_a_mapping_are_judged(job):
+    """Early read a clean image of a file that the job still had mapped: the times of the file need not tell of the stores."""
+    flawed, good = archive("classic"), archive("clean")
+    size = max(len(flawed), len(good))
+    project = {"image": good.ljust(size, b"\0"), "other": flawed.ljust(size, b"\0"), "mapped.py": MAPPED.encode()}
+    result = job.inspected.play(script=["mkdir tar_images", "mv image tar_images/app.tar", f"python3 mapped.py {job.root}/go1", "rm other"],
                                 project=project, at=[job.until(1, job.has_layers("clean"))])
     assert result.exit_code == 90, log(result)
+    assert "was read while the job ran" not in log(result)
 
 
 def test_odd_files_do_not_keep_the_next_from_being_read(job):
