@@ -17,6 +17,7 @@
 #include "cli/courier.h"
 #include "cli/doctor.h"
 #include "stages/dojo.h"
+#include "stages/dojo_read.h"
 #include "stages/job_facts.h"
 #include "stages/spool.h"
 
@@ -207,6 +208,44 @@ check_token(struct checkup *c, struct dojo *dojo, const struct options_defectdoj
 	return true;
 }
 
+#define HASH_SETTING \
+	"DD_HASHCODE_FIELDS_PER_SCANNER='{\"Trivy Scan\":[\"title\",\"vulnerability_ids\",\"file_path\"]}'"
+
+/* What a finding's identity there depends on: with Trivy's words in it, an advisory that is reworded ends what was accepted. */
+static void
+check_identity(struct checkup *c, struct dojo *dojo, const struct options_defectdojo *o)
+{
+	static const char *const changing[] = { "severity", "description", "mitigation" };
+	AUTO_STRV struct strv fields = { 0 };
+	AUTO_FREE char *all = NULL;
+	struct err e = ERR_INIT;
+	bool is_changing = false;
+
+	if (dojo_read_hash_fields(dojo, clock_deadline(ASK_MS), &fields, &e) < 0) {
+		checkup_warn(c, "identity", "see the lines on the token",
+			     "which fields make a finding is not known: %s", e.text);
+		return;
+	}
+	if (fields.n == 0)
+		return;
+	all = strv_join(&fields, ", ");
+	for (size_t k = 0; k < MEM_COUNT(changing); k++)
+		is_changing = is_changing || strv_has(&fields, changing[k]);
+	if (!is_changing)
+		checkup_ok(c, "identity",
+			   "DefectDojo knows a finding by %s: it stays itself when an advisory is reworded",
+			   all);
+	else if (o->keep_text)
+		checkup_ok(c, "identity",
+			   "DefectDojo knows a finding by %s; defectdojo.keep_text keeps these the same", all);
+	else
+		checkup_warn(c, "identity",
+			     "set defectdojo.keep_text: true; or on the server, which then shows old severities and "
+			     "texts: " HASH_SETTING " and restart it",
+			     "DefectDojo knows a finding by %s: a reworded advisory, a fix or another severity ends its triage",
+			     all);
+}
+
 /* Seconds of the server's clock, 0 where nobody answered. */
 static int64_t
 check_server(struct checkup *c, const struct settings *s, const char *project)
@@ -230,8 +269,10 @@ check_server(struct checkup *c, const struct settings *s, const char *project)
 		checkup_fail(c, "token",
 			     "sudo tidewaiter setup gives the file to the courier; the URL is defectdojo.url",
 			     "%s", e.text);
-	else if (check_token(c, dojo, o))
+	else if (check_token(c, dojo, o)) {
 		check_permission(c, dojo, o, project, &date_s);
+		check_identity(c, dojo, o);
+	}
 	return date_s;
 }
 

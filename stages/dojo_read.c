@@ -13,7 +13,6 @@
 #define PAGE_MAX (16 * 1024 * 1024) /* bytes; a row has 3 KB, its description up to some dozens */
 #define ANSWER_MAX (1024 * 1024)
 #define PRODUCTS_MAX 20
-#define PATH_TESTS "/tests/?scan_type=Trivy%20Scan&o=-updated"
 
 static const char *const words[SEVERITY_COUNT] = { "Info", "Low", "Medium", "High", "Critical" };
 
@@ -542,7 +541,7 @@ dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, str
 	const cJSON *row;
 
 	strv_free(ret);
-	if (dojo_get_json(dojo, PATH_TESTS "&limit=10", PAGE_MAX, deadline, &page, e) < 0)
+	if (dojo_get_json(dojo, "/tests/?scan_type=Trivy%20Scan&limit=10", PAGE_MAX, deadline, &page, e) < 0)
 		return -1;
 	cJSON_ArrayForEach(row, json_array(page, "results"))
 	{

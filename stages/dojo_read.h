@@ -44,7 +44,7 @@ int dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct
 int dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
 			const char *description, int64_t deadline, struct err *e);
 
-/* hash_code_fields of the newest Trivy test that the user can see; *ret is empty where there is none. */
+/* hash_code_fields of a Trivy test, which are those of all; *ret is empty where the user sees none. */
 int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, struct err *e);
 
 /*

@@ -222,6 +222,18 @@ def test_the_token_may_upload_and_doctor_says_for_what(doctor, dojo):
     assert "of ci" in doctor.line("defectdojo", level="ok")["text"]
 
 
+def test_what_ends_triage_is_told_with_both_remedies(doctor, dojo):
+    empty = {"SchemaVersion": 2, "Results": []}
+    assert not [line for line in doctor() if line["subject"] == "identity"], "no test shows it yet"
+    assert dojo.post_report(empty).status == 201
+    line = doctor.line("identity", level="warn")
+    assert "title, severity, vulnerability_ids, cwe, description" in line["text"]
+    assert "DD_HASHCODE_FIELDS_PER_SCANNER" in line["fix"] and "defectdojo.keep_text: true" in line["fix"]
+    assert "keep_text" in doctor.line("identity", level="ok", over={"defectdojo": {"keep_text": True}})["text"]
+    dojo.store.hash_code_fields = ["title", "vulnerability_ids", "file_path"]
+    assert "stays itself" in doctor.line("identity", level="ok")["text"]
+
+
 def test_a_permission_that_is_missing_fails_for_a_named_project_only(doctor):
     over = {"defectdojo": {"product_type": "Other"}}
     line = doctor.line("permission", "--as", "group/app", over=over)
