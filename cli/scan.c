@@ -135,6 +135,25 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	return rc < 0 ? -1 : exit_code_of(result.verdict);
 }
 
+/* Owned by the caller. */
+static void
+make_facts(const struct scan *s, struct job_facts *ret)
+{
+	/* what the command line says where a policy has rules of its own: as a job would ask, it can only tighten */
+	ret->wants_severity = mem_strdup(s->severity >= 0 ? severity_words[s->severity] : "");
+	ret->wants_mode = mem_strdup(s->mode >= 0 ? gate_mode_words[GATE_AUDIT + s->mode] : "");
+	ret->wants_waiver = mem_strdup("");
+	ret->target_branch = mem_strdup("");
+	ret->project_path = mem_strdup(s->project ? s->project : "");
+	ret->name = mem_strdup("");
+	ret->stage = mem_strdup("");
+	ret->ref = mem_strdup(s->branch ? s->branch : "");
+	ret->sha = mem_strdup("");
+	ret->server_url = mem_strdup("");
+	ret->project_url = mem_strdup("");
+	ret->default_branch = mem_strdup("");
+}
+
 static int
 run(struct cli *cli, int argc, char **argv, struct err *e)
 {
@@ -148,22 +167,10 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 	if (s.n_files == 0)
 		return err_set(e, ERR_USAGE, "scan needs at least one image archive; tidewaiter scan --help");
 	s.files = argv + 1;
-	/* what the command line says where a policy has rules of its own: as a job would ask, it can only tighten */
-	job.wants_severity = mem_strdup(s.severity >= 0 ? severity_words[s.severity] : "");
-	job.wants_mode = mem_strdup(s.mode >= 0 ? gate_mode_words[GATE_AUDIT + s.mode] : "");
-	job.wants_waiver = mem_strdup("");
-	job.target_branch = mem_strdup("");
 	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0)
 		return -1;
 	apply(&s, settings);
-	job.project_path = mem_strdup(s.project ? s.project : "");
-	job.name = mem_strdup("");
-	job.stage = mem_strdup("");
-	job.ref = mem_strdup(s.branch ? s.branch : "");
-	job.sha = mem_strdup("");
-	job.server_url = mem_strdup("");
-	job.project_url = mem_strdup("");
-	job.default_branch = mem_strdup("");
+	make_facts(&s, &job);
 	rc = inspect(&s, settings, &job, e);
 	job_facts_free(&job);
 	return rc;
