@@ -3,6 +3,7 @@
  *
  * `tidewaiter inspect before --tmpdir DIR`  before the first stage of a matching job, with images.from_engine: what container engines
  *     have now goes into PLAN_ENGINE_PREFIX files.
+ * `tidewaiter inspect ahead --tmpdir DIR`   beside the last user step of a matching job (guard_ahead.h).
  * `tidewaiter inspect early --tmpdir DIR`   beside a user step of a matching job, with images.early (guard_early.h).
  * `tidewaiter inspect run --tmpdir DIR`     after the last user step of a matching job that succeeded. Reads the plan,
  *     writes PLAN_INSPECTION_NAME, prints the job log section on stdout. Exit: 0 go on, 1 blocked (in enforce mode), 3 undecided and

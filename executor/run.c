@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "executor/guard.h"
+#include "executor/guard_ahead.h"
 #include "executor/guard_early.h"
 #include "executor/host.h"
 #include "executor/phase.h"
@@ -89,6 +90,7 @@ run_guarded(struct guard *g, const char *script, struct phase_result *ret, struc
 {
 	struct env_stage stage = { .name = g->stage, .serve_fd = -1 };
 	struct env_result result = { 0 };
+	struct guard_ahead ahead;
 	struct guard_early early;
 	bool is_skipped = false;
 	int rc;
@@ -97,12 +99,14 @@ run_guarded(struct guard *g, const char *script, struct phase_result *ret, struc
 		return -1;
 	if (is_skipped)
 		return 0;
+	guard_ahead_start(g, &ahead);
 	guard_early_start(g, &early);
 	stage.ended = guard_early_stop;
 	stage.ended_arg = &early;
 	rc = guard_needs_upload(g) ? run_upload(g, &stage, script, &result, e)
 				   : run_script(g, &stage, script, &result, e);
 	guard_early_stop(&early);
+	guard_ahead_stop(&ahead);
 	if (rc == 0) {
 		result_of_script(&result, ret);
 		g->early_fd = early.fd >= 0 ? &early.fd : NULL;
