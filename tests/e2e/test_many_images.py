@@ -97,8 +97,8 @@ def test_defectdojo_gets_each_image_under_a_name_of_its_own(scan, files, root):
             "url": dojo.url, "token_file": str(token), "product_type": "CI", "wait": "30s"})
         assert done.returncode == BLOCKED, done.stdout + done.stderr
         titles = [upload.form["test_title"][0] for upload in dojo.uploads]
-        assert sorted(titles) == ["group/app (all-app-1.0)", "group/app (multi-linux-amd64)",
-                                  "group/app (multi-linux-arm64)", "group/other"]
+        assert sorted(titles) == ["group/app (all, linux/amd64)", "group/app (multi, linux/amd64)",
+                                  "group/app (multi, linux/arm64)", "group/other"]
         assert sorted(upload.form["service"][0] for upload in dojo.uploads) == sorted(titles)
         assert {upload.form["version"][0] for upload in dojo.uploads} == {"1.0", "2.0"}
         assert len({upload.form["build_id"][0] for upload in dojo.uploads}) == 4
