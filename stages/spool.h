@@ -8,6 +8,7 @@
  *     dead/<id>.answer        what the server said at last, as it came (its beginning)
  *     lock/<key>              held while a delivery of that test is being sent or asked for
  *     lock/take               held while one is taken in
+ *     lock/usage              what it all amounted to a moment ago
  *     server/<key>            there while a server is not to be asked (spool_breaker)
  *
  * An id is "<time of taking in, to the microsecond>-<key>"; ids grow, whatever the clock does, so that the names alone
@@ -74,6 +75,8 @@ void spool_items_free(struct spool_items *l);
 int spool_list(const struct spool *s, struct spool_items *ret, struct err *e);
 /* The ids in new/ alone, oldest first; reads no file. */
 int spool_ids(const struct spool *s, struct strv *ret, struct err *e);
+/* Those of one test (spool_key()). */
+int spool_ids_of(const struct spool *s, const char *key, struct strv *ret, struct err *e);
 
 struct spool_usage {
 	size_t n_new, n_dead;

@@ -266,17 +266,15 @@ is_parcel(const struct parcels *ps, const char *id)
 	return false;
 }
 
-/* Those of one test, or with key NULL any. */
 static void
-send_older(struct courier *c, const struct strv *ids, const struct parcels *own, const char *key)
+send_older(struct courier *c, const struct strv *ids, const struct parcels *own)
 {
 	for (size_t k = 0; k < ids->n && !c->is_stopped; k++) {
 		AUTO_SPOOL_RESULT struct spool_result r = { 0 };
 
 		if (clock_left_ms(c->deadline) < OLDER_MIN_MS)
 			return;
-		if (is_parcel(own, ids->v[k]) || (key && !str_eq(spool_key(ids->v[k]), key)) ||
-		    !is_ours(c, ids->v[k]) || send_one(c, ids->v[k], &r) < 0)
+		if (is_parcel(own, ids->v[k]) || !is_ours(c, ids->v[k]) || send_one(c, ids->v[k], &r) < 0)
 			continue;
 		if (r.end == SPOOL_DELIVERED)
 			c->n_older_delivered++;
@@ -306,18 +304,21 @@ send_own(struct courier *c, const struct parcel *p)
 static void
 send_all(struct courier *c, const struct parcels *own)
 {
-	AUTO_STRV struct strv ids = { 0 };
+	AUTO_STRV struct strv all = { 0 };
 	struct err e = ERR_INIT;
 
-	if (spool_ids(c->spool, &ids, &e) < 0) {
-		log_line(c->i->log, LOG_WARN, "DefectDojo: %s", e.text);
-		return;
-	}
 	for (size_t k = 0; k < own->n; k++) {
-		send_older(c, &ids, own, spool_key(own->v[k].id));
+		AUTO_STRV struct strv ids = { 0 };
+
+		if (spool_ids_of(c->spool, spool_key(own->v[k].id), &ids, &e) < 0)
+			break;
+		send_older(c, &ids, own);
 		send_own(c, &own->v[k]);
 	}
-	send_older(c, &ids, own, NULL);
+	if (e.kind == ERR_NONE && !c->is_stopped && spool_ids(c->spool, &all, &e) == 0)
+		send_older(c, &all, own);
+	if (e.kind != ERR_NONE)
+		log_line(c->i->log, LOG_WARN, "DefectDojo: %s", e.text);
 	if (c->n_older_delivered > 0)
 		log_line(c->i->log, LOG_NOTE, "DefectDojo: %zu earlier report%s delivered from the spool",
 			 c->n_older_delivered, c->n_older_delivered == 1 ? "" : "s");

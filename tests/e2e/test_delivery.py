@@ -292,9 +292,9 @@ def test_a_report_that_may_have_arrived_is_never_replaced(host, dojo):
 def test_while_the_breaker_is_open_a_job_does_not_ask(host, dojo):
     dojo.fault = "503*1"
     host.scan()
-    asked = len(dojo.requests)
+    asked = len(dojo.uploads)
     done = host.scan()
-    assert done.returncode == BLOCKED and len(dojo.requests) == asked
+    assert done.returncode == BLOCKED and len(dojo.uploads) == asked
     assert "waits in the spool, which changes nothing for this job: DefectDojo is not asked for" in done.stdout
     assert len(host.waiting()) == 2
 
