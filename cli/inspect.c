@@ -29,6 +29,7 @@
 #include "stages/policy_feed.h"
 #include "stages/policy_git.h"
 
+#define WITHHOLD_ROUNDS 16		 /* each looks at as many files as discover does */
 #define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
 
 /* Everything that the verbs share. */
@@ -459,8 +460,9 @@ is_withheld(const struct inspect_record *r, const struct archive *a)
 
 static int
 withhold_found(struct inspect *x, const struct inspect_record *r, const struct inspection *i,
-	       bool *ret_has_some, struct err *e)
+	       bool *ret_has_some, bool *ret_is_all, struct err *e)
 {
+	*ret_is_all = true;
 	for (size_t k = 0; k < i->n_archives; k++) {
 		const struct archive *a = &i->archives[k];
 		AUTO_FREE char *name = str_safe(a->name, 200);
@@ -469,6 +471,8 @@ withhold_found(struct inspect *x, const struct inspect_record *r, const struct i
 			continue;
 		if (take_out(x, a->name, e) < 0)
 			return err_wrap(e, "withhold %s", name);
+		/* discover passed a bound here: there is more behind it */
+		*ret_is_all = *ret_is_all && a->fault.kind != ERR_NO_SPACE;
 		if (ret_has_some) {
 			*ret_has_some = true;
 			log_line(&x->log, LOG_ERROR,
@@ -488,8 +492,8 @@ static int
 withhold(struct inspect *x, bool *ret_has_some, struct err *e)
 {
 	AUTO(inspect_record) struct inspect_record *r = NULL;
-	struct inspection i = { 0 };
-	int rc;
+	bool is_all = false;
+	int rc = 0;
 
 	if (x->project_fd < 0)
 		return 0;
@@ -498,8 +502,14 @@ withhold(struct inspect *x, bool *ret_has_some, struct err *e)
 	/* with a policy it is only known here whether anything is enforced */
 	if ((r ? r->mode : mode_unread(x)) != GATE_ENFORCE)
 		return 0;
-	rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, ret_has_some, e);
-	inspection_free(&i);
+	for (int n = 0; rc == 0 && !is_all; n++) {
+		struct inspection i = { 0 };
+
+		if (n == WITHHOLD_ROUNDS)
+			return err_set(e, ERR_NO_SPACE, "more files that may be images than can be withheld");
+		rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, ret_has_some, &is_all, e);
+		inspection_free(&i);
+	}
 	return rc;
 }
 

@@ -92,13 +92,53 @@ add_files(cJSON *o, const struct inspect_record_file *f)
 		add_file(list, &f->files[k]);
 }
 
+/* A file's name is any bytes, a JSON text is not: what is no UTF-8 stands there in hexadecimal digits. */
+static void
+add_name(cJSON *o, const char *name)
+{
+	AUTO_BUF struct buf hex = BUF_INIT(2 * strlen(name) + 1);
+
+	if (str_is_utf8(name, strlen(name))) {
+		json_add_str(o, "name", name);
+		return;
+	}
+	for (const char *c = name; *c; c++)
+		buf_printf(&hex, "%02x", (unsigned)(unsigned char)*c);
+	json_add_str(o, "name_hex", buf_str(&hex));
+}
+
+static int
+read_name(const cJSON *o, char **ret, struct err *e)
+{
+	const char *s = json_str(o, "name_hex");
+	AUTO_FREE char *name = NULL;
+	size_t n = s ? strlen(s) / 2 : 0;
+
+	if (!s) {
+		if (json_need_str(o, "name", &s, e) < 0)
+			return -1;
+		*ret = mem_strdup(s);
+		return 0;
+	}
+	if (strlen(s) % 2 != 0 || strspn(s, "0123456789abcdef") != strlen(s))
+		return err_set(e, ERR_FAILED, "\"name_hex\" is not understood");
+	name = mem_alloc(n + 1);
+	for (size_t k = 0; k < n; k++) {
+		const char pair[3] = { s[2 * k], s[2 * k + 1], '\0' };
+
+		name[k] = (char)strtol(pair, NULL, 16);
+	}
+	*ret = take_ptr(name);
+	return 0;
+}
+
 /* Nanoseconds and device numbers are beyond what JSON numbers hold exactly: texts. */
 static void
 add_file(cJSON *list, const struct inspect_record_file *f)
 {
 	cJSON *o = json_add_object(list, NULL);
 
-	json_add_str(o, "name", f->name);
+	add_name(o, f->name);
 	json_add_bool(o, "is_ignored", f->is_ignored);
 	json_add_bool(o, "is_unfit", f->is_unfit);
 	json_add_str(o, "digest", f->digest);
@@ -138,9 +178,8 @@ read_file(const cJSON *o, bool is_top, struct inspect_record_file *f, struct err
 {
 	const char *s;
 
-	if (json_need_str(o, "name", &s, e) < 0)
+	if (read_name(o, &f->name, e) < 0)
 		return -1;
-	f->name = mem_strdup(s);
 	f->is_ignored = json_bool(o, "is_ignored", false);
 	f->is_unfit = json_bool(o, "is_unfit", true);
 	if (json_need_str(o, "digest", &s, e) < 0)

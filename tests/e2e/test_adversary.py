@@ -58,6 +58,28 @@ def test_image_put_back_while_the_script_itself_stores_it_is_said_and_taken_away
     assert "tar_images/app.tar was put back while this stage ran, and may have been stored" in log(result)
 
 
+def test_images_beyond_what_discover_looks_at_are_withheld_too(inspected):
+    result = inspected.ready().play(
+        "clean", script=["mkdir tar_images; for i in $(seq 4200); do echo $i >tar_images/$i.tar; done; touch notes; exit 7"],
+        artifacts=["tar_images/", "notes"], artifacts_when="always")
+    assert result.exit_code == 7, log(result)
+    [artifact] = archives(result)
+    assert "notes" in artifact.names() and not [n for n in artifact.names() if n.endswith(".tar")]
+
+
+@pytest.mark.parametrize("mode, kind, state", [("audit", "classic", "success"), ("enforce", "clean", "success"),
+                                               ("enforce", "classic", "failed")])
+def test_name_of_an_archive_may_be_any_bytes(mode, kind, state, inspected):
+    name = r"$(printf 'tar_images/a\033[31m\n::\377.tar')"
+    result = inspected.ready(mode).play(kind, script=[f'mkdir tar_images; mv image "{name}"; touch notes'],
+                                        artifacts=["tar_images/", "notes"], artifacts_when="always")
+    assert result.state == state, log(result)
+    assert "tidewaiter: error" not in log(result)
+    [artifact] = archives(result)
+    assert "notes" in artifact.names()
+    assert any("tar_images/a" in n for n in artifact.names()) == (state == "success")
+
+
 # --- what a host may lack or limit: a verdict that does not come is never a pass, and nothing hangs or crashes ---
 
 # seccomp ERRNO CALL… -- COMMAND…: calls by number fail; 1024 behind a colon: with that second argument alone
