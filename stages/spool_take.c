@@ -8,12 +8,16 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "stages/spool.h"
 
 #define STALE_S 3600 /* a temporary name of that age has no writer any more */
 #define FORGOTTEN_S (7 * 24 * 3600)
 #define TAKE_WAIT_MS 5000
+#define USAGE_NAME "usage"
+#define USAGE_MAX 4096 /* bytes */
+#define USAGE_GOOD_S 60
 #define TIME_DIGITS 20 /* as in spool.c: of an id, before its key */
 
 /* ---- ids ---- */
@@ -163,6 +167,65 @@ check_bounds(const struct spool *s, const struct spool_usage *u, const struct sp
 	return 0;
 }
 
+/* ---- what was measured a moment ago ---- */
+
+/* Ten thousand files take longer to look at than a job may wait: what was measured is good for a while, and only ever too much. */
+static bool
+recall_usage(const struct spool *s, struct spool_usage *ret, int64_t *ret_measured_s)
+{
+	AUTO_JSON cJSON *j = NULL;
+	int64_t now = clock_wall_s(), n_new, n_dead, size;
+
+	if (json_load(s->lock_fd, USAGE_NAME, USAGE_MAX, 0, &j, NULL) < 0)
+		return false;
+	*ret_measured_s = json_int(j, "measured_s", 0);
+	n_new = json_int(j, "n_new", -1);
+	n_dead = json_int(j, "n_dead", -1);
+	size = json_int(j, "size", -1);
+	if (*ret_measured_s > now || *ret_measured_s < now - USAGE_GOOD_S || n_new < 0 || n_dead < 0 ||
+	    size < 0)
+		return false;
+	*ret = (struct spool_usage){ .n_new = (size_t)n_new,
+				     .n_dead = (size_t)n_dead,
+				     .size = (uint64_t)size,
+				     .oldest_s = json_int(j, "oldest_s", 0) };
+	return true;
+}
+
+static void
+remember_usage(const struct spool *s, const struct spool_usage *u, int64_t measured_s)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_FREE char *text = NULL;
+
+	json_add_int(j, "measured_s", measured_s);
+	json_add_int(j, "n_new", (int64_t)u->n_new);
+	json_add_int(j, "n_dead", (int64_t)u->n_dead);
+	json_add_int(j, "size", (int64_t)u->size);
+	json_add_int(j, "oldest_s", u->oldest_s);
+	text = json_print(j);
+	(void)!fs_publish(s->lock_fd, USAGE_NAME, text, strlen(text), 0600, 0, NULL);
+}
+
+/* With a newcomer of `size` bytes. Where that would be worth a word it is measured, whatever was known. */
+static int
+usage_with(const struct spool *s, size_t size, const struct spool_bounds *b, struct spool_usage *ret,
+	   int64_t *ret_measured_s, struct err *e)
+{
+	if (recall_usage(s, ret, ret_measured_s)) {
+		ret->n_new++;
+		ret->size += size;
+		if (!spool_is_nearly_full(ret, b) && !spool_is_getting_old(ret, b))
+			return 0;
+	}
+	*ret_measured_s = clock_wall_s();
+	if (spool_usage(s, ret, e) < 0)
+		return -1;
+	ret->n_new++;
+	ret->size += size;
+	return 0;
+}
+
 /* ---- superseding ---- */
 
 /* Older deliveries of one test that were never sent, each with its test's lock held. */
@@ -211,15 +274,25 @@ is_superseded(const struct spool *s, const char *id, const struct delivery *by)
 	return is_unsent && str_eq(d.service, by->service) && str_eq(d.server, by->server);
 }
 
+int
+spool_ids_of(const struct spool *s, const char *key, struct strv *ret, struct err *e)
+{
+	struct of_key k = { .key = key, .ids = ret };
+
+	if (spool_each_id(s->new_fd, add_of_key, &k, e) < 0)
+		return -1;
+	strv_sort(ret);
+	return 0;
+}
+
 /* A test that is just being sent to is left alone. */
 static int
 find_olders(const struct spool *s, const struct delivery *d, const char *key, struct olders *ret,
 	    struct err *e)
 {
 	AUTO_STRV struct strv all = { 0 };
-	struct of_key k = { .key = key, .ids = &all };
 
-	if (spool_each_id(s->new_fd, add_of_key, &k, e) < 0)
+	if (spool_ids_of(s, key, &all, e) < 0)
 		return -1;
 	if (all.n == 0)
 		return 0;
@@ -297,16 +370,17 @@ take(struct spool *s, const struct delivery *d, const struct delivery_file *from
 {
 	AUTO_FREE char *id = NULL;
 	struct spool_usage u;
+	int64_t measured_s = 0;
 
-	if (spool_usage(s, &u, e) < 0 || (bounds->supersedes && find_olders(s, d, key, olders, e) < 0))
+	if (usage_with(s, d->report_len, bounds, &u, &measured_s, e) < 0 ||
+	    (bounds->supersedes && find_olders(s, d, key, olders, e) < 0))
 		return -1;
 	subtract_olders(s, olders, &u);
-	u.n_new++;
-	u.size += d->report_len;
 	/* In this order: at no moment is there neither. */
 	if (check_bounds(s, &u, bounds, e) < 0 || next_id(s, key, &id, e) < 0 ||
 	    delivery_copy(s->new_fd, id, d, from, FS_DURABLE, e) < 0 || remove_olders(s, olders, &u, e) < 0)
 		return -1;
+	remember_usage(s, &u, measured_s);
 	*ret_id = take_ptr(id);
 	*ret_usage = u;
 	return 0;
