@@ -8,93 +8,9 @@
 #include "base/http.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "stages/dojo_list.h"
 
-#define PAGE 100
-#define PAGE_MAX (16 * 1024 * 1024) /* bytes; a row has 3 KB, its description up to some dozens */
-#define ANSWER_MAX (1024 * 1024)
 #define PRODUCTS_MAX 20
-
-static const char *const words[SEVERITY_COUNT] = { "Info", "Low", "Medium", "High", "Critical" };
-
-const char *
-dojo_severity_word(enum severity s)
-{
-	return words[s];
-}
-
-static bool
-severity_of(const char *word, enum severity *ret)
-{
-	for (size_t k = 0; k < SEVERITY_COUNT; k++) {
-		if (str_eq(words[k], word)) {
-			*ret = (enum severity)k;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* ---- lists ---- */
-
-/* 0: go on; 1: this is enough; -1. */
-typedef int each_row(const cJSON *row, void *arg, struct err *e);
-
-struct seen {
-	int64_t *ids;
-	size_t n;
-};
-
-/* Rows come by id, so one that was shown before is the last one or an error. */
-static int
-take_id(const cJSON *row, int64_t *last, struct err *e)
-{
-	int64_t id = json_int(row, "id", -1);
-
-	if (id < 0 || id <= *last)
-		return err_set(e, ERR_FAILED, "DefectDojo's rows are not in the order that was asked for");
-	*last = id;
-	return 0;
-}
-
-/* All rows, page by page; path has a query already. A list that changes meanwhile does not add up and is an error. */
-static int
-list(struct dojo *dojo, const char *path, int64_t deadline, each_row *each, void *arg, struct err *e)
-{
-	int64_t total = -1, n = 0, last = -1;
-
-	do {
-		AUTO_FREE char *at = mem_printf("%s&limit=%d&offset=%" PRId64, path, PAGE, n);
-		AUTO_JSON cJSON *page = NULL;
-		const cJSON *rows, *row;
-		int64_t count;
-
-		if (dojo_get_json(dojo, at, PAGE_MAX, deadline, &page, e) < 0)
-			return -1;
-		rows = json_array(page, "results");
-		count = json_int(page, "count", -1);
-		if (!rows || count < 0)
-			return err_set(e, ERR_FAILED, "DefectDojo's answer is no list");
-		if (count > DOJO_READ_ROWS_MAX)
-			return err_set(e, ERR_FAILED,
-				       "DefectDojo has %" PRId64 " rows where %d are read at most", count,
-				       DOJO_READ_ROWS_MAX);
-		if (total >= 0 && count != total)
-			return err_set(e, ERR_FAILED, "DefectDojo's findings changed while they were read");
-		total = count;
-		if (cJSON_GetArraySize(rows) == 0 && n < total)
-			break;
-		cJSON_ArrayForEach(row, rows)
-		{
-			if (take_id(row, &last, e) < 0 || each(row, arg, e) < 0)
-				return -1;
-			n++;
-		}
-	} while (n < total);
-	if (n != total)
-		return err_set(e, ERR_FAILED, "DefectDojo counts %" PRId64 " rows and shows %" PRId64, total,
-			       n);
-	return 0;
-}
 
 /* ---- the product ---- */
 
@@ -108,7 +24,7 @@ find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret
 	const cJSON *rows, *row;
 
 	*ret = -1;
-	if (dojo_get_json(dojo, path, PAGE_MAX, deadline, &page, e) < 0)
+	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
 		return -1;
 	rows = json_array(page, "results");
 	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
@@ -151,8 +67,8 @@ read_flags(const cJSON *row, struct flags *f)
 }
 
 /* Exactly one id is understood. */
-static const char *
-vulnerability_of(const cJSON *row)
+const char *
+dojo_vulnerability_of(const cJSON *row)
 {
 	const cJSON *ids = json_array(row, "vulnerability_ids");
 
@@ -203,7 +119,7 @@ read_acceptances(const cJSON *row, int64_t *ret_until, int64_t *ret_at)
 static bool
 read_names(const cJSON *row, struct triage_entry *ret)
 {
-	const char *id = vulnerability_of(row);
+	const char *id = dojo_vulnerability_of(row);
 	const char *component = json_str(row, "component_name"), *version = json_str(row, "component_version");
 	const char *place = json_str(row, "file_path"), *service = json_str(row, "service");
 
@@ -240,7 +156,7 @@ read_kind(const cJSON *row, struct triage_entry *x)
 
 	/* of a duplicate its original says what there is to say; one that is active, too, is in contradiction to itself */
 	if (!read_flags(row, &f) || f.duplicate || f.active ||
-	    !severity_of(json_str(row, "severity"), &severity))
+	    !dojo_parse_severity(json_str(row, "severity"), &severity))
 		return false;
 	if (f.false_p)
 		x->kind = ACCEPTED_FALSE_POSITIVE;
@@ -328,7 +244,7 @@ read_excused(struct reading *r, struct err *e)
 						  "&%s=true&duplicate=false&related_fields=true&o=id",
 						  r->product, flags[k]);
 
-		if (list(r->dojo, path, r->deadline, take_excused, r, e) < 0)
+		if (dojo_list(r->dojo, path, r->deadline, take_excused, r, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -416,7 +332,7 @@ read_doubts(struct reading *r, struct err *e)
 		AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&active=true&o=id", tests[k]);
 		struct doubting d = { .triage = r->triage, .test = tests[k] };
 
-		if (list(r->dojo, path, r->deadline, doubt, &d, e) < 0)
+		if (dojo_list(r->dojo, path, r->deadline, doubt, &d, e) < 0)
 			return -1;
 	}
 	keep_seen(r->triage, tests, n);
@@ -445,157 +361,4 @@ dojo_read_triage(struct dojo *dojo, const char *product, const char *branch, boo
 	triage_settle(t);
 	*ret = take_ptr(t);
 	return 0;
-}
-
-/* ---- the findings of a test ---- */
-
-void
-dojo_findings_free(struct dojo_findings *l)
-{
-	for (size_t k = 0; k < l->n; k++) {
-		struct dojo_finding *f = &l->v[k];
-		char **const texts[] = { &f->title,	 &f->severity,	    &f->description,
-					 &f->mitigation, &f->vulnerability, &f->component,
-					 &f->version,	 &f->place,	    &f->service };
-
-		for (size_t t = 0; t < MEM_COUNT(texts); t++)
-			mem_free_at(texts[t]);
-	}
-	mem_free_at(&l->v);
-	l->n = 0;
-}
-
-static char *
-text_of(const cJSON *row, const char *name)
-{
-	const char *s = json_str(row, name);
-
-	return mem_strdup(s ? s : "");
-}
-
-struct collecting {
-	struct dojo_findings *to;
-	int64_t test;
-};
-
-static int
-collect(const cJSON *row, void *arg, struct err *e)
-{
-	struct collecting *c = arg;
-	struct dojo_findings *l = c->to;
-	const char *id = vulnerability_of(row);
-
-	(void)e;
-	if (json_int(row, "test", -1) != c->test)
-		return 0;
-	l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
-	l->v[l->n++] = (struct dojo_finding){ .id = json_int(row, "id", -1),
-					      .title = text_of(row, "title"),
-					      .severity = text_of(row, "severity"),
-					      .description = text_of(row, "description"),
-					      .mitigation = text_of(row, "mitigation"),
-					      .vulnerability = mem_strdup(id ? id : ""),
-					      .component = text_of(row, "component_name"),
-					      .version = text_of(row, "component_version"),
-					      .place = text_of(row, "file_path"),
-					      .service = text_of(row, "service") };
-	return 0;
-}
-
-int
-dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret, struct err *e)
-{
-	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&o=id", test);
-	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
-	struct collecting c = { .to = &l, .test = test };
-
-	if (list(dojo, path, deadline, collect, &c, e) < 0)
-		return err_wrap(e, "reading the findings of test %" PRId64, test);
-	*ret = l;
-	l = (struct dojo_findings){ 0 };
-	return 0;
-}
-
-int
-dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
-		    const char *description, int64_t deadline, struct err *e)
-{
-	AUTO_FREE char *path = mem_printf("/findings/%" PRId64 "/", finding);
-	AUTO_JSON cJSON *j = cJSON_CreateObject();
-
-	if (severity)
-		json_add_str(j, "severity", severity);
-	if (mitigation)
-		json_add_str(j, "mitigation", mitigation);
-	if (description)
-		json_add_str(j, "description", description);
-	if (dojo_patch_json(dojo, path, j, deadline, e) < 0)
-		return err_wrap(e, "finding %" PRId64, finding);
-	return 0;
-}
-
-int
-dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, struct err *e)
-{
-	AUTO_JSON cJSON *page = NULL;
-	const cJSON *row;
-
-	strv_free(ret);
-	if (dojo_get_json(dojo, "/tests/?scan_type=Trivy%20Scan&limit=10", PAGE_MAX, deadline, &page, e) < 0)
-		return -1;
-	cJSON_ArrayForEach(row, json_array(page, "results"))
-	{
-		if (str_eq(json_str(row, "scan_type"), "Trivy Scan") && ret->n == 0)
-			json_strv(row, "hash_code_fields", ret);
-	}
-	return 0;
-}
-
-/* ---- severities that were raised ---- */
-
-char *
-dojo_raised_line(enum severity from, enum severity to, int64_t at_s)
-{
-	char time[32];
-
-	clock_format_rfc3339(at_s, time);
-	return mem_printf(DOJO_RAISED "%s to %s at %s", words[from], words[to], time);
-}
-
-/* The part of `text` up to `end` (a text or '\0'), cut off; NULL: it is not there. */
-static char *
-part(const char **text, const char *end)
-{
-	const char *at = *end ? strstr(*text, end) : *text + strcspn(*text, "\r\n");
-	char *ret;
-
-	if (!at)
-		return NULL;
-	ret = mem_strndup(*text, (size_t)(at - *text));
-	*text = at + strlen(end);
-	return ret;
-}
-
-enum severity
-dojo_severity_at(const char *description, enum severity now, int64_t accepted_s)
-{
-	const char *p = description ? description : "";
-
-	while ((p = strstr(p, DOJO_RAISED))) {
-		AUTO_FREE char *from = NULL, *to = NULL, *at = NULL;
-		struct err ignored = ERR_INIT;
-		enum severity severity;
-		int64_t at_s;
-
-		p += strlen(DOJO_RAISED);
-		from = part(&p, " to ");
-		to = from ? part(&p, " at ") : NULL;
-		at = to ? part(&p, "") : NULL;
-		if (!at || !severity_of(from, &severity) || severity >= now)
-			continue;
-		/* who knows not when it was accepted knows not what was accepted */
-		if (accepted_s == 0 || clock_parse_rfc3339(at, &at_s, &ignored) < 0 || accepted_s <= at_s)
-			now = severity;
-	}
-	return now;
 }

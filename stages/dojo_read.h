@@ -11,8 +11,7 @@
 #include "stages/dojo.h"
 #include "stages/triage.h"
 
-#define DOJO_READ_ROWS_MAX 10000 /* of one question */
-#define DOJO_READ_TESTS_MAX 64	 /* whose active findings are read, to see what is ambiguous */
+#define DOJO_READ_TESTS_MAX 64 /* whose active findings are read, to see what is ambiguous */
 
 /*
  * All that is excused in the product of exactly that name; an empty one where there is no such product. has_branches: tests are
@@ -57,3 +56,6 @@ enum severity dojo_severity_at(const char *description, enum severity now, int64
 
 /* "Critical", "Info" for UNKNOWN */
 const char *dojo_severity_word(enum severity s);
+bool dojo_parse_severity(const char *word, enum severity *ret);
+/* Of a row; NULL where there is not exactly one. */
+const char *dojo_vulnerability_of(const cJSON *row);

@@ -1,8 +1,7 @@
-#include "stages/keep_text.h"
+#include "stages/keep_text_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,17 +11,10 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/json.h"
-#include "stages/dojo_read.h"
 
 #define VERSION 1
 /* What nobody has sent for a year may be forgotten. */
 #define FORGET_S ((int64_t)365 * 24 * 60 * 60)
-#define RAISED_LINES_MAX 20
-
-/* What goes into DefectDojo's hash, or follows from it. */
-struct texts {
-	char *title, *description, *fixed, *severity, *cwe;
-};
 
 static void
 texts_free(struct texts *t)
@@ -33,36 +25,6 @@ texts_free(struct texts *t)
 	mem_free_at(&t->severity);
 	mem_free_at(&t->cwe);
 }
-
-/* One finding that was sent before. */
-struct entry {
-	char key[KEPT_KEY_SIZE];
-	struct texts first;
-	/* what DefectDojo was last told */
-	char *told_severity, *told_fixed;
-	char told_words[KEPT_KEY_SIZE]; /* of title, description and fix */
-	int64_t seen_s;
-};
-
-/* One finding of the report at hand. */
-struct now {
-	size_t entry;
-	struct texts texts;
-	char *id, *package, *version, *target, *type, *path;
-};
-
-struct keep_text {
-	const struct kept *kept;
-	const struct delivery *delivery;
-	const struct delivery_file *file; /* as it came */
-	struct delivery_file own;	  /* in memory; -1: nothing had to be changed */
-	size_t own_len;
-	char *name;
-	struct entry *entries; /* by key, those that are new behind them */
-	size_t n_entries, n_sorted;
-	struct now *now;
-	size_t n_now;
-};
 
 static void
 free_entry(struct entry *x)
@@ -134,8 +96,8 @@ texts_equal(const struct texts *a, const struct texts *b)
 	       str_eq(a->fixed, b->fixed) && str_eq(a->severity, b->severity) && str_eq(a->cwe, b->cwe);
 }
 
-static void
-words_key(const struct texts *t, char out[KEPT_KEY_SIZE])
+void
+keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE])
 {
 	kept_key((const char *const[]){ t->title, t->description, t->fixed }, 3, out);
 }
@@ -241,8 +203,8 @@ print_entry(const struct entry *x)
 	return o;
 }
 
-static int
-write_kept(const struct keep_text *t, struct err *e)
+int
+keep_text_write(const struct keep_text *t, struct err *e)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	AUTO_FREE char *text = NULL;
@@ -317,7 +279,7 @@ remember(struct keep_text *t, const struct now *x, const char *key)
 	texts_copy(&x->texts, &made->first);
 	made->told_severity = mem_strdup(x->texts.severity);
 	made->told_fixed = mem_strdup(x->texts.fixed);
-	words_key(&x->texts, made->told_words);
+	keep_text_words(&x->texts, made->told_words);
 	made->seen_s = clock_wall_s();
 	return t->n_entries - 1;
 }
@@ -455,7 +417,7 @@ keep_text_begin(const struct kept *k, const struct delivery *d, const struct del
 		if (read_report(d, f, &report, e) < 0)
 			return -1;
 		take_report(t, report, &is_changed);
-		if (write_kept(t, e) < 0)
+		if (keep_text_write(t, e) < 0)
 			return err_wrap(e, "texts/%s", t->name);
 		if (is_changed && make_own(t, report, e) < 0)
 			return -1;
@@ -474,156 +436,4 @@ size_t
 keep_text_len(const struct keep_text *t)
 {
 	return t->own_len;
-}
-
-/* ---- bringing up to date ---- */
-
-static bool
-is_behind(const struct entry *x, const struct now *now)
-{
-	char words[KEPT_KEY_SIZE];
-
-	words_key(&now->texts, words);
-	return !str_eq(x->told_severity, now->texts.severity) || !str_eq(x->told_fixed, now->texts.fixed) ||
-	       !str_eq(x->told_words, words);
-}
-
-static enum severity
-severity_of(const char *word)
-{
-	for (size_t k = 0; k < SEVERITY_COUNT; k++)
-		if (str_eq(severity_words[k], word))
-			return (enum severity)k;
-	return SEVERITY_UNKNOWN;
-}
-
-static int
-dojo_severity_of(const char *word)
-{
-	for (int k = 0; k < SEVERITY_COUNT; k++)
-		if (str_eq(dojo_severity_word((enum severity)k), word))
-			return k;
-	return -1;
-}
-
-/* The lines that tell of earlier severities stay. */
-static void
-add_raised_lines(struct buf *to, const char *description)
-{
-	const char *line = description;
-	size_t n = 0;
-
-	while (line && n < RAISED_LINES_MAX) {
-		size_t len = strcspn(line, "\r\n");
-
-		if (str_has_prefix(line, DOJO_RAISED)) {
-			buf_add_str(to, "\n");
-			buf_add(to, line, len);
-			n++;
-		}
-		line = line[len] ? line + len + 1 : NULL;
-	}
-}
-
-/* As DefectDojo's parser puts it together. */
-static char *
-describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
-{
-	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
-	int before = dojo_severity_of(f->severity);
-
-	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
-		   x->target, x->type, x->texts.fixed, x->texts.description);
-	add_raised_lines(&b, f->description);
-	if (is_raised && before >= 0) {
-		AUTO_FREE char *line = dojo_raised_line((enum severity)before, severity_of(x->texts.severity),
-							clock_wall_s());
-
-		buf_printf(&b, "\n%s", line);
-	}
-	return buf_take(&b);
-}
-
-static bool
-is_about(const struct now *x, const struct delivery *d, const struct dojo_finding *f)
-{
-	return str_eq(f->vulnerability, x->id) && str_eq(f->component, x->package) &&
-	       str_eq(f->version, x->version) && str_eq(f->place, *x->path ? x->path : x->target) &&
-	       str_eq(f->service, d->service ? d->service : "");
-}
-
-/* What a person has set there stays, unless it is what has changed here. */
-static int
-update(const struct entry *x, const struct now *now, const struct dojo_finding *f, struct dojo *dojo,
-       int64_t deadline, struct err *e)
-{
-	enum severity severity = severity_of(now->texts.severity);
-	bool has_severity = !str_eq(x->told_severity, now->texts.severity) &&
-			    !str_eq(f->severity, dojo_severity_word(severity));
-	bool has_fix = !str_eq(x->told_fixed, now->texts.fixed) && !str_eq(f->mitigation, now->texts.fixed);
-	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
-	AUTO_FREE char *description = describe(now, f, is_raised);
-
-	if (!has_severity && !has_fix && str_eq(description, f->description))
-		return 0;
-	return dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
-				   has_fix ? now->texts.fixed : NULL, description, deadline, e);
-}
-
-static void
-set_told(struct entry *x, const struct now *now)
-{
-	mem_free_at(&x->told_severity);
-	mem_free_at(&x->told_fixed);
-	x->told_severity = mem_strdup(now->texts.severity);
-	x->told_fixed = mem_strdup(now->texts.fixed);
-	words_key(&now->texts, x->told_words);
-}
-
-static int
-update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, int64_t deadline,
-	   size_t *ret_n, struct err *e)
-{
-	for (size_t k = 0; k < t->n_now; k++) {
-		const struct now *now = &t->now[k];
-		struct entry *x = now->entry == SIZE_MAX ? NULL : &t->entries[now->entry];
-		bool was_found = false;
-
-		if (!x || !is_behind(x, now))
-			continue;
-		for (size_t n = 0; n < l->n; n++) {
-			if (!is_about(now, t->delivery, &l->v[n]))
-				continue;
-			if (update(x, now, &l->v[n], dojo, deadline, e) < 0)
-				return -1;
-			was_found = true;
-		}
-		if (was_found) {
-			set_told(x, now);
-			++*ret_n;
-		}
-	}
-	return 0;
-}
-
-int
-keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t deadline, size_t *ret_n,
-	      struct err *e)
-{
-	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
-	size_t n_behind = 0;
-	int rc;
-
-	*ret_n = 0;
-	for (size_t k = 0; k < t->n_now; k++)
-		n_behind += t->now[k].entry != SIZE_MAX && is_behind(&t->entries[t->now[k].entry], &t->now[k]);
-	if (n_behind == 0)
-		return 0;
-	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
-		return -1;
-	rc = update_all(t, &l, dojo, deadline, ret_n, e);
-	/* what was told is put down, whatever came after it */
-	if (*ret_n > 0 && write_kept(t, rc < 0 ? NULL : e) < 0)
-		return -1;
-	return rc;
 }

@@ -1,0 +1,184 @@
+/* dojo_read.h, the findings of one test: reading them and bringing them up to date. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "stages/dojo_list.h"
+#include "stages/dojo_read.h"
+
+static const char *const words[SEVERITY_COUNT] = { "Info", "Low", "Medium", "High", "Critical" };
+
+const char *
+dojo_severity_word(enum severity s)
+{
+	return words[s];
+}
+
+bool
+dojo_parse_severity(const char *word, enum severity *ret)
+{
+	for (size_t k = 0; k < SEVERITY_COUNT; k++) {
+		if (str_eq(words[k], word)) {
+			*ret = (enum severity)k;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- the findings of a test ---- */
+
+void
+dojo_findings_free(struct dojo_findings *l)
+{
+	for (size_t k = 0; k < l->n; k++) {
+		struct dojo_finding *f = &l->v[k];
+		char **const texts[] = { &f->title,	 &f->severity,	    &f->description,
+					 &f->mitigation, &f->vulnerability, &f->component,
+					 &f->version,	 &f->place,	    &f->service };
+
+		for (size_t t = 0; t < MEM_COUNT(texts); t++)
+			mem_free_at(texts[t]);
+	}
+	mem_free_at(&l->v);
+	l->n = 0;
+}
+
+static char *
+text_of(const cJSON *row, const char *name)
+{
+	const char *s = json_str(row, name);
+
+	return mem_strdup(s ? s : "");
+}
+
+struct collecting {
+	struct dojo_findings *to;
+	int64_t test;
+};
+
+static int
+collect(const cJSON *row, void *arg, struct err *e)
+{
+	struct collecting *c = arg;
+	struct dojo_findings *l = c->to;
+	const char *id = dojo_vulnerability_of(row);
+
+	(void)e;
+	if (json_int(row, "test", -1) != c->test)
+		return 0;
+	l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
+	l->v[l->n++] = (struct dojo_finding){ .id = json_int(row, "id", -1),
+					      .title = text_of(row, "title"),
+					      .severity = text_of(row, "severity"),
+					      .description = text_of(row, "description"),
+					      .mitigation = text_of(row, "mitigation"),
+					      .vulnerability = mem_strdup(id ? id : ""),
+					      .component = text_of(row, "component_name"),
+					      .version = text_of(row, "component_version"),
+					      .place = text_of(row, "file_path"),
+					      .service = text_of(row, "service") };
+	return 0;
+}
+
+int
+dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&o=id", test);
+	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
+	struct collecting c = { .to = &l, .test = test };
+
+	if (dojo_list(dojo, path, deadline, collect, &c, e) < 0)
+		return err_wrap(e, "reading the findings of test %" PRId64, test);
+	*ret = l;
+	l = (struct dojo_findings){ 0 };
+	return 0;
+}
+
+int
+dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
+		    const char *description, int64_t deadline, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("/findings/%" PRId64 "/", finding);
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+
+	if (severity)
+		json_add_str(j, "severity", severity);
+	if (mitigation)
+		json_add_str(j, "mitigation", mitigation);
+	if (description)
+		json_add_str(j, "description", description);
+	if (dojo_patch_json(dojo, path, j, deadline, e) < 0)
+		return err_wrap(e, "finding %" PRId64, finding);
+	return 0;
+}
+
+int
+dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, struct err *e)
+{
+	AUTO_JSON cJSON *page = NULL;
+	const cJSON *row;
+
+	strv_free(ret);
+	if (dojo_get_json(dojo, "/tests/?scan_type=Trivy%20Scan&limit=10", DOJO_PAGE_MAX, deadline, &page,
+			  e) < 0)
+		return -1;
+	cJSON_ArrayForEach(row, json_array(page, "results"))
+	{
+		if (str_eq(json_str(row, "scan_type"), "Trivy Scan") && ret->n == 0)
+			json_strv(row, "hash_code_fields", ret);
+	}
+	return 0;
+}
+
+/* ---- severities that were raised ---- */
+
+char *
+dojo_raised_line(enum severity from, enum severity to, int64_t at_s)
+{
+	char time[32];
+
+	clock_format_rfc3339(at_s, time);
+	return mem_printf(DOJO_RAISED "%s to %s at %s", words[from], words[to], time);
+}
+
+/* The part of `text` up to `end` (a text or '\0'), cut off; NULL: it is not there. */
+static char *
+part(const char **text, const char *end)
+{
+	const char *at = *end ? strstr(*text, end) : *text + strcspn(*text, "\r\n");
+	char *ret;
+
+	if (!at)
+		return NULL;
+	ret = mem_strndup(*text, (size_t)(at - *text));
+	*text = at + strlen(end);
+	return ret;
+}
+
+enum severity
+dojo_severity_at(const char *description, enum severity now, int64_t accepted_s)
+{
+	const char *p = description ? description : "";
+
+	while ((p = strstr(p, DOJO_RAISED))) {
+		AUTO_FREE char *from = NULL, *to = NULL, *at = NULL;
+		struct err ignored = ERR_INIT;
+		enum severity severity;
+		int64_t at_s;
+
+		p += strlen(DOJO_RAISED);
+		from = part(&p, " to ");
+		to = from ? part(&p, " at ") : NULL;
+		at = to ? part(&p, "") : NULL;
+		if (!at || !dojo_parse_severity(from, &severity) || severity >= now)
+			continue;
+		/* who knows not when it was accepted knows not what was accepted */
+		if (accepted_s == 0 || clock_parse_rfc3339(at, &at_s, &ignored) < 0 || accepted_s <= at_s)
+			now = severity;
+	}
+	return now;
+}

@@ -1,0 +1,17 @@
+/* Lists of DefectDojo's API, read whole: for dojo_read.c and dojo_findings.c. */
+#pragma once
+
+#include "stages/dojo.h"
+
+#define DOJO_READ_ROWS_MAX 10000 /* of one question */
+#define DOJO_PAGE_MAX \
+	(16 * 1024 * 1024) /* bytes of one page; a row has 3 KB, its description up to some dozens */
+
+/* -1 ends it. */
+typedef int dojo_row(const cJSON *row, void *arg, struct err *e);
+
+/*
+ * All rows, page by page, by offset. `path` is behind /api/v2 and has a query that orders by id. What does not add up is an error: a list that
+ * changes meanwhile, rows out of order or twice, more or fewer than `count`.
+ */
+int dojo_list(struct dojo *dojo, const char *path, int64_t deadline, dojo_row *each, void *arg, struct err *e);

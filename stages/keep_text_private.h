@@ -1,0 +1,43 @@
+/* For keep_text*.c: what they share. */
+#pragma once
+
+#include "stages/keep_text.h"
+
+/* What goes into DefectDojo's hash, or follows from it. */
+struct texts {
+	char *title, *description, *fixed, *severity, *cwe;
+};
+
+/* One finding that was sent before. */
+struct entry {
+	char key[KEPT_KEY_SIZE];
+	struct texts first;
+	/* what DefectDojo was last told */
+	char *told_severity, *told_fixed;
+	char told_words[KEPT_KEY_SIZE]; /* of title, description and fix */
+	int64_t seen_s;
+};
+
+/* One finding of the report at hand. */
+struct now {
+	size_t entry;
+	struct texts texts;
+	char *id, *package, *version, *target, *type, *path;
+};
+
+struct keep_text {
+	const struct kept *kept;
+	const struct delivery *delivery;
+	const struct delivery_file *file; /* as it came */
+	struct delivery_file own;	  /* in memory; -1: nothing had to be changed */
+	size_t own_len;
+	char *name;
+	struct entry *entries; /* by key, those that are new behind them */
+	size_t n_entries, n_sorted;
+	struct now *now;
+	size_t n_now;
+};
+
+/* 32 hex digits that stand for title, description and fix. */
+void keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE]);
+int keep_text_write(const struct keep_text *t, struct err *e); /* what is kept, durably */

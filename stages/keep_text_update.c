@@ -1,0 +1,159 @@
+/* The second half of keep_text.h: what DefectDojo shows of a finding is brought up to date, its hash stays. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "stages/dojo_read.h"
+#include "stages/keep_text_private.h"
+
+#define RAISED_LINES_MAX 20
+
+static bool
+is_behind(const struct entry *x, const struct now *now)
+{
+	char words[KEPT_KEY_SIZE];
+
+	keep_text_words(&now->texts, words);
+	return !str_eq(x->told_severity, now->texts.severity) || !str_eq(x->told_fixed, now->texts.fixed) ||
+	       !str_eq(x->told_words, words);
+}
+
+static enum severity
+severity_of(const char *word)
+{
+	for (size_t k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(severity_words[k], word))
+			return (enum severity)k;
+	return SEVERITY_UNKNOWN;
+}
+
+static int
+dojo_severity_of(const char *word)
+{
+	for (int k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(dojo_severity_word((enum severity)k), word))
+			return k;
+	return -1;
+}
+
+/* The lines that tell of earlier severities stay. */
+static void
+add_raised_lines(struct buf *to, const char *description)
+{
+	const char *line = description;
+	size_t n = 0;
+
+	while (line && n < RAISED_LINES_MAX) {
+		size_t len = strcspn(line, "\r\n");
+
+		if (str_has_prefix(line, DOJO_RAISED)) {
+			buf_add_str(to, "\n");
+			buf_add(to, line, len);
+			n++;
+		}
+		line = line[len] ? line + len + 1 : NULL;
+	}
+}
+
+/* As DefectDojo's parser puts it together. */
+static char *
+describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
+{
+	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
+	int before = dojo_severity_of(f->severity);
+
+	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
+		   x->target, x->type, x->texts.fixed, x->texts.description);
+	add_raised_lines(&b, f->description);
+	if (is_raised && before >= 0) {
+		AUTO_FREE char *line = dojo_raised_line((enum severity)before, severity_of(x->texts.severity),
+							clock_wall_s());
+
+		buf_printf(&b, "\n%s", line);
+	}
+	return buf_take(&b);
+}
+
+static bool
+is_about(const struct now *x, const struct delivery *d, const struct dojo_finding *f)
+{
+	return str_eq(f->vulnerability, x->id) && str_eq(f->component, x->package) &&
+	       str_eq(f->version, x->version) && str_eq(f->place, *x->path ? x->path : x->target) &&
+	       str_eq(f->service, d->service ? d->service : "");
+}
+
+/* What a person has set there stays, unless it is what has changed here. */
+static int
+update(const struct entry *x, const struct now *now, const struct dojo_finding *f, struct dojo *dojo,
+       int64_t deadline, struct err *e)
+{
+	enum severity severity = severity_of(now->texts.severity);
+	bool has_severity = !str_eq(x->told_severity, now->texts.severity) &&
+			    !str_eq(f->severity, dojo_severity_word(severity));
+	bool has_fix = !str_eq(x->told_fixed, now->texts.fixed) && !str_eq(f->mitigation, now->texts.fixed);
+	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
+	AUTO_FREE char *description = describe(now, f, is_raised);
+
+	if (!has_severity && !has_fix && str_eq(description, f->description))
+		return 0;
+	return dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
+				   has_fix ? now->texts.fixed : NULL, description, deadline, e);
+}
+
+static void
+set_told(struct entry *x, const struct now *now)
+{
+	mem_free_at(&x->told_severity);
+	mem_free_at(&x->told_fixed);
+	x->told_severity = mem_strdup(now->texts.severity);
+	x->told_fixed = mem_strdup(now->texts.fixed);
+	keep_text_words(&now->texts, x->told_words);
+}
+
+static int
+update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, int64_t deadline,
+	   size_t *ret_n, struct err *e)
+{
+	for (size_t k = 0; k < t->n_now; k++) {
+		const struct now *now = &t->now[k];
+		struct entry *x = now->entry == SIZE_MAX ? NULL : &t->entries[now->entry];
+		bool was_found = false;
+
+		if (!x || !is_behind(x, now))
+			continue;
+		for (size_t n = 0; n < l->n; n++) {
+			if (!is_about(now, t->delivery, &l->v[n]))
+				continue;
+			if (update(x, now, &l->v[n], dojo, deadline, e) < 0)
+				return -1;
+			was_found = true;
+		}
+		if (was_found) {
+			set_told(x, now);
+			++*ret_n;
+		}
+	}
+	return 0;
+}
+
+int
+keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t deadline, size_t *ret_n,
+	      struct err *e)
+{
+	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
+	size_t n_behind = 0;
+	int rc;
+
+	*ret_n = 0;
+	for (size_t k = 0; k < t->n_now; k++)
+		n_behind += t->now[k].entry != SIZE_MAX && is_behind(&t->entries[t->now[k].entry], &t->now[k]);
+	if (n_behind == 0)
+		return 0;
+	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
+		return -1;
+	rc = update_all(t, &l, dojo, deadline, ret_n, e);
+	/* what was told is put down, whatever came after it */
+	if (*ret_n > 0 && keep_text_write(t, rc < 0 ? NULL : e) < 0)
+		return -1;
+	return rc;
+}
