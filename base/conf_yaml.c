@@ -596,6 +596,7 @@ conf_yaml_load(struct conf_reader *r, const char *text, size_t len, conf_yaml_ro
 		rc = node ? root(r, node, arg, e) : 0;
 		if (rc == 0 && node)
 			rc = check_end(&parser, r->name, text, len, e);
+		r->doc = NULL;
 		yaml_document_delete(&doc);
 	}
 	yaml_parser_delete(&parser);

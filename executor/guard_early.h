@@ -21,7 +21,7 @@ struct guard_early {
 
 /* Where it does not apply, or cannot be had, nothing runs afterwards. */
 void guard_early_start(const struct guard *g, struct guard_early *x);
-/* `x` is a struct guard_early; for struct env_stage.ended, too. Nothing runs afterwards; a second time it does nothing. */
-void guard_early_stop(void *x);
+/* `arg` is a struct guard_early; for struct env_stage.ended, too. Nothing runs afterwards; a second time it does nothing. */
+void guard_early_stop(void *arg);
 /* The inspection has been, or will not be: removes what is left. */
 void guard_early_free(struct guard_early *x);

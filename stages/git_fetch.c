@@ -369,6 +369,8 @@ fetch_ref(struct session *s, git_repository *repo, git_remote *remote, git_oid *
 
 	if (find_ref(remote, s->f->ref, &head, e) < 0)
 		return -1;
+	if (!head)
+		return err_set(e, ERR_FAILED, "the server announces nothing for %s", s->f->ref);
 	git_oid_cpy(ret, &head->oid);
 	if (has_object(repo, ret))
 		return 0;

@@ -87,6 +87,13 @@ job_of(const struct making *k, const struct plan_layer *l)
 	return at ? &k->jobs[at - 1] : NULL;
 }
 
+/* The same once all layers have theirs. */
+static struct layer_job *
+job_made_of(const struct making *k, const struct plan_layer *l)
+{
+	return &k->jobs[k->job_of[l->from - k->t->v] - 1];
+}
+
 /* A file that serves as two layers is stored once; it cannot be two different things. */
 static int
 add_job(struct making *k, const struct plan_layer *l, const char *diff_id, struct err *e)
@@ -204,7 +211,7 @@ link_layers(const struct making *k, const struct image_plan *p, int blobs_fd, st
 {
 	m->layers = mem_array(p->n_layers + 1, sizeof(*m->layers));
 	for (size_t i = 0; i < p->n_layers; i++) {
-		const struct layer_job *j = job_of(k, &p->layers[i]);
+		const struct layer_job *j = job_made_of(k, &p->layers[i]);
 		struct archive_layer *l = &m->layers[i];
 
 		l->size = j->size;
@@ -280,10 +287,12 @@ collect_tags(const struct image_plans *l, const struct image_plan *p, struct str
 static void
 find_hidden(const struct making *k, const struct image_plan *p, struct strv *ret)
 {
-	AUTO_FREE const struct layer_facts **facts = mem_array(p->n_layers + 1, sizeof(*facts));
+	AUTO_FREE const struct layer_facts **facts =
+		mem_array(p->n_layers + 1,
+			  sizeof(const struct layer_facts *)); /* NOLINT(bugprone-sizeof-expression) */
 
 	for (size_t i = 0; i < p->n_layers; i++) {
-		const struct layer_job *j = job_of(k, &p->layers[i]);
+		const struct layer_job *j = job_made_of(k, &p->layers[i]);
 
 		facts[i] = layer_watch_facts(j->from->place.watch ? j->from->place.watch
 								  : k->watches[j - k->jobs]);
@@ -322,7 +331,7 @@ static bool
 is_all_known(const struct making *k, const struct image_plan *p)
 {
 	for (size_t i = 0; i < p->n_layers; i++)
-		if (!job_of(k, &p->layers[i])->is_known)
+		if (!job_made_of(k, &p->layers[i])->is_known)
 			return false;
 	return true;
 }

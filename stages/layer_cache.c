@@ -248,7 +248,7 @@ layer_cache_trim(const struct layer_cache *c)
 		return;
 	list_dir(c->now_fd, &list, &n, &total);
 	list_dir(c->before_fd, &list, &n, &total);
-	if (total <= c->size_max)
+	if (total <= c->size_max || !list)
 		return;
 	qsort(list, n, sizeof(*list), compare_use);
 	for (size_t k = 0; k < n && total > c->size_max; k++)

@@ -53,7 +53,7 @@ void layer_watch_free(struct layer_watch *w);
 MEM_AUTO_DECLARE(layer_watch)
 
 /* The next n bytes. Never fails: what cannot be read becomes a doubt. */
-void layer_watch_feed(struct layer_watch *w, const void *p, size_t n);
+void layer_watch_feed(struct layer_watch *w, const void *bytes, size_t n);
 /* The same with the watch as void *, for a layer_job's `see`. */
 void layer_watch_see(void *w, const void *p, size_t n);
 /* When all bytes were fed. Belongs to the watch. */

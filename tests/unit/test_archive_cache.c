@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,7 +36,7 @@ set_up(void **state)
 {
 	struct world *w = mem_alloc(sizeof(*w));
 
-	strcpy(w->dir, "/tmp/test-archive-cache-XXXXXX");
+	snprintf(w->dir, sizeof(w->dir), "%s", "/tmp/test-archive-cache-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	w->top_fd = fs_open_dir(AT_FDCWD, w->dir, NULL);
 	assert_int_equal(mkdirat(w->top_fd, "work", 0700), 0);

@@ -498,7 +498,7 @@ a_long_value_leaves_room_for_what_is_allowed(void **state)
 	AUTO_FREE char *text = mem_alloc(5000);
 
 	(void)state;
-	strcpy(text, "scan:\n  mode: ");
+	snprintf(text, 5000, "scan:\n  mode: ");
 	memset(text + strlen(text), 'x', 4000);
 	assert_fault(text, strlen(text), "x.yml:2: scan.mode: \"xxx",
 		     (const char *const[]){ "…\" is not possible, allowed is one of off, warn, block", NULL });

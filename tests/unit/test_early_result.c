@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,7 +37,7 @@ set_up(void **state)
 {
 	struct world *w = mem_alloc(sizeof(*w));
 
-	strcpy(w->dir, "/tmp/test-early-result-XXXXXX");
+	snprintf(w->dir, sizeof(w->dir), "%s", "/tmp/test-early-result-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	w->top_fd = fs_open_dir(AT_FDCWD, w->dir, NULL);
 	assert_int_equal(mkdirat(w->top_fd, EARLY_DIR, 0700), 0);
@@ -297,7 +298,7 @@ recalled(const struct world *w, const struct fs_identity *id, bool has_snapshot,
 	if (is_broken)
 		assert_int_equal(fcntl(known.lease_fd, F_SETLEASE, F_UNLCK), 0);
 	if (has_snapshot) {
-		strcpy(a->snapshot.digest, "sha256:");
+		snprintf(a->snapshot.digest, sizeof(a->snapshot.digest), "sha256:");
 		a->snapshot.fd = open_file(w, O_RDONLY);
 	}
 	i.early = &known;

@@ -167,7 +167,7 @@ begin(struct stage_play *p, const char *answer)
 	*p = (struct stage_play){ .answer = answer, .dir = "/tmp/tw-engine-XXXXXX" };
 	assert_non_null(mkdtemp(p->dir));
 	snprintf(p->path, sizeof(p->path), "%s/sock", p->dir);
-	strcpy(at.sun_path, p->path);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", p->path);
 	p->listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(p->listening, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(p->listening, 1), 0);

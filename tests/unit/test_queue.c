@@ -145,8 +145,8 @@ who_came_first_goes_on_first(void **state)
 	int ends[2], n = 0;
 
 	assert_int_equal(pipe(ends), 0);
-	for (char name = 'A'; name <= 'D'; name++) {
-		start_waiter(p, name, ends[1]);
+	for (int name = 'A'; name <= 'D'; name++) {
+		start_waiter(p, (char)name, ends[1]);
 		assert_int_equal(read_one(ends[0]), 'w');
 	}
 	queue_ticket_free(take_ptr(first));
