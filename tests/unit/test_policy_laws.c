@@ -1,5 +1,5 @@
 /*
- * Laws that hold for any policy, report and job: a generator makes a thousand of each for each law from small pools, so that rules,
+ * Laws that hold for any policy, report and job: a generator makes hundreds of each for each law from small pools, so that rules,
  * exceptions and findings meet often. A failure prints its number; SEED=n in the environment begins elsewhere.
  */
 #include <setjmp.h>
@@ -18,7 +18,7 @@
 #include "stages/gate.h"
 #include "stages/policy.h"
 
-#define ROUNDS 1000
+#define ROUNDS 400
 #define TODAY INT64_C(1767225600) /* 2026-01-01 */
 #define TEXT_MAX 65536
 #define FINDINGS_MAX 8
@@ -318,7 +318,7 @@ an_exception_more_never_blocks_more(void **state)
 		for (size_t k = 0; k < x.n_findings; k++)
 			n_excused += before.fates[k] == FATE_BLOCKS && after.fates[k] == FATE_EXCEPTED;
 	}
-	assert_true(n_excused > 20);
+	assert_true(n_excused > 5);
 }
 
 static void
@@ -342,7 +342,7 @@ a_higher_threshold_never_blocks_more(void **state)
 		assert_never_blocks_more(&after, &before, x.n_findings, round);
 		n_changed += memcmp(before.fates, after.fates, sizeof(before.fates)) != 0;
 	}
-	assert_true(n_changed > 20);
+	assert_true(n_changed > 5);
 }
 
 static void
@@ -368,7 +368,7 @@ a_stricter_wish_of_the_job_never_blocks_less_and_a_looser_one_changes_nothing(vo
 		if (str_eq(x.c.wants_mode, "off") && str_eq(x.c.wants_severity, "CRITICAL"))
 			assert_memory_equal(&before, &after, sizeof(before));
 	}
-	assert_true(n_changed > 20);
+	assert_true(n_changed > 5);
 }
 
 static void
@@ -453,7 +453,7 @@ a_waiver_counts_for_its_project_ref_and_hours_alone(void **state)
 			assert_int_equal(with.end, GATE_GO_ON);
 		n_waived += with.has_waiver;
 	}
-	assert_true(n_waived > 20);
+	assert_true(n_waived > 5);
 }
 
 static void
@@ -485,7 +485,7 @@ ignore_files_change_nothing_where_the_rule_does_not_take_them(void **state)
 		for (size_t k = 0; k < x.n_findings; k++)
 			n_ignored += with.fates[k] == FATE_IGNORED;
 	}
-	assert_true(n_ignored > 20);
+	assert_true(n_ignored > 5);
 }
 
 int
