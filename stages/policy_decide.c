@@ -8,6 +8,8 @@
 #define ANNOUNCED_MAX 3 /* rules */
 #define REFUSED_SHOWN_MAX 5
 #define LINE_MAX_LEN 200 /* columns of what others wrote */
+#define ADDED_SHOWN_MAX 10
+#define ADDED_ID_MAX 40
 
 const char *const fate_words[] = { "below", "blocks", "ignored", "excepted", "accepted",
 				   "known", "grace",  "waived",	 NULL };
@@ -394,6 +396,27 @@ baseline_of(const struct policy_rule *r, const struct policy_context *c)
 	return str_is_empty(branch) ? NULL : branch;
 }
 
+/* What is new, by name; an id once, whatever number of packages has it. */
+static void
+say_added(const struct judge *j, const struct report *r, struct decision *d, const char *what)
+{
+	AUTO_FREE char *branch = str_safe(j->baseline, LINE_MAX_LEN), *names = NULL;
+	AUTO_STRV struct strv all = { 0 };
+	AUTO_STRV struct strv ids = { 0 };
+	size_t n = d->n_of_fate[FATE_BLOCKS];
+
+	for (size_t k = 0; k < r->n_findings; k++)
+		if (d->fates[k].fate == FATE_BLOCKS)
+			strv_take(&all, str_safe(r->findings[k].id, ADDED_ID_MAX));
+	strv_sort(&all);
+	for (size_t k = 0; k < all.n && ids.n <= ADDED_SHOWN_MAX; k++)
+		if (k == 0 || !str_eq(all.v[k], all.v[k - 1]))
+			strv_add(&ids, ids.n < ADDED_SHOWN_MAX ? all.v[k] : "…");
+	names = strv_join(&ids, ", ");
+	strv_addf(&d->reasons, "it adds %zu %s %s to what %s has: %s", n,
+		  n == 1 ? "finding that is" : "findings that are", what, branch, names);
+}
+
 static void
 judge_findings(const struct judge *j, const struct report *r, struct decision *d)
 {
@@ -410,7 +433,10 @@ judge_findings(const struct judge *j, const struct report *r, struct decision *d
 	n = d->n_of_fate[FATE_BLOCKS];
 	if (n == 0)
 		return;
-	strv_addf(&d->reasons, "%zu %s %s", n, n == 1 ? "finding is" : "findings are", what);
+	if (j->has_baseline)
+		say_added(j, r, d, what);
+	else
+		strv_addf(&d->reasons, "%zu %s %s", n, n == 1 ? "finding is" : "findings are", what);
 	d->verdict = VERDICT_BLOCK;
 }
 

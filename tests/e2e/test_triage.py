@@ -231,17 +231,50 @@ def test_what_is_kept_is_the_couriers_alone(host, dojo):
         assert all(dojo.token not in p.read_text() for p in files)
 
 
-def test_new_only_blocks_what_the_target_branch_does_not_have(host, dojo, tools):
-    host.configure(policy="version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n"
-                          "    new_only: main\n")
+NEW_ONLY = "version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    new_only: main\n"
+
+
+def reasons(done):
+    return [r for i in json.loads(done.stdout)["images"] for r in i["reasons"]]
+
+
+def test_new_only_blocks_what_the_named_branch_does_not_have_and_names_it(host, dojo):
+    host.configure(policy=NEW_ONLY)
     assert host.scan(branch="feature").returncode == BLOCKED
     # it has no baseline either, and leaves one
     assert host.scan(branch="main").returncode == BLOCKED
     done = host.scan(branch="feature")
     assert done.returncode == PASSED, done.stdout + done.stderr
+    host.configure(policy=NEW_ONLY, db="reworded/db")
+    done = host.scan(branch="feature")
+    # a flaw that is there already is known, whatever its severity has become
+    assert done.returncode == PASSED, done.stdout
+    steps = list(images.app().steps)
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL])))
+    images.classic(images.Image(steps, tags=["group/app:2"])).write(host.archive)
+    host.configure(policy=NEW_ONLY)
+    assert host.scan(branch="main").returncode == PASSED, "what went is no reason to block"
+    host.image()
+    done = host.scan(branch="feature")
+    assert done.returncode == BLOCKED and blocking(done) == {"CVE-2023-38545", "CVE-2023-23914"}
+    assert reasons(done) == ["it adds 2 findings that are CRITICAL to what main has: CVE-2023-23914, CVE-2023-38545"]
     # another image has no such baseline
     host.image("registry.example.org/group/other:1.0")
     assert host.scan(branch="feature").returncode == BLOCKED
+
+
+def test_a_duplicate_counts_as_its_original_does(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    # the same branch and image in another test: all of it duplicates
+    host.configure(test="{image} again")
+    assert host.scan().returncode == PASSED
+    again, = [t for t in dojo.tests if t["title"] == "group/app again"]
+    assert all(f["duplicate"] for f in dojo.findings(again["id"]))
+    assert host.scan().returncode == PASSED
+    for acceptance in dojo.acceptances:
+        dojo.expire(acceptance["id"])
+    assert host.scan().returncode == BLOCKED
 
 
 RAISED, FIXED = "CVE-2022-0778", "CVE-2023-23914"  # was HIGH and is CRITICAL; had no fix and has one
