@@ -316,6 +316,34 @@ what_excuses_a_finding_is_named(void **state)
 }
 
 static void
+what_a_commit_says_counts_for_the_image_that_it_names(void **state)
+{
+	static const char *const policy =
+		"version: 1\nrules:\n - {name: a, mode: enforce, ignore_files: [openvex]}\n";
+	static const struct {
+		const char *image;
+		enum fate fate;
+	} cases[] = { { NULL, FATE_IGNORED },	{ "group/app", FATE_IGNORED }, { "app", FATE_IGNORED },
+		      { "group", FATE_BLOCKS }, { "other/app", FATE_BLOCKS },  { "pp", FATE_BLOCKS } };
+	char id[] = "CVE-1", reason[] = "not reached";
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		AUTO_FREE char *image = mem_strdup(cases[k].image);
+		const struct policy_ignore ignore = {
+			.file = IGNORE_OPENVEX, .id = id, .reason = reason, .image = image
+		};
+		struct policy_context c = a_job;
+
+		c.ignores = &ignore;
+		c.n_ignores = 1;
+		assert_decides(policy, &c, cases[k].fate == FATE_BLOCKS ? VERDICT_BLOCK : VERDICT_PASS,
+			       cases[k].fate,
+			       cases[k].fate == FATE_BLOCKS ? "" : "OpenVEX of the commit: not reached");
+	}
+}
+
+static void
 a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges(void **state)
 {
 	(void)state;
@@ -429,6 +457,7 @@ main(void)
 		cmocka_unit_test(a_package_url_matches_where_all_that_it_says_is_so),
 		cmocka_unit_test(an_exception_counts_to_the_end_of_its_day_and_not_longer_than_max_days),
 		cmocka_unit_test(what_excuses_a_finding_is_named),
+		cmocka_unit_test(what_a_commit_says_counts_for_the_image_that_it_names),
 		cmocka_unit_test(a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges),
 		cmocka_unit_test(secrets_and_misconfigurations_count_as_the_rule_says),
 		cmocka_unit_test(a_job_that_asks_for_less_is_told_so),
