@@ -243,6 +243,12 @@ def test_a_directory_without_cases_is_no_success(tidewaiter, tmp_path):
     assert done.returncode == 2 and "no case in it" in done.stderr
 
 
+def report_schema():
+    text = json.loads((SOURCE / "docs/report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(text)
+    return jsonschema.Draft202012Validator(text)
+
+
 def explain(tidewaiter, *more):
     return tidewaiter("explain", "--policy", EXAMPLE, "--today", "2026-01-15", "--project", "shop/checkout", "--image",
                       "shop/checkout", "--branch", "v1.2", "--tag", "--protected", *more, REPORT)
@@ -261,6 +267,7 @@ def test_explain_says_of_every_finding_what_becomes_of_it_and_why(tidewaiter):
 
 def test_explain_as_json_has_every_documented_member(tidewaiter):
     j = json.loads(explain(tidewaiter, "--json").stdout)
+    report_schema().validate(j)
     assert set(j) == {"format", "version", "policy", "rule", "mode", "severity", "fixable_only", "verdict", "reasons", "notes",
                       "waiver", "findings"}
     assert (j["format"], j["rule"], j["verdict"], j["waiver"]) == (1, "releases", "block", None)

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 
+import jsonschema
 import pytest
 from inspected import images, tool
 
@@ -223,10 +224,35 @@ def test_one_file_twice_has_two_reports(scan):
 
 # ---- output ----
 
+def report_schema():
+    path = pathlib.Path(__file__).resolve().parents[2] / "docs/report.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text()))
+
+
+def test_a_policy_judges_by_hand_too_and_options_only_tighten_it(scan):
+    policy = scan.root / "policy.yml"
+    policy.write_text("version: 1\nrules:\n  - {name: soft, mode: warn, severity: CRITICAL, match: {projects: [\"group/**\"]}}\n"
+                      "  - {name: none, mode: audit, severity: CRITICAL, fixable_only: true}\n")
+    policy.chmod(0o644)
+    scan.configure({"policy": {"file": str(policy)}})
+    done = scan("--json", "--as", "group/app", "--severity", "LOW", scan.image("low-only"))
+    found = json.loads(done.stdout)
+    report_schema().validate(found)
+    assert (done.returncode, found["images"][0]["rule"], found["images"][0]["severity"]) == (BLOCKED, "soft", "LOW")
+    assert found["policy"]["origin"] == f"file {policy}" and found["images"][0]["mode"] == "warn"
+    assert scan("--as", "group/app", scan.image("low-only")).returncode == PASS
+    done = scan("--as", "group/app", "--mode", "audit", scan.image("low-only"))
+    assert "TIDEWAITER_MODE=audit is not followed" in " ".join(done.stdout.split())
+    policy.write_text("version: 1\nrules:\n  - {name: a}\n")
+    done = scan(scan.image("clean"))
+    assert done.returncode == UNDECIDED and "policy.yml:3: rules[1].mode is missing" in " ".join(done.stdout.split())
+
+
 def test_json_is_one_object_and_nothing_else(scan):
     done = scan("--json", "--mode", "enforce", scan.image("classic"), scan.image("forged-layer"))
     assert done.returncode == BLOCKED
     assert json.loads(done.stdout)["format"] == 1 and "\033" not in done.stdout + done.stderr
+    report_schema().validate(json.loads(done.stdout))
 
 
 def on_terminal(scan, image, **env):
