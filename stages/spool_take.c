@@ -18,6 +18,7 @@
 #define USAGE_NAME "usage"
 #define USAGE_MAX 4096 /* bytes */
 #define USAGE_GOOD_S 60
+#define BESIDE_SIZE 2048 /* bytes, at most in the main: the head of a delivery and its state */
 #define TIME_DIGITS 20 /* as in spool.c: of an id, before its key */
 
 /* ---- ids ---- */
@@ -214,7 +215,7 @@ usage_with(const struct spool *s, size_t size, const struct spool_bounds *b, str
 {
 	if (recall_usage(s, ret, ret_measured_s)) {
 		ret->n_new++;
-		ret->size += size;
+		ret->size += size + BESIDE_SIZE;
 		if (!spool_is_nearly_full(ret, b) && !spool_is_getting_old(ret, b))
 			return 0;
 	}
@@ -222,7 +223,7 @@ usage_with(const struct spool *s, size_t size, const struct spool_bounds *b, str
 	if (spool_usage(s, ret, e) < 0)
 		return -1;
 	ret->n_new++;
-	ret->size += size;
+	ret->size += size + BESIDE_SIZE;
 	return 0;
 }
 
