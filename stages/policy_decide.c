@@ -2,12 +2,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "stages/policy.h"
+#include "stages/policy_private.h"
 
 #define NAMED_MAX 3	/* findings that an announcement names */
 #define ANNOUNCED_MAX 3 /* rules */
 #define REFUSED_SHOWN_MAX 5
-#define LINE_MAX_LEN 200 /* columns of what others wrote */
 #define ADDED_SHOWN_MAX 10
 #define ADDED_ID_MAX 40
 
@@ -186,177 +185,6 @@ apply_wishes(const struct policy_context *c, struct decision *d)
 		d->severity = severity;
 }
 
-/* ---- one finding ---- */
-
-struct judge {
-	const struct policy *policy;
-	const struct policy_rule *rule;
-	const struct policy_context *c;
-	int severity;
-	int64_t now_s;
-	bool has_baseline;
-	const char *baseline;	     /* the branch, NULL: not new-only */
-	const unsigned char *states; /* enum exception_state of each exception */
-};
-
-static bool
-takes_file(const struct policy_rule *r, int file)
-{
-	return strv_has(&r->ignore_files, ignore_file_words[file]);
-}
-
-static bool
-is_of_image(const struct policy_ignore *g, const char *image)
-{
-	const char *last = image ? strrchr(image, '/') : NULL;
-
-	if (!g->image || str_eq(g->image, image))
-		return true;
-	return last && str_eq(g->image, last + 1);
-}
-
-static bool
-ignore_matches(const struct policy_ignore *g, const struct finding *f, const char *image)
-{
-	bool is_package = g->purls.n == 0;
-
-	if (!str_eq(g->id, f->id) || !is_of_image(g, image))
-		return false;
-	for (size_t k = 0; k < g->purls.n && !is_package; k++)
-		is_package = policy_purl_matches(g->purls.v[k], f->purl);
-	return is_package && (g->paths.n == 0 || str_glob_any(&g->paths, *f->path ? f->path : f->target));
-}
-
-static bool
-is_ignored(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	for (size_t k = 0; k < j->c->n_ignores; k++) {
-		const struct policy_ignore *g = &j->c->ignores[k];
-		AUTO_FREE char *why = NULL;
-
-		if (!takes_file(j->rule, g->file) || (g->until_s != 0 && j->now_s >= g->until_s) ||
-		    !ignore_matches(g, f, j->c->image))
-			continue;
-		why = str_safe(g->reason ? g->reason : "", LINE_MAX_LEN);
-		*ret = (struct finding_fate){ FATE_IGNORED, g->until_s,
-					      mem_printf("%s of the commit%s%s",
-							 g->file == IGNORE_OPENVEX ? "OpenVEX" : ".trivyignore",
-							 *why ? ": " : "", why),
-					      k };
-		return true;
-	}
-	return false;
-}
-
-static char *
-exception_words(const struct policy *p, const struct policy_exception *x)
-{
-	AUTO_FREE char *reason = str_safe(x->reason, LINE_MAX_LEN), *owner = str_safe(x->owner, LINE_MAX_LEN);
-	AUTO_FREE char *ticket = str_safe(x->ticket, LINE_MAX_LEN);
-
-	return mem_printf("exception in line %zu of %s, %s%s%s: %s", x->line, p->name, owner,
-			  *ticket ? ", " : "", ticket, reason);
-}
-
-/* Of several that match the one that lasts longest. */
-static bool
-is_excepted(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	const struct policy_exceptions *l = &j->policy->exceptions;
-	size_t best = SIZE_MAX;
-
-	for (size_t k = 0; k < l->n; k++)
-		if (j->states[k] == EXCEPTION_COUNTS && policy_exception_matches(&l->v[k], j->c, f) &&
-		    (best == SIZE_MAX || l->v[k].end_s > l->v[best].end_s))
-			best = k;
-	if (best == SIZE_MAX)
-		return false;
-	*ret = (struct finding_fate){ FATE_EXCEPTED, l->v[best].end_s,
-				      exception_words(j->policy, &l->v[best]), best };
-	return true;
-}
-
-static bool
-counts(const struct judge *j, const struct finding *f, const struct policy_accepted *a)
-{
-	const struct policy_accept *rule = &j->rule->accept;
-
-	if (a->until_s != 0 && j->now_s >= a->until_s)
-		return false;
-	/* who accepted a HIGH was not asked about a CRITICAL */
-	if (a->kind == ACCEPTED_RISK && rule->raised_severity == RAISED_ASK && f->severity > a->severity)
-		return false;
-	if (a->is_product_wide && rule->scope == ACCEPT_PRODUCT)
-		return true;
-	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || str_eq(a->branch, j->c->branch));
-}
-
-static bool
-is_accepted(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	const struct policy_known *known = &j->c->known;
-	struct policy_accepted a = { 0 };
-
-	for (size_t nth = 0; known->accepted && known->accepted(known->arg, f, nth, &a); nth++) {
-		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
-
-		if (counts(j, f, &a)) {
-			*ret = (struct finding_fate){
-				FATE_ACCEPTED, a.until_s,
-				mem_printf("%s%s%s", accepted_kind_words[a.kind], *by ? ", " : "", by), 0
-			};
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool
-is_known(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	const struct policy_known *known = &j->c->known;
-	AUTO_FREE char *branch = NULL;
-
-	if (!j->has_baseline || !known->is_known || !known->is_known(known->arg, j->baseline, f))
-		return false;
-	branch = str_safe(j->baseline, LINE_MAX_LEN);
-	*ret = (struct finding_fate){ FATE_KNOWN, 0, mem_printf("%s has it, too", branch), 0 };
-	return true;
-}
-
-/* A flaw whose age is not known gets no time. */
-static bool
-is_in_grace(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	int64_t days = j->rule->grace.published, until_s = f->published_s + days * POLICY_DAY_S;
-	char date[16];
-
-	if (days == 0 || f->published_s <= 0 || j->now_s >= until_s)
-		return false;
-	policy_format_date(f->published_s, date);
-	*ret = (struct finding_fate){ FATE_GRACE, until_s,
-				      mem_printf("published on %s, %" PRId64 " days of grace", date, days),
-				      0 };
-	return true;
-}
-
-static void
-judge_finding(const struct judge *j, const struct finding *f, struct finding_fate *ret)
-{
-	if ((int)f->severity < j->severity || (j->rule->fixable_only && !*f->fixed)) {
-		*ret = (struct finding_fate){ FATE_BELOW, 0,
-					      mem_strdup((int)f->severity < j->severity
-								 ? "below the severity that blocks"
-								 : "it has no fix yet"),
-					      0 };
-		return;
-	}
-	if (is_ignored(j, f, ret) || is_excepted(j, f, ret) || is_accepted(j, f, ret) ||
-	    is_known(j, f, ret) || is_in_grace(j, f, ret))
-		return;
-	*ret = (struct finding_fate){ FATE_BLOCKS, 0, policy_describe(j->severity, j->rule->fixable_only), 0 };
-}
-
 /* ---- the whole report ---- */
 
 static enum verdict
@@ -398,7 +226,7 @@ baseline_of(const struct policy_rule *r, const struct policy_context *c)
 
 /* What is new, by name; an id once, whatever number of packages has it. */
 static void
-say_added(const struct judge *j, const struct report *r, struct decision *d, const char *what)
+say_added(const struct policy_judge *j, const struct report *r, struct decision *d, const char *what)
 {
 	AUTO_FREE char *branch = str_safe(j->baseline, LINE_MAX_LEN), *names = NULL;
 	AUTO_STRV struct strv all = { 0 };
@@ -418,7 +246,7 @@ say_added(const struct judge *j, const struct report *r, struct decision *d, con
 }
 
 static void
-judge_findings(const struct judge *j, const struct report *r, struct decision *d)
+judge_findings(const struct policy_judge *j, const struct report *r, struct decision *d)
 {
 	AUTO_FREE char *what = policy_describe(d->severity, d->fixable_only);
 	size_t n;
@@ -427,7 +255,7 @@ judge_findings(const struct judge *j, const struct report *r, struct decision *d
 		d->fates = mem_array(r->n_findings, sizeof(*d->fates));
 	d->n_findings = r->n_findings;
 	for (size_t k = 0; k < r->n_findings; k++) {
-		judge_finding(j, &r->findings[k], &d->fates[k]);
+		policy_judge_finding(j, &r->findings[k], &d->fates[k]);
 		d->n_of_fate[d->fates[k].fate]++;
 	}
 	n = d->n_of_fate[FATE_BLOCKS];
@@ -441,7 +269,7 @@ judge_findings(const struct judge *j, const struct report *r, struct decision *d
 }
 
 static void
-judge_image(const struct judge *j, const struct report *r, struct decision *d)
+judge_image(const struct policy_judge *j, const struct report *r, struct decision *d)
 {
 	const struct policy_rule *rule = j->rule;
 	AUTO_FREE char *eol =
@@ -502,19 +330,19 @@ name_findings(const struct report *r, const struct decision *d, struct buf *out)
 }
 
 static void decide_by(const struct policy *p, size_t index, const struct report *report,
-		      const struct policy_context *c, int64_t now_s, const unsigned char *states,
+		      const struct policy_context *c, int64_t now_s, const struct policy_index *exceptions,
 		      struct decision *d);
 
 static void
 announce(const struct policy *p, size_t index, const struct report *report, const struct policy_context *c,
-	 int64_t now_s, const unsigned char *states, struct decision *d)
+	 int64_t now_s, const struct policy_index *exceptions, struct decision *d)
 {
 	AUTO_DECISION struct decision would = { 0 };
 	AUTO_BUF struct buf names = BUF_INIT(1024);
 	const struct policy_rule *r = &p->rules.v[index];
 	AUTO_FREE char *why = NULL;
 
-	decide_by(p, index, report, c, now_s, states, &would);
+	decide_by(p, index, report, c, now_s, exceptions, &would);
 	if (would.verdict != VERDICT_BLOCK) {
 		strv_addf(&d->notes,
 			  "from %s on the rule %s applies here (mode %s): as it is, this image would pass it",
@@ -531,13 +359,13 @@ announce(const struct policy *p, size_t index, const struct report *report, cons
 
 static void
 add_announcements(const struct policy *p, const struct report *report, const struct policy_context *c,
-		  int64_t now_s, const unsigned char *states, struct decision *d)
+		  int64_t now_s, const struct policy_index *exceptions, struct decision *d)
 {
 	size_t n = 0;
 
 	for (size_t k = 0; k < d->rule_index && k < p->rules.n && n < ANNOUNCED_MAX; k++)
 		if (policy_is_announced(&p->rules.v[k], now_s) && policy_rule_matches(&p->rules.v[k], c)) {
-			announce(p, k, report, c, now_s, states, d);
+			announce(p, k, report, c, now_s, exceptions, d);
 			n++;
 		}
 }
@@ -579,7 +407,7 @@ apply_waiver(const struct policy *p, const struct policy_context *c, int64_t now
 /* ---- the decision ---- */
 
 static void
-judge_report(struct judge *j, const struct report *report, struct decision *d)
+judge_report(struct policy_judge *j, const struct report *report, struct decision *d)
 {
 	const struct policy_known *known = &j->c->known;
 
@@ -598,10 +426,10 @@ judge_report(struct judge *j, const struct report *report, struct decision *d)
 
 static void
 decide_by(const struct policy *p, size_t index, const struct report *report, const struct policy_context *c,
-	  int64_t now_s, const unsigned char *states, struct decision *d)
+	  int64_t now_s, const struct policy_index *exceptions, struct decision *d)
 {
 	const struct policy_rule *r = policy_rule_at(p, index);
-	struct judge j = { .policy = p, .rule = r, .c = c, .now_s = now_s, .states = states };
+	struct policy_judge j = { .policy = p, .rule = r, .c = c, .now_s = now_s, .index = exceptions };
 
 	d->rule = r;
 	d->rule_index = index;
@@ -616,14 +444,14 @@ decide_by(const struct policy *p, size_t index, const struct report *report, con
 /* Entries that somebody relies on and that do not count. */
 static void
 note_too_long(const struct policy *p, const struct report *report, const struct policy_context *c,
-	      const unsigned char *states, struct decision *d)
+	      const struct policy_index *exceptions, struct decision *d)
 {
 	size_t n = 0;
 
 	for (size_t k = 0; k < p->exceptions.n && n < REFUSED_SHOWN_MAX; k++) {
 		const struct policy_exception *x = &p->exceptions.v[k];
 
-		for (size_t f = 0; states[k] == EXCEPTION_TOO_LONG && f < report->n_findings; f++)
+		for (size_t f = 0; exceptions->states[k] == EXCEPTION_TOO_LONG && f < report->n_findings; f++)
 			if (policy_exception_matches(x, c, &report->findings[f])) {
 				strv_addf(&d->notes,
 					  "%s:%zu: the exception of %s does not count: it expires on %s, allowed are %" PRId64
@@ -639,14 +467,13 @@ void
 policy_decide(const struct policy *p, const struct report *report, const struct policy_context *c,
 	      int64_t today_s, struct decision *ret)
 {
-	AUTO_FREE unsigned char *states = mem_array(p->exceptions.n + 1, 1);
+	AUTO_POLICY_INDEX struct policy_index exceptions = { 0 };
 
-	for (size_t k = 0; k < p->exceptions.n; k++)
-		states[k] = (unsigned char)policy_exception_state(p, &p->exceptions.v[k], today_s);
-	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, states, ret);
+	policy_index_make(p, today_s, &exceptions);
+	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, &exceptions, ret);
 	if (!report)
 		return;
 	apply_waiver(p, c, today_s, ret);
-	add_announcements(p, report, c, today_s, states, ret);
-	note_too_long(p, report, c, states, ret);
+	add_announcements(p, report, c, today_s, &exceptions, ret);
+	note_too_long(p, report, c, &exceptions, ret);
 }

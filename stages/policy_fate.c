@@ -1,0 +1,225 @@
+/* What becomes of one finding: the first of the excuses that holds, or it blocks. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stages/policy_private.h"
+
+/* ---- exceptions by id ---- */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	const struct policy_id *x = a, *y = b;
+	int diff = strcmp(x->id, y->id);
+
+	return diff != 0 ? diff : (x->entry > y->entry) - (x->entry < y->entry);
+}
+
+void
+policy_index_make(const struct policy *p, int64_t now_s, struct policy_index *ret)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < p->exceptions.n; k++)
+		n += 1 + p->exceptions.v[k].aliases.n;
+	ret->states = mem_array(p->exceptions.n + 1, sizeof(*ret->states));
+	ret->ids = mem_array(n + 1, sizeof(*ret->ids));
+	for (size_t k = 0; k < p->exceptions.n; k++) {
+		const struct policy_exception *x = &p->exceptions.v[k];
+
+		ret->states[k] = policy_exception_state(p, x, now_s);
+		ret->ids[ret->n_ids++] = (struct policy_id){ x->id, k };
+		for (size_t a = 0; a < x->aliases.n; a++)
+			ret->ids[ret->n_ids++] = (struct policy_id){ x->aliases.v[a], k };
+	}
+	qsort(ret->ids, ret->n_ids, sizeof(*ret->ids), compare_ids);
+}
+
+void
+policy_index_free(struct policy_index *x)
+{
+	mem_free_at(&x->states);
+	mem_free_at(&x->ids);
+}
+
+/* ---- what excuses ---- */
+
+static bool
+takes_file(const struct policy_rule *r, int file)
+{
+	return strv_has(&r->ignore_files, ignore_file_words[file]);
+}
+
+static bool
+is_of_image(const struct policy_ignore *g, const char *image)
+{
+	const char *last = image ? strrchr(image, '/') : NULL;
+
+	if (!g->image || str_eq(g->image, image))
+		return true;
+	return last && str_eq(g->image, last + 1);
+}
+
+static bool
+ignore_matches(const struct policy_ignore *g, const struct finding *f, const char *image)
+{
+	bool is_package = g->purls.n == 0;
+
+	if (!str_eq(g->id, f->id) || !is_of_image(g, image))
+		return false;
+	for (size_t k = 0; k < g->purls.n && !is_package; k++)
+		is_package = policy_purl_matches(g->purls.v[k], f->purl);
+	return is_package && (g->paths.n == 0 || str_glob_any(&g->paths, *f->path ? f->path : f->target));
+}
+
+static bool
+is_ignored(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	for (size_t k = 0; k < j->c->n_ignores; k++) {
+		const struct policy_ignore *g = &j->c->ignores[k];
+		AUTO_FREE char *why = NULL;
+
+		if (!takes_file(j->rule, g->file) || (g->until_s != 0 && j->now_s >= g->until_s) ||
+		    !ignore_matches(g, f, j->c->image))
+			continue;
+		why = str_safe(g->reason ? g->reason : "", LINE_MAX_LEN);
+		*ret = (struct finding_fate){ FATE_IGNORED, g->until_s,
+					      mem_printf("%s of the commit%s%s",
+							 g->file == IGNORE_OPENVEX ? "OpenVEX" : ".trivyignore",
+							 *why ? ": " : "", why),
+					      k };
+		return true;
+	}
+	return false;
+}
+
+static char *
+exception_words(const struct policy *p, const struct policy_exception *x)
+{
+	AUTO_FREE char *reason = str_safe(x->reason, LINE_MAX_LEN), *owner = str_safe(x->owner, LINE_MAX_LEN);
+	AUTO_FREE char *ticket = str_safe(x->ticket, LINE_MAX_LEN);
+
+	return mem_printf("exception in line %zu of %s, %s%s%s: %s", x->line, p->name, owner,
+			  *ticket ? ", " : "", ticket, reason);
+}
+
+/* The first entry of the index with this id, n_ids when there is none. */
+static size_t
+find_id(const struct policy_index *x, const char *id)
+{
+	size_t low = 0, high = x->n_ids;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(x->ids[middle].id, id) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Of several that match the one that lasts longest. */
+static bool
+is_excepted(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_exceptions *l = &j->policy->exceptions;
+	const struct policy_index *x = j->index;
+	size_t best = SIZE_MAX;
+
+	for (size_t at = find_id(x, f->id); at < x->n_ids && str_eq(x->ids[at].id, f->id); at++) {
+		size_t k = x->ids[at].entry;
+
+		if (x->states[k] == EXCEPTION_COUNTS && policy_exception_matches(&l->v[k], j->c, f) &&
+		    (best == SIZE_MAX || l->v[k].end_s > l->v[best].end_s))
+			best = k;
+	}
+	if (best == SIZE_MAX)
+		return false;
+	*ret = (struct finding_fate){ FATE_EXCEPTED, l->v[best].end_s,
+				      exception_words(j->policy, &l->v[best]), best };
+	return true;
+}
+
+static bool
+counts(const struct policy_judge *j, const struct finding *f, const struct policy_accepted *a)
+{
+	const struct policy_accept *rule = &j->rule->accept;
+
+	if (a->until_s != 0 && j->now_s >= a->until_s)
+		return false;
+	/* who accepted a HIGH was not asked about a CRITICAL */
+	if (a->kind == ACCEPTED_RISK && rule->raised_severity == RAISED_ASK && f->severity > a->severity)
+		return false;
+	if (a->is_product_wide && rule->scope == ACCEPT_PRODUCT)
+		return true;
+	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || str_eq(a->branch, j->c->branch));
+}
+
+static bool
+is_accepted(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_known *known = &j->c->known;
+	struct policy_accepted a = { 0 };
+
+	for (size_t nth = 0; known->accepted && known->accepted(known->arg, f, nth, &a); nth++) {
+		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
+
+		if (counts(j, f, &a)) {
+			*ret = (struct finding_fate){
+				FATE_ACCEPTED, a.until_s,
+				mem_printf("%s%s%s", accepted_kind_words[a.kind], *by ? ", " : "", by), 0
+			};
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_known(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	const struct policy_known *known = &j->c->known;
+	AUTO_FREE char *branch = NULL;
+
+	if (!j->has_baseline || !known->is_known || !known->is_known(known->arg, j->baseline, f))
+		return false;
+	branch = str_safe(j->baseline, LINE_MAX_LEN);
+	*ret = (struct finding_fate){ FATE_KNOWN, 0, mem_printf("%s has it, too", branch), 0 };
+	return true;
+}
+
+/* A flaw whose age is not known gets no time. */
+static bool
+is_in_grace(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	int64_t days = j->rule->grace.published, until_s = f->published_s + days * POLICY_DAY_S;
+	char date[16];
+
+	if (days == 0 || f->published_s <= 0 || j->now_s >= until_s)
+		return false;
+	policy_format_date(f->published_s, date);
+	*ret = (struct finding_fate){ FATE_GRACE, until_s,
+				      mem_printf("published on %s, %" PRId64 " days of grace", date, days),
+				      0 };
+	return true;
+}
+
+void
+policy_judge_finding(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	if ((int)f->severity < j->severity || (j->rule->fixable_only && !*f->fixed)) {
+		*ret = (struct finding_fate){ FATE_BELOW, 0,
+					      mem_strdup((int)f->severity < j->severity
+								 ? "below the severity that blocks"
+								 : "it has no fix yet"),
+					      0 };
+		return;
+	}
+	if (is_ignored(j, f, ret) || is_excepted(j, f, ret) || is_accepted(j, f, ret) ||
+	    is_known(j, f, ret) || is_in_grace(j, f, ret))
+		return;
+	*ret = (struct finding_fate){ FATE_BLOCKS, 0, policy_describe(j->severity, j->rule->fixable_only), 0 };
+}
