@@ -22,7 +22,7 @@
 #define HEAD_MAX 8192 /* bytes of the line before the policy */
 #define STATE_MAX 16384
 #define KNOWN_HOSTS_MAX (1024 * 1024)
-#define MEMORY_MAX ((uint64_t)1 << 30)
+#define MEMORY_MAX ((uint64_t)512 << 20)
 #define COMMIT_DIGITS 40
 #define COMMIT_SHOWN 12
 #define SKEW_S 300 /* a time that lies further ahead than that says nothing */

@@ -509,6 +509,71 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(repository, ask, tmp_
         listening.close()
 
 
+@contextlib.contextmanager
+def tunnel():
+    """A proxy that knows CONNECT."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_CONNECT(self):
+            asked.append(self.path)
+            host, _, port = self.path.rpartition(":")
+            with socket.create_connection((host, int(port))) as there:
+                self.send_response(200)
+                self.end_headers()
+                back = threading.Thread(target=pump, args=(there, self.connection), daemon=True)
+                back.start()
+                pump(self.connection, there)
+                back.join()
+
+    def pump(a, b):
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://localhost:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_proxy_is_used_where_one_is_set_and_never_that_of_the_environment(repository, ask, tmp_path, certificates):
+    repository.commit(policy("LOW"))
+    dead = {name: "http://127.0.0.1:1" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy")}
+    with tunnel() as (proxy, asked), git_server(tmp_path, certificates / "right", f"deploy:{TOKEN}".encode()) as server:
+        settings = {"ca_file": certificates / "right.pem", "credentials_file": credentials(tmp_path, f"deploy:{TOKEN}")}
+        got = ask(f"{server.url}/policies/.git", env=dead, **settings)
+        assert got["text"] == policy("LOW") and not asked, got
+        got = ask(f"{server.url}/policies/.git", "now", proxy=proxy, **settings)
+        assert got["text"] == policy("LOW") and got["note"] is None and asked, got
+
+
+def test_a_server_that_never_stops_is_cut_off(ask, tmp_path):
+    line = b"0050" + b"1" * 40 + b" refs/heads/" + b"x" * 23 + b"\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def pour():
+            with contextlib.suppress(OSError):
+                while True:
+                    one = listening.accept()[0]
+                    with contextlib.suppress(OSError):
+                        one.recv(4096)
+                        one.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
+                                    b"001e# service=git-upload-pack\n0000")
+                        while True:
+                            one.sendall(line * 1000)
+        threading.Thread(target=pour, daemon=True).start()
+        got = ask(f"http://localhost:{listening.getsockname()[1]}/policies.git", fetch_timeout=2000)
+        assert got["text"] is None and got["fault"], got
+
+
 def test_a_repository_that_is_too_large_is_cut_off(repository, ask, tmp_path):
     pathlib.Path(repository.path, "noise").write_bytes(os.urandom(3_000_000))
     repository.commit()
