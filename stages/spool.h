@@ -176,7 +176,8 @@ int spool_send(struct spool *s, const char *id, struct dojo *dojo, const struct 
 
 /* For spool*.c: state beside a delivery in dirfd; absent: zeros. Unreadable ones count as sent, to be safe. */
 int spool_state_read(int dirfd, const char *id, struct spool_state *ret, struct err *e);
-int spool_state_write(int dirfd, const char *id, const struct spool_state *st, struct err *e);
+int spool_state_write(int dirfd, const char *id, const struct spool_state *st, struct err *e); /* durable */
+int spool_state_note(int dirfd, const char *id, const struct spool_state *st, struct err *e);  /* not so */
 const char *spool_key(const char *id); /* the part behind the time */
 bool spool_is_id(const char *name);
 int spool_lock(const struct spool *s, const char *key, int64_t deadline, struct err *e); /* descriptor */

@@ -116,7 +116,8 @@ later(struct sending *n, int64_t wait_s, struct err *e)
 	n->result->end = SPOOL_LATER;
 	n->result->next_s = n->state.next_s;
 	n->result->is_open = n->state.may_run;
-	return spool_state_write(n->spool->new_fd, n->id, &n->state, e);
+	/* Should a crash forget it, what was written before the attempt says that it may have been sent: it is asked for. */
+	return spool_state_note(n->spool->new_fd, n->id, &n->state, e);
 }
 
 static int
@@ -352,7 +353,8 @@ skip_gone(const struct sending *n)
 {
 	bool is_dead = faccessat(n->spool->dead_fd, n->id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
-	skip(n->result, is_dead ? "given up by another process, kept in dead/" : "delivered by another process");
+	skip(n->result,
+	     is_dead ? "given up by another process, kept in dead/" : "delivered by another process");
 	n->result->is_gone = true;
 }
 

@@ -31,8 +31,8 @@ spool_state_free(struct spool_state *s)
 	mem_free_at(&s->answer);
 }
 
-int
-spool_state_write(int dirfd, const char *id, const struct spool_state *st, struct err *e)
+static int
+write_state(int dirfd, const char *id, const struct spool_state *st, unsigned flags, struct err *e)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	AUTO_FREE char *name = mem_printf("%s.state", id), *text = NULL;
@@ -44,7 +44,19 @@ spool_state_write(int dirfd, const char *id, const struct spool_state *st, struc
 	json_add_bool(j, "may_run", st->may_run);
 	json_add_str(j, "answer", st->answer ? st->answer : "");
 	text = json_print(j);
-	return fs_publish(dirfd, name, text, strlen(text), 0600, FS_DURABLE, e);
+	return fs_publish(dirfd, name, text, strlen(text), 0600, flags, e);
+}
+
+int
+spool_state_write(int dirfd, const char *id, const struct spool_state *st, struct err *e)
+{
+	return write_state(dirfd, id, st, FS_DURABLE, e);
+}
+
+int
+spool_state_note(int dirfd, const char *id, const struct spool_state *st, struct err *e)
+{
+	return write_state(dirfd, id, st, 0, e);
 }
 
 int
