@@ -262,7 +262,11 @@ fetcher_start(const struct inspection *i, const struct kept *k, uid_t uid, gid_t
 	AUTO(fetcher) struct fetcher *f = mem_alloc(sizeof(*f));
 	struct err e = ERR_INIT;
 
-	*f = (struct fetcher){ .told_fd = -1, .kept_fd = -1, .fresh_fd = -1, .alive_fd = -1 };
+	*f = (struct fetcher){ .told_fd = -1,
+			       .kept_fd = -1,
+			       .fresh_fd = -1,
+			       .alive_fd = -1,
+			       .deadline = clock_deadline(i->opt->defectdojo.wait) };
 	if (start(f, i, k, uid, gid, &e) == 0)
 		return take_ptr(f);
 	f->pid = 0;

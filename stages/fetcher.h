@@ -15,6 +15,7 @@ struct fetcher {
 	int told_fd;	       /* a byte when `kept_fd` is whole, another when `fresh_fd` is; then its end */
 	int kept_fd, fresh_fd; /* files in memory */
 	int alive_fd;
+	int64_t deadline; /* defectdojo.wait after its start: so long somebody may wait for `fresh_fd` */
 };
 
 /* Of the job of `i`, with directories that stay the caller's. uid (uid_t)-1: as who we are. NULL, and said in the log, where it cannot be. */

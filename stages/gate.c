@@ -287,7 +287,7 @@ judge_images(struct inspection *i)
 		judge_image(i, &known, &i->images[k]);
 	if (!i->fetcher)
 		return;
-	known_take(i, has_open_question(i), clock_deadline(i->opt->defectdojo.wait), &known);
+	known_take(i, has_open_question(i), &known);
 	for (size_t k = 0; k < known.notes.n; k++)
 		log_line(i->log, LOG_WARN, "%s", known.notes.v[k]);
 	for (size_t k = 0; k < i->n_images; k++) {

@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "stages/report_stage.h"
 
+#define KEPT_WAIT_MS 5000
+
 void
 known_free(struct known *k)
 {
@@ -96,12 +98,12 @@ say_kept(struct known *k, const struct triage *t, const char *why)
 
 /* What stands there now, else what was kept. */
 static void
-take_triage(const struct inspection *i, struct triage *kept, int64_t deadline, struct known *ret)
+take_triage(const struct inspection *i, struct triage *kept, struct known *ret)
 {
 	AUTO(triage) struct triage *owned = kept;
 	AUTO_FREE char *why = NULL;
 
-	if (wait_told(i->fetcher->told_fd, deadline))
+	if (wait_told(i->fetcher->told_fd, i->fetcher->deadline))
 		ret->triage = take_fresh(i->fetcher, &why);
 	if (!ret->triage && !why)
 		why = mem_strdup("DefectDojo did not answer in time");
@@ -118,18 +120,18 @@ take_triage(const struct inspection *i, struct triage *kept, int64_t deadline, s
 }
 
 void
-known_take(const struct inspection *i, bool needs_triage, int64_t deadline, struct known *ret)
+known_take(const struct inspection *i, bool needs_triage, struct known *ret)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	struct triage *kept = NULL;
 
 	if (!i->fetcher)
 		return;
-	/* what lies on disk is there at once; the deadline is that of a disk that hangs */
-	if (wait_told(i->fetcher->told_fd, deadline))
+	/* what lies on disk is there at once; this is for a disk that hangs */
+	if (wait_told(i->fetcher->told_fd, clock_deadline(KEPT_WAIT_MS)))
 		take_kept(i->fetcher, ret, &kept);
 	if (needs_triage && o->triage && !str_is_empty(o->url))
-		take_triage(i, kept, deadline, ret);
+		take_triage(i, kept, ret);
 	else
 		triage_free(kept);
 }
