@@ -422,6 +422,7 @@ setup_secrets(struct setup *u, struct err *e)
 		const char *setting, *path;
 	} secrets[] = {
 		{ "defectdojo.token_file", o->defectdojo.token_file },
+		{ "defectdojo.client_key_file", o->defectdojo.client_key_file },
 		{ "policy.credentials_file", o->policy.credentials_file },
 		{ "policy.ssh_key_file", o->policy.ssh_key_file },
 		{ "trivy.results_key_file", o->trivy.results_key_file },

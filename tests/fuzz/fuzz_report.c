@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "stages/delivery_mend.h"
 #include "stages/pipeline.h"
 #include "stages/render_html.h"
 #include "stages/render_json.h"
@@ -39,6 +40,23 @@ render(const struct inspection *i)
 	check(json_parse(text, strlen(text), SIZE_MAX / 2, JSON_UNIQUE, &again, &e) == 0);
 }
 
+/* What is sent is a report of ours again, with as much in it. */
+static void
+mend(const struct report *of)
+{
+	AUTO_JSON cJSON *copy = cJSON_Duplicate(of->json, true);
+	AUTO_FREE char *text = NULL, *again = NULL;
+	AUTO(report) struct report *r = NULL;
+	struct delivery_mending m, twice;
+	struct err e = ERR_INIT;
+
+	check(delivery_mend(copy, SIZE_MAX / 2, &text, &m, &e) == 0);
+	check(report_parse(text, strlen(text), SIZE_MAX / 2, &r, &e) == 0);
+	check(r->n_findings == of->n_findings && m.n_findings >= (int64_t)r->n_findings);
+	check(m.n_distinct <= m.n_findings);
+	check(delivery_mend(r->json, SIZE_MAX / 2, &again, &twice, &e) == 0 && strcmp(text, again) == 0);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -52,6 +70,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (report_parse((const char *)data, size, 1 << 20, &r, &e) < 0)
 		return 0;
+	mend(r);
 	conf_set_defaults(&options_schema, &opt);
 	m = inspection_add_image(&i);
 	m->label = mem_strdup("app:1");

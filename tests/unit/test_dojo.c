@@ -231,6 +231,22 @@ with_a_minimum_severity_nothing_is_reckoned(void **state)
 	assert_false(dojo_is_short(&d, &a, &line));
 }
 
+static void
+what_stands_twice_in_a_report_may_be_one_finding_there(void **state)
+{
+	struct delivery d = { .n_findings = 5, .n_distinct = 3 };
+	struct dojo_answer a = { .has_counts = true };
+	AUTO_FREE char *line = NULL;
+
+	(void)state;
+	for (a.n_untouched = 3; a.n_untouched <= 5; a.n_untouched++)
+		assert_false(dojo_is_short(&d, &a, &line));
+	assert_true(dojo_is_short(&d, &a, &line)); /* six */
+	mem_free_at(&line);
+	a.n_untouched = 2;
+	assert_true(dojo_is_short(&d, &a, &line));
+}
+
 /* Answers that nobody recorded, and none at all. */
 static void
 faults_of_the_network_are_told_apart(void **state)
@@ -617,6 +633,7 @@ main(void)
 		cmocka_unit_test(every_recorded_answer_has_its_verdict),
 		cmocka_unit_test(a_confirmed_upload_brings_its_counts),
 		cmocka_unit_test(with_a_minimum_severity_nothing_is_reckoned),
+		cmocka_unit_test(what_stands_twice_in_a_report_may_be_one_finding_there),
 		cmocka_unit_test(faults_of_the_network_are_told_apart),
 		cmocka_unit_test(what_a_server_says_is_made_fit_for_a_terminal),
 		WITH_FIXTURE(an_upload_has_every_field_each_time),
