@@ -190,6 +190,9 @@ is_due(const struct store *s, unsigned flags, int64_t now_s)
 		return true;
 	if ((s->state.fault || !s->good.text) && every_ms > RETRY_MS)
 		every_ms = RETRY_MS;
+	/* in time before what is kept would be too old */
+	if (every_ms > p->max_age / 2)
+		every_ms = p->max_age / 2;
 	return age_s(s->state.tried_s, now_s) * 1000 >= every_ms;
 }
 

@@ -288,6 +288,29 @@ def test_a_time_in_the_future_is_no_proof_of_youth(repository, ask, tmp_path):
     assert "is too old" in ask(url, max_age=3600_000)["fault"]
 
 
+def test_it_is_asked_before_what_is_kept_would_be_too_old(repository, ask, tmp_path):
+    repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    ask(url)
+    repository.commit(policy("LOW"))
+    age(tmp_path / "state", 50)
+    assert ask(url, fetch_every=3600_000, max_age=120_000)["text"] == policy("HIGH")
+    age(tmp_path / "state", 50)
+    assert ask(url, fetch_every=3600_000, max_age=120_000)["text"] == policy("LOW")
+
+
+def test_a_policy_that_is_pinned_to_a_commit_needs_no_server_any_more(repository, ask, tmp_path):
+    sha = repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    ask(url, ref=sha)
+    repository.git("update-server-info")
+    for path in pathlib.Path(repository.path, ".git/refs/heads").iterdir():
+        path.unlink()
+    age(tmp_path / "state", 100_000)
+    got = ask(url, ref=sha)
+    assert got["text"] == policy("HIGH") and got["note"] is None and got["fault"] is None, got
+
+
 def test_another_ref_is_never_answered_with_what_is_kept_of_one(repository, ask):
     repository.commit(policy("LOW"))
     url = f"file://{repository.path}"
