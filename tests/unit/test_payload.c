@@ -291,6 +291,40 @@ untracked_artifacts_mean_all_of_the_project_directory(void **state)
 	payload_free(p);
 }
 
+static void
+what_a_job_asks_for_is_the_last_of_its_name_and_short(void **state)
+{
+	AUTO_FREE char *text =
+		mem_printf("%s%s,\"variables\":[{\"key\":\"TIDEWAITER_MODE\",\"value\":\"warn\"},{\"key\":\"TIDEWAITER_MODE\",\"value\":\"enforce\"},"
+			   "{\"key\":\"TIDEWAITER_WAIVER\",\"value\":\"%0500d\"}]}",
+			   GOOD_HEAD, GOOD_GIT, 1);
+	AUTO(payload) struct payload *p = parsed(text);
+
+	(void)state;
+	assert_string_equal(p->facts.wants_mode, "enforce");
+	assert_string_equal(p->facts.wants_severity, "");
+	assert_int_equal(strlen(p->facts.wants_waiver), 128);
+}
+
+/* Outside of a merge request the variable is the user's, who would choose what counts as known. */
+static void
+the_target_branch_is_gitlabs_word_or_none(void **state)
+{
+	static const char head[] =
+		GOOD_HEAD GOOD_GIT ",\"variables\":[{\"key\":\"CI_PIPELINE_SOURCE\",\"value\":\"";
+	static const char tail[] = "\"},{\"key\":\"CI_PIPELINE_SOURCE\",\"value\":\"merge_request_event\"},"
+				   "{\"key\":\"CI_MERGE_REQUEST_TARGET_BRANCH_NAME\",\"value\":\"main\"},"
+				   "{\"key\":\"CI_MERGE_REQUEST_TARGET_BRANCH_NAME\",\"value\":\"mine\"}]}";
+	AUTO_FREE char *of_push = mem_printf("%spush%s", head, tail);
+	AUTO_FREE char *of_request = mem_printf("%smerge_request_event%s", head, tail);
+	AUTO(payload) struct payload *push = parsed(of_push);
+	AUTO(payload) struct payload *request = parsed(of_request);
+
+	(void)state;
+	assert_string_equal(push->facts.target_branch, "");
+	assert_string_equal(request->facts.target_branch, "main");
+}
+
 int
 main(void)
 {
@@ -309,6 +343,8 @@ main(void)
 		cmocka_unit_test(a_project_path_that_climbs_is_refused),
 		cmocka_unit_test(a_list_without_end_is_refused),
 		cmocka_unit_test(a_name_without_end_is_refused),
+		cmocka_unit_test(what_a_job_asks_for_is_the_last_of_its_name_and_short),
+		cmocka_unit_test(the_target_branch_is_gitlabs_word_or_none),
 		cmocka_unit_test(untracked_artifacts_mean_all_of_the_project_directory),
 	};
 
