@@ -85,13 +85,28 @@ run_upload(struct guard *g, struct env_stage *stage, const char *path, struct en
 	return rc;
 }
 
+/* What runs beside a script. */
+struct beside {
+	struct guard_ahead ahead;
+	struct guard_early early;
+};
+
+/* Before what the script left is killed: without a cgroup that is all our children. */
+static void
+stop_beside(void *arg)
+{
+	struct beside *b = arg;
+
+	guard_early_stop(&b->early);
+	guard_ahead_stop(&b->ahead);
+}
+
 static int
 run_guarded(struct guard *g, const char *script, struct phase_result *ret, struct err *e)
 {
 	struct env_stage stage = { .name = g->stage, .serve_fd = -1 };
 	struct env_result result = { 0 };
-	struct guard_ahead ahead;
-	struct guard_early early;
+	struct beside beside;
 	bool is_skipped = false;
 	int rc;
 
@@ -99,21 +114,20 @@ run_guarded(struct guard *g, const char *script, struct phase_result *ret, struc
 		return -1;
 	if (is_skipped)
 		return 0;
-	guard_ahead_start(g, &ahead);
-	guard_early_start(g, &early);
-	stage.ended = guard_early_stop;
-	stage.ended_arg = &early;
+	guard_ahead_start(g, &beside.ahead);
+	guard_early_start(g, &beside.early);
+	stage.ended = stop_beside;
+	stage.ended_arg = &beside;
 	rc = guard_needs_upload(g) ? run_upload(g, &stage, script, &result, e)
 				   : run_script(g, &stage, script, &result, e);
-	guard_early_stop(&early);
-	guard_ahead_stop(&ahead);
+	stop_beside(&beside);
 	if (rc == 0) {
 		result_of_script(&result, ret);
-		g->early_fd = early.fd >= 0 ? &early.fd : NULL;
+		g->early_fd = beside.early.fd >= 0 ? &beside.early.fd : NULL;
 		rc = guard_after(g, &result, ret, e);
 		g->early_fd = NULL;
 	}
-	guard_early_free(&early);
+	guard_early_free(&beside.early);
 	return rc;
 }
 
