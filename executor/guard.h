@@ -64,5 +64,5 @@ int guard_upload_reports(struct guard *g, struct err *e);
 /* Where our programs lie: the directory of the running one. Owned by the caller; NULL with e set. */
 char *guard_own_dir(struct err *e);
 char *guard_find_tidewaiter(struct err *e); /* path of the program with the verbs; the same */
-void guard_inspect_env(struct strv *env);  /* what it gets of our environment: nothing of the job's */
+void guard_inspect_env(struct strv *env);   /* what it gets of our environment: nothing of the job's */
 int guard_load_payload(struct payload **ret, struct err *e); /* of JOB_RESPONSE_FILE */

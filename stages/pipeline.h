@@ -24,8 +24,8 @@ struct stage {
 	int (*run)(struct inspection *i, struct err *e);
 };
 
-extern const struct stage stage_discover, stage_snapshot, stage_recall, stage_unpack, stage_scan, stage_gate, stage_report,
-	stage_upload;
+extern const struct stage stage_discover, stage_snapshot, stage_recall, stage_unpack, stage_scan, stage_gate,
+	stage_report, stage_upload;
 
 struct pipeline_users {
 	bool is_separated; /* we are root and the users below are there */
