@@ -146,6 +146,60 @@ options_survive_json_by_text(void **state)
 	options_free(&back);
 }
 
+static void
+assert_rule(const char *key, const char *const *good, const char *const *bad)
+{
+	const struct conf_rule *rule = find("policy", key)->rule;
+
+	for (; *good; good++)
+		if (!rule->holds(*good))
+			fail_msg("policy.%s: \"%s\" is refused", key, *good);
+	for (; *bad; bad++)
+		if (rule->holds(*bad))
+			fail_msg("policy.%s: \"%s\" is taken", key, *bad);
+}
+
+static void
+where_a_policy_is_holds_no_password_no_option_and_no_way_out(void **state)
+{
+	static const char *const urls[] = { "https://gitlab.example.com/platform/policies.git",
+					    "ssh://git@gitlab.example.com:2222/policies.git",
+					    "ssh://gitlab.example.com/policies.git",
+					    "git@gitlab.example.com:platform/policies.git",
+					    "file:///srv/policies",
+					    NULL };
+	static const char *const no_urls[] = { "https://user:secret@gitlab.example.com/p.git",
+					       "ssh://git:secret@gitlab.example.com/p.git",
+					       "ssh://-oProxyCommand=x/p",
+					       "ssh://git@-oProxyCommand=x:p",
+					       "-u@host:path",
+					       "git@-host:path",
+					       "git@host:",
+					       "ext::sh -c x",
+					       "git://gitlab.example.com/p.git",
+					       "file://relative",
+					       "/srv/policies",
+					       "https://",
+					       NULL };
+	static const char *const refs[] = { "main",
+					    "release/1.2",
+					    "refs/tags/v1",
+					    "v1.0-rc.1",
+					    "60e138186b7a29a56fa04d6bed0a8b3bebd4c0f1",
+					    NULL };
+	static const char *const no_refs[] = { "",	   "-x",     "a..b", "main~1", "main^", "a:b", "a b",
+					       "main@{1}", "x.lock", "/x",   "x/",     "a//b",	"*",   NULL };
+	static const char *const paths[] = { "policy.yml", "gates/policy.yml", ".tidewaiter/policy.yml",
+					     NULL };
+	static const char *const no_paths[] = { "",	"/etc/passwd", "../x", "a/../../x", "a/..",
+						"a//b", "a/./b",       "a/",   "a\nb",	    NULL };
+
+	(void)state;
+	assert_rule("url", urls, no_urls);
+	assert_rule("ref", refs, no_refs);
+	assert_rule("path", paths, no_paths);
+}
+
 int
 main(void)
 {
@@ -155,6 +209,7 @@ main(void)
 		cmocka_unit_test(every_setting_has_a_place_and_a_help_of_its_own),
 		cmocka_unit_test(what_all_scans_of_a_host_share_is_not_a_project_s_to_change),
 		cmocka_unit_test(options_survive_json_by_text),
+		cmocka_unit_test(where_a_policy_is_holds_no_password_no_option_and_no_way_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

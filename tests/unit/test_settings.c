@@ -132,6 +132,8 @@ what_is_not_possible_is_refused_with_its_key(void **state)
 		{ "job: { colour: red }\n", "colour" },
 		{ "job: { slots: 1, slots: 2 }\n", "slots" },
 		{ "projects: [ { match: \"a/*\", job: { slots: 1 } } ]\n", "job" },
+		{ "policy:\n  file: /etc/tidewaiter/policy.yml\n  url: https://git.example.com/p.git\n",
+		  "t.yml:3: policy.url: \"https://git.example.com/p.git\" is not possible, allowed is nothing beside policy.file" },
 	};
 
 	(void)state;
