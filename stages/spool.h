@@ -151,7 +151,7 @@ struct spool_result {
 	bool is_server_wide;	   /* others to this server need not be tried now */
 	int64_t next_s;		   /* SPOOL_LATER: wall clock of the next attempt */
 	struct dojo_answer answer; /* reason: always set, for people */
-	size_t n_updated; /* SPOOL_DELIVERED: findings that were brought up to date (keep_text.h) */
+	size_t n_updated;	   /* SPOOL_DELIVERED: findings that were brought up to date (keep_text.h) */
 	char *shortfall; /* the line of dojo_is_short(), NULL when it adds up; owned by the caller */
 };
 void spool_result_free(struct spool_result *r);

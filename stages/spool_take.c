@@ -19,7 +19,7 @@
 #define USAGE_MAX 4096 /* bytes */
 #define USAGE_GOOD_S 60
 #define BESIDE_SIZE 2048 /* bytes, at most in the main: the head of a delivery and its state */
-#define TIME_DIGITS 20 /* as in spool.c: of an id, before its key */
+#define TIME_DIGITS 20	 /* as in spool.c: of an id, before its key */
 
 /* ---- ids ---- */
 

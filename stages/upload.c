@@ -295,8 +295,8 @@ send_own(struct courier *c, const struct parcel *p)
 	if (send_one(c, p->id, &r) < 0)
 		return;
 	text = spool_describe(&r);
-	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN, "DefectDojo: %s %s", p->name,
-		 text);
+	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN, "DefectDojo: %s %s",
+		 p->name, text);
 	if (r.shortfall)
 		log_line(c->i->log, LOG_WARN, "DefectDojo: %s: %s", p->name, r.shortfall);
 }

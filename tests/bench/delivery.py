@@ -226,7 +226,8 @@ def run_drain(args):
         root = pathlib.Path(name)
         root.chmod(0o755)
         place = Place(root, args.build, free_port())
-        place.configure()
+        # What was cut off is not sent again before nobody can be at work on it any more: by default half an hour.
+        place.configure("  timeout: 60s")
         builds = {}
         for n in range(args.reports):
             title = f"t{n % 20}"

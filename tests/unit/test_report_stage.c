@@ -202,13 +202,22 @@ static void
 an_empty_report_is_delivered_only_when_packages_were_seen(void **state)
 {
 	struct sample a, b;
+	struct image *m;
 
 	(void)state;
 	sample_init(&a);
 	assert_false(report_is_deliverable(&a.i, sample_add_image(&a, "{\"SchemaVersion\":2}")));
 	sample_init(&b);
-	assert_true(report_is_deliverable(
-		&b.i, sample_add_image(&b, "{\"SchemaVersion\":2,\"Results\":[{\"Packages\":[{}]}]}")));
+	m = sample_add_image(&b, "{\"SchemaVersion\":2,\"Results\":[{\"Packages\":[{}]}]}");
+	assert_true(report_is_deliverable(&b.i, m));
+	/* Trivy did not see these: that it found nothing says nothing. */
+	strv_add(&m->hidden, "var/lib/dpkg/status");
+	assert_false(report_is_deliverable(&b.i, m));
+	/* A secret in an image without packages is no empty report. */
+	assert_true(
+		report_is_deliverable(&b.i,
+				      sample_add_image(&b,
+						       "{\"SchemaVersion\":2,\"Results\":[{\"Secrets\":[{}]}]}")));
 	sample_free(&a);
 	sample_free(&b);
 }
