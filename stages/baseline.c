@@ -47,6 +47,13 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 	qsort(ret->keys, ret->n, sizeof(*ret->keys), compare_keys);
 }
 
+void
+baseline_sort(struct baseline *b)
+{
+	if (b->n > 0)
+		qsort(b->keys, b->n, sizeof(*b->keys), compare_keys);
+}
+
 bool
 baseline_has(const struct baseline *b, const char *key)
 {
@@ -312,6 +319,37 @@ baselines_load(const struct kept *k, const char *project, const char *const *fir
 		size += len;
 	}
 	return 0;
+}
+
+cJSON *
+baselines_to_json(const struct baselines *l)
+{
+	cJSON *list = cJSON_CreateArray();
+
+	for (size_t k = 0; k < l->n; k++)
+		cJSON_AddItemToArray(list, baseline_to_json(&l->v[k]));
+	return list;
+}
+
+void
+baselines_add_json(struct baselines *l, const cJSON *list)
+{
+	const cJSON *one;
+
+	cJSON_ArrayForEach(one, list)
+	{
+		struct baseline b = { 0 };
+		struct err ignored = ERR_INIT;
+
+		if (l->n >= 2 * BASELINES_GIVEN_MAX)
+			return;
+		if (baseline_from_json(one, &b, &ignored) < 0) {
+			baseline_free(&b);
+			continue;
+		}
+		l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
+		l->v[l->n++] = b;
+	}
 }
 
 const struct baseline *

@@ -34,6 +34,7 @@ void baseline_free(struct baseline *b); /* what it owns */
 
 /* All findings of an image. */
 void baseline_make(const struct inspection *i, const struct image *m, struct baseline *ret);
+void baseline_sort(struct baseline *b); /* after keys were added */
 bool baseline_has(const struct baseline *b, const char *key);
 
 cJSON *baseline_to_json(const struct baseline *b);
@@ -57,5 +58,8 @@ void baselines_free(struct baselines *l);
 /* Those of a project: of `first` branches (NULL at the end) before others, newest first, as far as the bounds go. */
 int baselines_load(const struct kept *k, const char *project, const char *const *first, struct baselines *ret,
 		   struct err *e);
+cJSON *baselines_to_json(const struct baselines *l);
+/* Adds those of an array that are any. */
+void baselines_add_json(struct baselines *l, const cJSON *list);
 /* NULL: none. */
 const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);

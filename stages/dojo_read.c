@@ -14,9 +14,9 @@
 
 /* ---- the product ---- */
 
-/* Names are found without case; exactly this one is wanted. *ret -1: there is none. */
-static int
-find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e)
+/* Names are found without case; exactly this one is wanted. */
+int
+dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e)
 {
 	AUTO_FREE char *escaped = http_escape(name);
 	AUTO_FREE char *path = mem_printf("/products/?name_exact=%s&limit=%d", escaped, PRODUCTS_MAX);
@@ -355,7 +355,7 @@ dojo_read_triage(struct dojo *dojo, const char *product, const char *branch, boo
 	t->fetched_s = clock_wall_s();
 	t->product = mem_strdup(product);
 	t->note = mem_strdup("");
-	if (find_product(dojo, product, deadline, &r.product, e) < 0 ||
+	if (dojo_find_product(dojo, product, deadline, &r.product, e) < 0 ||
 	    (r.product >= 0 && (read_excused(&r, e) < 0 || read_doubts(&r, e) < 0)))
 		return err_wrap(e, "reading DefectDojo's triage");
 	triage_settle(t);

@@ -59,3 +59,5 @@ const char *dojo_severity_word(enum severity s);
 bool dojo_parse_severity(const char *word, enum severity *ret);
 /* Of a row; NULL where there is not exactly one. */
 const char *dojo_vulnerability_of(const cJSON *row);
+/* Of exactly that name. *ret -1: there is none. */
+int dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e);

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "stages/baseline.h"
 #include "stages/confine.h"
+#include "stages/dojo_baseline.h"
 #include "stages/dojo_read.h"
 #include "stages/spool.h"
 
@@ -149,22 +150,17 @@ kept_triage(const struct inspection *i, const struct kept *k)
 }
 
 static char *
-print_kept(const struct inspection *i, const struct kept *k)
+print_kept(const struct inspection *i, const struct kept *k, struct baselines *l)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	const char *const first[] = { i->job->target_branch ? i->job->target_branch : "",
 				      i->job->default_branch ? i->job->default_branch : "",
 				      i->job->ref ? i->job->ref : "", NULL };
-	struct baselines l = { 0 };
 	struct err ignored = ERR_INIT;
-	cJSON *list;
 
 	cJSON_AddItemToObject(j, "triage", kept_triage(i, k));
-	list = json_add_array(j, "baselines");
-	if (baselines_load(k, i->job->project_path ? i->job->project_path : "", first, &l, &ignored) == 0)
-		for (size_t n = 0; n < l.n; n++)
-			cJSON_AddItemToArray(list, baseline_to_json(&l.v[n]));
-	baselines_free(&l);
+	(void)baselines_load(k, i->job->project_path ? i->job->project_path : "", first, l, &ignored);
+	cJSON_AddItemToObject(j, "baselines", baselines_to_json(l));
 	return json_print(j);
 }
 
@@ -178,6 +174,102 @@ print_fresh(const struct inspection *i, const struct kept *k)
 	(void)fetcher_ask(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
+	return json_print(j);
+}
+
+static bool
+has_branch(const struct baselines *l, const char *branch)
+{
+	for (size_t k = 0; k < l->n; k++)
+		if (str_eq(l->v[k].branch, branch))
+			return true;
+	return false;
+}
+
+/* A branch as deliveries of its jobs are named; NULL where that takes an image. */
+static char *
+expand_for(const struct inspection *i, const char *tmpl, const char *branch, char **(*of)(struct delivery *d))
+{
+	AUTO_FREE char *ref = mem_strdup(branch);
+	struct job_facts job = *i->job;
+	struct values v = { .job = &job };
+	AUTO_DELIVERY struct delivery d = { 0 };
+	struct err ignored = ERR_INIT;
+
+	job.ref = ref;
+	if (str_expand(tmpl, value_of, &v, of(&d), &ignored) < 0)
+		return NULL;
+	delivery_fit(&d);
+	return take_ptr(*of(&d));
+}
+
+static char **
+product_in(struct delivery *d)
+{
+	return &d->product;
+}
+
+static char **
+engagement_in(struct delivery *d)
+{
+	return &d->engagement;
+}
+
+static char **
+branch_in(struct delivery *d)
+{
+	return &d->branch;
+}
+
+/* A service that is no image's name says nothing of images. */
+static int
+ask_branch(const struct inspection *i, const char *branch, struct dojo *dojo, struct baselines *ret,
+	   struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	AUTO_FREE char *product = expand_for(i, o->product, branch, product_in);
+	AUTO_FREE char *engagement = expand_for(i, o->engagement, branch, engagement_in);
+	AUTO_FREE char *fitted = expand_for(i, "{branch}", branch, branch_in);
+	const struct dojo_branch b = {
+		.product = product, .engagement = engagement, .branch = fitted, .project = i->job->project_path
+	};
+
+	if (!product || !engagement || !fitted || !str_eq(fitted, branch) || !str_eq(o->service, "{image}"))
+		return 0;
+	return dojo_read_baselines(dojo, &b, clock_deadline(FETCHER_ASK_MS), ret, e);
+}
+
+static int
+ask_branches(const struct inspection *i, const struct baselines *kept, struct baselines *ret, struct err *e)
+{
+	const char *const branches[] = { i->job->target_branch, i->job->default_branch };
+	AUTO(dojo) struct dojo *dojo = NULL;
+	struct dojo_settings s;
+
+	dojo_settings_of(&i->opt->defectdojo, &s);
+	for (size_t k = 0; k < MEM_COUNT(branches); k++) {
+		if (str_is_empty(branches[k]) || has_branch(kept, branches[k]) || has_branch(ret, branches[k]))
+			continue;
+		if ((!dojo && (check_breaker(i, &s, e) < 0 || dojo_new(&s, &dojo, e) < 0)) ||
+		    ask_branch(i, branches[k], dojo, ret, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Of branches that this host has not inspected. */
+static char *
+print_others(const struct inspection *i, const struct baselines *kept)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	struct baselines l = { 0 };
+	struct err e = ERR_INIT;
+	bool is_known = str_is_empty(i->opt->defectdojo.url) || ask_branches(i, kept, &l, &e) == 0;
+
+	json_add_str(j, "fault", is_known ? "" : e.text);
+	/* half of what a branch has would make the other half new */
+	cJSON_AddItemToObject(j, "baselines", is_known ? baselines_to_json(&l) : cJSON_CreateArray());
+	baselines_free(&l);
 	return json_print(j);
 }
 
@@ -198,6 +290,7 @@ child_main(const struct inspection *i, const struct kept *k, const struct fetche
 	   int alive_fd, uid_t uid, gid_t gid)
 {
 	struct pollfd pfd = { .fd = alive_fd, .events = POLLIN };
+	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
 	sigset_t none;
 
@@ -210,7 +303,7 @@ child_main(const struct inspection *i, const struct kept *k, const struct fetche
 	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || poll(&pfd, 1, 0) != 0)
 		_exit(1);
 	{
-		AUTO_FREE char *kept = print_kept(i, k);
+		AUTO_FREE char *kept = print_kept(i, k, &l);
 
 		hand_over(f->kept_fd, told_fd, kept);
 	}
@@ -218,6 +311,11 @@ child_main(const struct inspection *i, const struct kept *k, const struct fetche
 		AUTO_FREE char *fresh = print_fresh(i, k);
 
 		hand_over(f->fresh_fd, told_fd, fresh);
+	}
+	{
+		AUTO_FREE char *others = print_others(i, &l);
+
+		hand_over(f->others_fd, told_fd, others);
 	}
 	_exit(0);
 }
@@ -233,7 +331,8 @@ start(struct fetcher *f, const struct inspection *i, const struct kept *k, uid_t
 
 	f->kept_fd = memfd_create("kept", MFD_CLOEXEC);
 	f->fresh_fd = memfd_create("fresh", MFD_CLOEXEC);
-	if (f->kept_fd < 0 || f->fresh_fd < 0)
+	f->others_fd = memfd_create("others", MFD_CLOEXEC);
+	if (f->kept_fd < 0 || f->fresh_fd < 0 || f->others_fd < 0)
 		return err_errno(e, "memfd_create");
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_errno(e, "pipe");
@@ -265,6 +364,7 @@ fetcher_start(const struct inspection *i, const struct kept *k, uid_t uid, gid_t
 	*f = (struct fetcher){ .told_fd = -1,
 			       .kept_fd = -1,
 			       .fresh_fd = -1,
+			       .others_fd = -1,
 			       .alive_fd = -1,
 			       .deadline = clock_deadline(i->opt->defectdojo.wait) };
 	if (start(f, i, k, uid, gid, &e) == 0)
@@ -282,6 +382,7 @@ fetcher_free(struct fetcher *f)
 	mem_close_at(&f->told_fd);
 	mem_close_at(&f->kept_fd);
 	mem_close_at(&f->fresh_fd);
+	mem_close_at(&f->others_fd);
 	mem_close_at(&f->alive_fd);
 	if (f->pid > 0) {
 		kill(f->pid, SIGKILL);

@@ -1,6 +1,6 @@
 /*
  * The process that knows before the gate has to: of the courier user, started when the inspection begins, it reads what is kept and
- * asks DefectDojo what has been triaged, while images are unpacked and scanned. It hands over two texts, each in a file in memory:
+ * asks DefectDojo what has been triaged, while images are unpacked and scanned. It hands over three texts, each in a file in memory:
  * what was kept (the triage of last time, the baselines), and the triage as it stands now. The scanner parses these strictly and never sees
  * the token. What cannot be had costs nobody's time beyond defectdojo.wait, and excuses nothing.
  */
@@ -11,9 +11,9 @@
 #include "stages/triage.h"
 
 struct fetcher {
-	pid_t pid;	       /* 0: none */
-	int told_fd;	       /* a byte when `kept_fd` is whole, another when `fresh_fd` is; then its end */
-	int kept_fd, fresh_fd; /* files in memory */
+	pid_t pid; /* 0: none */
+	int told_fd; /* a byte when `kept_fd` is whole, another when `fresh_fd` is, a third for `others_fd`; then its end */
+	int kept_fd, fresh_fd, others_fd; /* files in memory */
 	int alive_fd;
 	int64_t deadline; /* defectdojo.wait after its start: so long somebody may wait for `fresh_fd` */
 };

@@ -277,6 +277,15 @@ has_open_question(const struct inspection *i)
 	return n > 0;
 }
 
+static bool
+is_new_only(const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_images; k++)
+		if (i->images[k].decision && !str_eq(i->images[k].decision->rule->new_only, "off"))
+			return true;
+	return false;
+}
+
 /* By the reports alone, which says whether anybody has to be waited for; then by what is known besides. */
 static void
 judge_images(struct inspection *i)
@@ -287,7 +296,7 @@ judge_images(struct inspection *i)
 		judge_image(i, &known, &i->images[k]);
 	if (!i->fetcher)
 		return;
-	known_take(i, has_open_question(i), &known);
+	known_take(i, has_open_question(i), has_open_question(i) && is_new_only(i), &known);
 	for (size_t k = 0; k < known.notes.n; k++)
 		log_line(i->log, LOG_WARN, "%s", known.notes.v[k]);
 	for (size_t k = 0; k < i->n_images; k++) {

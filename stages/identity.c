@@ -184,19 +184,26 @@ identity_place(const struct report *r, const struct finding *f, const char *imag
 }
 
 void
+identity_key_of(const struct identity *x, char out[IDENTITY_KEY_SIZE])
+{
+	const char *const parts[] = { x->project, x->image, x->type, x->package, x->version, x->id, x->place };
+
+	_Static_assert(IDENTITY_KEY_SIZE == KEPT_KEY_SIZE, "one kind of key");
+	kept_key(parts, MEM_COUNT(parts), out);
+}
+
+void
 identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
 	     char out[IDENTITY_KEY_SIZE])
 {
 	AUTO_FREE char *place = identity_place(r, f, image);
-	/* the system's packages lie in no path of their own, and their target names the image once more */
-	const char *const parts[] = { project,
-				      image,
-				      f->type,
-				      f->package,
-				      f->installed,
-				      f->id,
-				      str_eq(f->class, "os-pkgs") ? "" : place };
 
-	_Static_assert(IDENTITY_KEY_SIZE == KEPT_KEY_SIZE, "one kind of key");
-	kept_key(parts, MEM_COUNT(parts), out);
+	identity_key_of(&(struct identity){ .project = project,
+					    .image = image,
+					    .type = f->type,
+					    .package = f->package,
+					    .version = f->installed,
+					    .id = f->id,
+					    .place = str_eq(f->class, "os-pkgs") ? "" : place },
+			out);
 }

@@ -28,5 +28,10 @@ char *identity_target(const struct report *r, const char *target, const char *im
 char *identity_place(const struct report *r, const struct finding *f, const char *image);
 
 #define IDENTITY_KEY_SIZE 33 /* 32 hex digits and a NUL: 128 bits of a SHA-256 over all parts */
+struct identity {
+	const char *project, *image, *type, *package, *version, *id;
+	const char *place; /* "" of packages of the system: they have no path, and their target names the image once more */
+};
+void identity_key_of(const struct identity *x, char out[IDENTITY_KEY_SIZE]);
 void identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
 		  char out[IDENTITY_KEY_SIZE]);

@@ -56,22 +56,23 @@ take_kept(const struct fetcher *f, struct known *k, struct triage **ret)
 {
 	struct err e = ERR_INIT;
 	AUTO_JSON cJSON *j = read_text(f->kept_fd, &e);
-	const cJSON *list = json_array(j, "baselines"), *one;
 
 	if (json_object(j, "triage") && triage_from_json(json_object(j, "triage"), ret, &e) < 0)
 		strv_addf(&k->notes, "what was kept of DefectDojo's triage: %s", e.text);
-	if (!list || cJSON_GetArraySize(list) == 0 || cJSON_GetArraySize(list) > BASELINES_GIVEN_MAX)
-		return;
-	k->baselines.v = mem_array((size_t)cJSON_GetArraySize(list), sizeof(*k->baselines.v));
-	cJSON_ArrayForEach(one, list)
-	{
-		struct baseline b = { 0 };
+	baselines_add_json(&k->baselines, json_array(j, "baselines"));
+}
 
-		if (baseline_from_json(one, &b, &e) == 0)
-			k->baselines.v[k->baselines.n++] = b;
-		else
-			baseline_free(&b);
-	}
+/* Behind those of this host, which are found first. */
+static void
+take_others(const struct fetcher *f, struct known *k)
+{
+	struct err e = ERR_INIT;
+	AUTO_JSON cJSON *j = read_text(f->others_fd, &e);
+	const char *fault = json_str(j, "fault");
+
+	if (!str_is_empty(fault))
+		strv_addf(&k->notes, "what other branches have is not known: %s", fault);
+	baselines_add_json(&k->baselines, json_array(j, "baselines"));
 }
 
 /* NULL, and why. */
@@ -120,20 +121,26 @@ take_triage(const struct inspection *i, struct triage *kept, struct known *ret)
 }
 
 void
-known_take(const struct inspection *i, bool needs_triage, struct known *ret)
+known_take(const struct inspection *i, bool needs_triage, bool needs_branches, struct known *ret)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
+	const struct fetcher *f = i->fetcher;
+	bool has_triage = o->triage && !str_is_empty(o->url);
 	struct triage *kept = NULL;
 
-	if (!i->fetcher)
+	if (!f)
 		return;
 	/* what lies on disk is there at once; this is for a disk that hangs */
-	if (wait_told(i->fetcher->told_fd, clock_deadline(KEPT_WAIT_MS)))
-		take_kept(i->fetcher, ret, &kept);
-	if (needs_triage && o->triage && !str_is_empty(o->url))
+	if (wait_told(f->told_fd, clock_deadline(KEPT_WAIT_MS)))
+		take_kept(f, ret, &kept);
+	if (needs_triage && has_triage)
 		take_triage(i, kept, ret);
 	else
 		triage_free(kept);
+	/* the second text is told of before the third, whether it was waited for or not */
+	if (needs_branches && ((needs_triage && has_triage) || wait_told(f->told_fd, f->deadline)) &&
+	    wait_told(f->told_fd, f->deadline))
+		take_others(f, ret);
 }
 
 /* ---- one image ---- */

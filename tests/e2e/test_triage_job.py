@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 import subprocess
 import threading
 
@@ -23,12 +24,13 @@ def in_a_week():
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def ready(inspected, dojo, **defectdojo):  # noqa: F811
+def ready(inspected, dojo, over=None, **defectdojo):  # noqa: F811
     secret = inspected.host.root / "token"
     secret.touch(mode=0o600)
     secret.write_text(dojo.token + "\n")
     return inspected.ready("enforce", over={"defectdojo": {"url": dojo.url, "token_file": str(secret),
-                                                           "product_type": "CI", "wait": "20s", **defectdojo}})
+                                                           "product_type": "CI", "wait": "20s", **defectdojo},
+                                             **(over or {})})
 
 
 def asked(dojo):
@@ -80,3 +82,37 @@ def test_no_process_of_ours_outlives_the_step(inspected, dojo):  # noqa: F811
     assert result.state == "failed" and "triage excuses nothing" in log(result), log(result)
     left = subprocess.run(["ps", "-eo", "user:64,args"], capture_output=True, text=True, check=True).stdout
     assert not [line for line in left.splitlines() if line.startswith(inspected.host.prefix)]
+
+
+def policy(inspected, new_only):  # noqa: F811
+    path = inspected.host.root / "policy.yml"
+    path.write_text("version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n"
+                    f"    new_only: {new_only}\n")
+    path.chmod(0o644)
+    return {"policy": {"file": str(path)}}
+
+
+def test_a_host_that_never_saw_the_default_branch_asks_defectdojo_what_it_has(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "default"))
+    first = inspected.play("classic", id=1)
+    assert first.state == "failed" and "no inspection of main is known" in log(first), log(first)
+    baselines = inspected.host.state / "baselines"
+    shutil.rmtree(baselines)
+    result = inspected.play("classic", id=2, ref="feature")
+    assert result.state == "success", log(result)
+    dojo.fault = "502@/api/v2/engagements"
+    shutil.rmtree(baselines)
+    result = inspected.play("classic", id=4, ref="feature")
+    assert result.state == "failed" and "what other branches have is not known" in log(result), log(result)
+
+
+def test_what_defectdojo_closed_on_the_default_branch_is_new(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "default"))
+    inspected.play("classic", id=1)
+    shutil.rmtree(inspected.host.state / "baselines")
+    gone = [f for f in dojo.findings("group/app") if f["severity"] == "Critical"][0]
+    dojo.set_finding(gone["id"], is_mitigated=True, active=False)
+    result = inspected.play("classic", id=2, ref="feature")
+    assert result.state == "failed", log(result)
+    assert f"it adds 1 finding that is CRITICAL to what main has: {gone['vulnerability_ids'][0]}" in \
+        " ".join(log(result).split())
