@@ -17,8 +17,8 @@ void known_free(struct known *k); /* what it owns */
 #define AUTO_KNOWN __attribute__((cleanup(known_free)))
 
 /*
- * Waits for the fetcher until its deadline, for the triage and for what DefectDojo has of other branches only where that is needed. Whatever fails is a note. i->fetcher NULL:
- * nothing is known, and nothing is said. `ret` is empty at the call.
+ * Waits for the fetcher until its deadline, for the triage and for what DefectDojo has of other branches only where that is needed.
+ * Whatever fails is a note. i->fetcher NULL: nothing is known, and nothing is said. `ret` is empty at the call.
  */
 void known_take(const struct inspection *i, bool needs_triage, bool needs_branches, struct known *ret);
 

@@ -46,44 +46,44 @@ struct options_images {
 	int64_t max_pax;	 /* bytes of one extended header */
 	int64_t max_json;	 /* bytes of a manifest, an index or a config */
 	int64_t max_json_depth;
-	int64_t max_index_depth; /* indexes within index.json */
-	int64_t max_manifests;	 /* that indexes name, in all of one archive */
-	int64_t max_link_chain;	 /* links one behind the other */
-	int64_t max_ratio;	 /* unpacked : packed, for compressed archives and layers */
-	int64_t max_window;	 /* bytes that a decoder may keep at once */
-	int64_t store_max;	 /* bytes of layers kept for the next inspections, 0: none */
-	bool early;		 /* layers go into the store while the job still runs */
-	int64_t threads;	 /* 0: as many as CPUs we may use */
-	int on_hidden_packages;	 /* enum reaction */
-	bool from_engine;	 /* images that a container engine has since the job began, too */
+	int64_t max_index_depth;    /* indexes within index.json */
+	int64_t max_manifests;	    /* that indexes name, in all of one archive */
+	int64_t max_link_chain;	    /* links one behind the other */
+	int64_t max_ratio;	    /* unpacked : packed, for compressed archives and layers */
+	int64_t max_window;	    /* bytes that a decoder may keep at once */
+	int64_t store_max;	    /* bytes of layers kept for the next inspections, 0: none */
+	bool early;		    /* layers go into the store while the job still runs */
+	int64_t threads;	    /* 0: as many as CPUs we may use */
+	int on_hidden_packages;	    /* enum reaction */
+	bool from_engine;	    /* images that a container engine has since the job began, too */
 	struct strv engine_sockets; /* paths of engines' sockets */
 	struct strv engine_names;   /* globs on names of images in engines */
-	int64_t engine_timeout;	 /* ms an engine may take to give one image */
-	bool withhold;		 /* enforce: blocked or uninspected archives leave the project directory */
+	int64_t engine_timeout;	    /* ms an engine may take to give one image */
+	bool withhold;		    /* enforce: blocked or uninspected archives leave the project directory */
 };
 
 struct options_trivy {
 	char *path;
 	char *sha256; /* lower-case hex, empty: not checked */
-	char *db_dir;	      /* never empty after settings_load(): a directory, or the link that `tidewaiter db` keeps */
-	char *java_db_dir;    /* the same; empty or not there: Java archives are not looked up */
-	int64_t db_max_age;   /* ms */
+	char *db_dir; /* never empty after settings_load(): a directory, or the link that `tidewaiter db` keeps */
+	char *java_db_dir;  /* the same; empty or not there: Java archives are not looked up */
+	int64_t db_max_age; /* ms */
 	struct strv db_repositories, java_db_repositories; /* of OCI registries, in order; none: not updated */
-	char *db_credentials_file; /* as Docker's config.json; empty: none */
-	char *db_ca_file;	   /* empty: the system's */
-	char *db_proxy;		   /* URL; empty: none */
-	int64_t db_timeout;	   /* ms, of one download */
-	struct strv scanners; /* vuln, secret, misconfig, license */
-	int64_t timeout;      /* ms, per image */
-	int64_t memory_max;   /* bytes, per Trivy process */
-	int64_t parallel;     /* inspections, and Trivy processes, at once on this host */
-	int64_t results_max;  /* bytes of results kept on this host, 0: none */
-	char *results_redis;  /* URL, empty: results are not shared */
+	char *db_credentials_file;			   /* as Docker's config.json; empty: none */
+	char *db_ca_file;				   /* empty: the system's */
+	char *db_proxy;					   /* URL; empty: none */
+	int64_t db_timeout;				   /* ms, of one download */
+	struct strv scanners;				   /* vuln, secret, misconfig, license */
+	int64_t timeout;				   /* ms, per image */
+	int64_t memory_max;				   /* bytes, per Trivy process */
+	int64_t parallel;    /* inspections, and Trivy processes, at once on this host */
+	int64_t results_max; /* bytes of results kept on this host, 0: none */
+	char *results_redis; /* URL, empty: results are not shared */
 	char *results_key_file, *results_auth_file, *results_ca_file;
 	int64_t results_ttl; /* ms */
 	char *server;	     /* URL of a Trivy server, empty: Trivy has its own database */
 	char *server_token_file, *server_ca_file;
-	int64_t report_max;   /* bytes of one report */
+	int64_t report_max; /* bytes of one report */
 };
 
 struct options_gate {
