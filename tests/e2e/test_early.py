@@ -55,6 +55,16 @@ class Job:
                 found.append(int(entry.name))
         return found
 
+    def scanners(self):
+        """Children of these, those that are about to end too: their command line is empty already."""
+        found = []
+        for pid in self.processes():
+            try:
+                found += pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            except OSError:
+                continue
+        return found
+
     def wait(self, what):
         deadline = time.monotonic() + PATIENCE_S
         while not what():
@@ -67,7 +77,7 @@ class Job:
     def is_read(self, *kinds):
         """There is a record of what was read, too, and the scanner has ended."""
         return lambda: (self.has_layers(*kinds)() and any((self.cache / "work").glob("*/archive-*.json")) and
-                        len(self.processes()) == 1)
+                        not self.scanners())
 
     def at(self, number, what, stage="build_script"):
         """For play(at=…): waits until that is so (or does it), then lets the job go on."""
