@@ -76,7 +76,7 @@ texts_of(const cJSON *v, struct texts *ret)
 			       .description = text_of(v, "Description"),
 			       .fixed = text_of(v, "FixedVersion"),
 			       .severity = text_of(v, "Severity"),
-			       .cwe = mem_strdup(cJSON_IsString(cwe) ? cwe->valuestring : "") };
+			       .cwe = mem_strdup(cwe && cJSON_IsString(cwe) ? cwe->valuestring : "") };
 }
 
 static void
