@@ -167,6 +167,15 @@ layer_cache_put(const struct layer_cache *c, const char *diff_id, int from_fd, c
 		unlinkat(c->before_fd, stored, 0);
 }
 
+void
+layer_cache_drop(const struct layer_cache *c, const char *diff_id)
+{
+	char stored[HASH_DIGEST_MAX];
+
+	if (c && name_of(diff_id, stored))
+		unlinkat(c->now_fd, stored, 0);
+}
+
 /* --- the bound --- */
 
 struct kept {

@@ -31,6 +31,8 @@ bool layer_cache_take(const struct layer_cache *c, const char *diff_id, int to_f
 		      uint64_t *ret_size);
 /* Takes the file `name` below from_fd in, whose bytes are what diff_id says; makes it read-only. */
 void layer_cache_put(const struct layer_cache *c, const char *diff_id, int from_fd, const char *name);
+/* Drops what stands for diff_id: it was found to be something else. */
+void layer_cache_drop(const struct layer_cache *c, const char *diff_id);
 struct layer_cache_use {
 	uint64_t size; /* bytes */
 	size_t n;      /* layers */

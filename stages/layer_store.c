@@ -210,11 +210,25 @@ open_layer(struct store *s, const struct layer_job *j, enum archive_kind kind, i
 	return s->limits->threads > 1 && atomic_load(&s->next) >= s->n ? source_new_ahead(src) : src;
 }
 
+/* Only the user of the scanner can have put it there, so one of its processes was not what it should be. */
+static int
+check_known(const struct store *s, const struct layer_job *j, uint64_t kept_size, struct err *e)
+{
+	if (!j->is_known || kept_size == j->size)
+		return 0;
+	layer_cache_drop(s->limits->cache, j->diff_id);
+	return err_set(e, ERR_FAILED,
+		       "%s: what this host kept of an earlier image has %llu bytes, the layer has %llu; it is dropped, "
+		       "the next inspection unpacks it anew",
+		       j->what, (unsigned long long)kept_size, (unsigned long long)j->size);
+}
+
 static int
 copy_layer(struct store *s, struct layer_job *j, enum archive_kind kind, int kept, int to, struct err *e)
 {
 	AUTO(source) struct source *src = NULL;
 	struct sums plain = { 0 }, stored = { 0 };
+	uint64_t kept_size = j->size;
 	bool is_plain = kind == ARCHIVE_TAR;
 	struct claims claims;
 	int rc;
@@ -238,6 +252,8 @@ copy_layer(struct store *s, struct layer_job *j, enum archive_kind kind, int kep
 		sums_finish(&plain);
 		sums_finish(&stored);
 		rc = check_digests(j, &claims, &plain, is_plain ? &plain : &stored, e);
+		if (rc == 0)
+			rc = check_known(s, j, kept_size, e);
 	}
 	/* A thread that reads ahead feeds the sums. */
 	source_free(take_ptr(src));
@@ -265,10 +281,12 @@ check_kept(struct store *s, struct layer_job *j, struct err *e)
 	AUTO_FD int kept = -1;
 
 	if (!j->see && !needs_sha512(j)) {
+		uint64_t kept_size = j->size;
+
 		read_claims(j, &claims);
 		snprintf(sums.text[HASH_SHA256], HASH_DIGEST_MAX, "%s", j->from->place.digest);
 		j->size = j->from->size;
-		return check_digests(j, &claims, &sums, &sums, e);
+		return check_digests(j, &claims, &sums, &sums, e) < 0 ? -1 : check_known(s, j, kept_size, e);
 	}
 	kept = openat(s->keep_fd, j->from->place.work_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (kept < 0)

@@ -29,7 +29,10 @@ struct world {
 	ino_t inode;	/* of the first layer's blob when it was ready */
 	const struct build_image *image;
 	unsigned n_read;
+	void (*on_ready)(void *arg, const struct archive_image *m);
 };
+
+static void take_ready(void *arg, const struct archive_image *m);
 
 static int
 set_up(void **state)
@@ -60,6 +63,7 @@ set_up(void **state)
 					     .max_ratio = 1000,
 					     .max_window = 1 << 20,
 					     .threads = 2 };
+	w->on_ready = take_ready;
 	*state = w;
 	return 0;
 }
@@ -113,7 +117,7 @@ read_bytes(struct world *w, const struct buf *b, struct err *e)
 					  .stem = stem,
 					  .limits = &w->limits,
 					  .cache = w->cache,
-					  .on_ready = take_ready,
+					  .on_ready = w->on_ready,
 					  .on_ready_arg = w };
 	struct archive_images images = { 0 };
 	bool is_image;
@@ -283,6 +287,41 @@ an_image_with_one_new_layer_is_ready_at_the_end(void **state)
 	build_image_free(&more);
 }
 
+static void
+not_asked(void *arg, const struct archive_image *m)
+{
+	(void)arg;
+	(void)m;
+}
+
+/* Of the scanner's own user, as one that was taken over could leave it. */
+static void
+an_empty_file_in_the_place_of_a_layer_is_noticed_and_dropped(void **state)
+{
+	struct world *w = *state;
+
+	for (int is_packed = 0; is_packed < 2; is_packed++) {
+		AUTO_BUF struct buf tar = BUF_INIT(BUILD_MAX);
+		AUTO_FREE char *name = NULL;
+		struct build_image m;
+		struct err e = ERR_INIT;
+
+		build_image_init_sized(&m, 1, is_packed ? LARGE : 0);
+		w->image = &m;
+		name = mem_printf("now/sha256-%s", m.digests[0] + strlen("sha256:"));
+		close(openat(w->cache_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400));
+		make(&tar, &m, is_packed);
+		w->on_ready = not_asked;
+		assert_int_equal(read_bytes(w, &tar, &e), -1);
+		assert_int_equal(e.kind, ERR_FAILED);
+		assert_non_null(strstr(e.text, "what this host kept"));
+		w->on_ready = take_ready;
+		assert_int_equal(read_bytes(w, &tar, &e), 0);
+		assert_int_equal(unlinkat(w->cache_fd, name, 0), 0);
+		build_image_free(&m);
+	}
+}
+
 int
 main(void)
 {
@@ -293,6 +332,7 @@ main(void)
 		IN_WORLD(an_image_with_known_layers_is_ready_although_its_archive_is_forged),
 		IN_WORLD(a_forged_layer_does_not_get_into_the_cache),
 		IN_WORLD(an_image_with_one_new_layer_is_ready_at_the_end),
+		IN_WORLD(an_empty_file_in_the_place_of_a_layer_is_noticed_and_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
