@@ -11,8 +11,10 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "stages/dojo_read.h"
 
 #define VERSION 1
+#define SAME_MAX 64 /* of one flaw of one package at one place in a report */
 /* What nobody has sent for a year may be forgotten. */
 #define FORGET_S ((int64_t)365 * 24 * 60 * 60)
 
@@ -89,11 +91,20 @@ texts_copy(const struct texts *from, struct texts *ret)
 			       .cwe = mem_strdup(from->cwe) };
 }
 
-static bool
-texts_equal(const struct texts *a, const struct texts *b)
+bool
+keep_text_equal(const struct texts *a, const struct texts *b)
 {
 	return str_eq(a->title, b->title) && str_eq(a->description, b->description) &&
 	       str_eq(a->fixed, b->fixed) && str_eq(a->severity, b->severity) && str_eq(a->cwe, b->cwe);
+}
+
+enum severity
+keep_text_severity(const char *word)
+{
+	for (size_t k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(severity_words[k], word))
+			return (enum severity)k;
+	return SEVERITY_UNKNOWN;
 }
 
 void
@@ -269,6 +280,16 @@ set_texts(cJSON *v, const struct texts *t)
 		cJSON_AddItemToArray(json_add_array(v, "CweIDs"), cJSON_CreateString(t->cwe));
 }
 
+static void
+set_first(struct entry *x, const struct texts *texts)
+{
+	texts_copy(texts, &x->first);
+	x->told_severity = mem_strdup(texts->severity);
+	x->told_fixed = mem_strdup(texts->fixed);
+	keep_text_words(texts, x->told_words);
+	x->seen_s = clock_wall_s();
+}
+
 /* As it will be sent for ever. */
 static size_t
 remember(struct keep_text *t, const struct now *x, const char *key)
@@ -276,11 +297,7 @@ remember(struct keep_text *t, const struct now *x, const char *key)
 	struct entry *made = add_entry(t);
 
 	snprintf(made->key, sizeof(made->key), "%s", key);
-	texts_copy(&x->texts, &made->first);
-	made->told_severity = mem_strdup(x->texts.severity);
-	made->told_fixed = mem_strdup(x->texts.fixed);
-	keep_text_words(&x->texts, made->told_words);
-	made->seen_s = clock_wall_s();
+	set_first(made, &x->texts);
 	return t->n_entries - 1;
 }
 
@@ -302,6 +319,38 @@ slot_of(const struct met *m, const char *key)
 	return at;
 }
 
+/* Will DefectDojo take it in (defectdojo.minimum_severity)? */
+static bool
+is_wanted(const struct keep_text *t, const struct texts *x)
+{
+	enum severity minimum;
+
+	return !dojo_parse_severity(t->delivery->minimum_severity, &minimum) ||
+	       keep_text_severity(x->severity) >= minimum;
+}
+
+/* What it was first sent with, unless either is of no interest there: such a one has nothing to keep, and is not hidden by it. */
+static bool
+apply(struct keep_text *t, struct now *x, cJSON *v)
+{
+	struct entry *known = &t->entries[x->entry];
+
+	known->seen_s = clock_wall_s();
+	if (keep_text_equal(&x->texts, &known->first))
+		return false;
+	if (!is_wanted(t, &x->texts)) {
+		x->entry = SIZE_MAX;
+		return false;
+	}
+	if (!is_wanted(t, &known->first)) {
+		free_entry(known);
+		set_first(known, &x->texts);
+		return false;
+	}
+	set_texts(v, &known->first);
+	return true;
+}
+
 static void
 take_finding(struct keep_text *t, struct met *m, const cJSON *result, cJSON *v, bool *is_changed)
 {
@@ -313,23 +362,21 @@ take_finding(struct keep_text *t, struct met *m, const cJSON *result, cJSON *v, 
 			 .type = text_of(result, "Type") };
 	char key[KEPT_KEY_SIZE];
 	size_t nth = 0, at;
+	bool is_known;
 
 	texts_of(v, &x.texts);
 	do {
 		key_of(t, &x, nth++, key);
 		at = slot_of(m, key);
-	} while (*m->keys[at]);
+	} while (*m->keys[at] && nth < SAME_MAX);
+	/* of more than so many of a kind none is known: whoever makes such a report may not keep us busy */
+	is_known = !*m->keys[at];
 	snprintf(m->keys[at], sizeof(m->keys[at]), "%s", key);
-	x.entry = find(t, key);
-	if (x.entry == SIZE_MAX && t->n_entries < KEEP_TEXT_FINDINGS_MAX)
+	x.entry = is_known ? find(t, key) : SIZE_MAX;
+	if (is_known && x.entry == SIZE_MAX && t->n_entries < KEEP_TEXT_FINDINGS_MAX)
 		x.entry = remember(t, &x, key);
-	if (x.entry != SIZE_MAX) {
-		t->entries[x.entry].seen_s = clock_wall_s();
-		if (!texts_equal(&x.texts, &t->entries[x.entry].first)) {
-			set_texts(v, &t->entries[x.entry].first);
-			*is_changed = true;
-		}
-	}
+	if (x.entry != SIZE_MAX)
+		*is_changed = apply(t, &x, v) || *is_changed;
 	t->now[t->n_now++] = x;
 }
 

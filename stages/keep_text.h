@@ -37,7 +37,8 @@ size_t keep_text_len(const struct keep_text *t); /* bytes of the report in it */
 
 /*
  * It was delivered into that test: what has changed since DefectDojo was last told is brought up to date there. *ret_n: findings that were
- * changed. -1: some were not; the next delivery tries them again.
+ * changed. -1: some were not; the next delivery tries them again. has_new: the upload made findings there, which are as they were
+ * sent, whatever DefectDojo was told before.
  */
-int keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t deadline, size_t *ret_n,
-		  struct err *e);
+int keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, bool has_new, int64_t deadline,
+		  size_t *ret_n, struct err *e);

@@ -41,3 +41,5 @@ struct keep_text {
 /* 32 hex digits that stand for title, description and fix. */
 void keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE]);
 int keep_text_write(const struct keep_text *t, struct err *e); /* what is kept, durably */
+bool keep_text_equal(const struct texts *a, const struct texts *b);
+enum severity keep_text_severity(const char *word); /* Trivy's */

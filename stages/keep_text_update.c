@@ -18,15 +18,6 @@ is_behind(const struct entry *x, const struct now *now)
 	       !str_eq(x->told_words, words);
 }
 
-static enum severity
-severity_of(const char *word)
-{
-	for (size_t k = 0; k < SEVERITY_COUNT; k++)
-		if (str_eq(severity_words[k], word))
-			return (enum severity)k;
-	return SEVERITY_UNKNOWN;
-}
-
 static int
 dojo_severity_of(const char *word)
 {
@@ -66,8 +57,8 @@ describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
 		   x->target, x->type, x->texts.fixed, x->texts.description);
 	add_raised_lines(&b, f->description);
 	if (is_raised && before >= 0) {
-		AUTO_FREE char *line = dojo_raised_line((enum severity)before, severity_of(x->texts.severity),
-							clock_wall_s());
+		AUTO_FREE char *line = dojo_raised_line((enum severity)before,
+							keep_text_severity(x->texts.severity), clock_wall_s());
 
 		buf_printf(&b, "\n%s", line);
 	}
@@ -82,22 +73,34 @@ is_about(const struct now *x, const struct delivery *d, const struct dojo_findin
 	       str_eq(f->service, d->service ? d->service : "");
 }
 
-/* What a person has set there stays, unless it is what has changed here. */
-static int
-update(const struct entry *x, const struct now *now, const struct dojo_finding *f, struct dojo *dojo,
-       int64_t deadline, struct err *e)
+/* As it was sent, not as it was told: made anew, in a test or a server that is new. */
+static bool
+is_first(const struct entry *x, const struct dojo_finding *f, bool has_new)
 {
-	enum severity severity = severity_of(now->texts.severity);
-	bool has_severity = !str_eq(x->told_severity, now->texts.severity) &&
+	return has_new && str_eq(f->severity, dojo_severity_word(keep_text_severity(x->first.severity))) &&
+	       str_eq(f->mitigation, x->first.fixed);
+}
+
+/* What a person has set there stays, unless it is what has changed here. 1: it was changed, 0: it was as it should be. */
+static int
+update(const struct entry *x, const struct now *now, const struct dojo_finding *f, bool has_new,
+       struct dojo *dojo, int64_t deadline, struct err *e)
+{
+	bool is_new = is_first(x, f, has_new);
+	enum severity severity = keep_text_severity(now->texts.severity);
+	bool has_severity = !str_eq(is_new ? x->first.severity : x->told_severity, now->texts.severity) &&
 			    !str_eq(f->severity, dojo_severity_word(severity));
-	bool has_fix = !str_eq(x->told_fixed, now->texts.fixed) && !str_eq(f->mitigation, now->texts.fixed);
+	bool has_fix = !str_eq(is_new ? x->first.fixed : x->told_fixed, now->texts.fixed) &&
+		       !str_eq(f->mitigation, now->texts.fixed);
 	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
 	AUTO_FREE char *description = describe(now, f, is_raised);
 
 	if (!has_severity && !has_fix && str_eq(description, f->description))
 		return 0;
 	return dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
-				   has_fix ? now->texts.fixed : NULL, description, deadline, e);
+				   has_fix ? now->texts.fixed : NULL, description, deadline, e) < 0
+		       ? -1
+		       : 1;
 }
 
 static void
@@ -110,35 +113,43 @@ set_told(struct entry *x, const struct now *now)
 	keep_text_words(&now->texts, x->told_words);
 }
 
+static bool
+is_of_interest(const struct entry *x, const struct now *now, bool has_new)
+{
+	return is_behind(x, now) || (has_new && !keep_text_equal(&x->first, &now->texts));
+}
+
 static int
-update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, int64_t deadline,
-	   size_t *ret_n, struct err *e)
+update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, bool has_new,
+	   int64_t deadline, size_t *ret_n, struct err *e)
 {
 	for (size_t k = 0; k < t->n_now; k++) {
 		const struct now *now = &t->now[k];
 		struct entry *x = now->entry == SIZE_MAX ? NULL : &t->entries[now->entry];
 		bool was_found = false;
+		int n_changed = 0, rc;
 
-		if (!x || !is_behind(x, now))
+		if (!x || !is_of_interest(x, now, has_new))
 			continue;
 		for (size_t n = 0; n < l->n; n++) {
 			if (!is_about(now, t->delivery, &l->v[n]))
 				continue;
-			if (update(x, now, &l->v[n], dojo, deadline, e) < 0)
+			rc = update(x, now, &l->v[n], has_new, dojo, deadline, e);
+			if (rc < 0)
 				return -1;
+			n_changed += rc;
 			was_found = true;
 		}
-		if (was_found) {
+		if (was_found)
 			set_told(x, now);
-			++*ret_n;
-		}
+		*ret_n += n_changed > 0;
 	}
 	return 0;
 }
 
 int
-keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t deadline, size_t *ret_n,
-	      struct err *e)
+keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, bool has_new, int64_t deadline,
+	      size_t *ret_n, struct err *e)
 {
 	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
 	size_t n_behind = 0;
@@ -146,14 +157,15 @@ keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, int64_t dead
 
 	*ret_n = 0;
 	for (size_t k = 0; k < t->n_now; k++)
-		n_behind += t->now[k].entry != SIZE_MAX && is_behind(&t->entries[t->now[k].entry], &t->now[k]);
+		n_behind += t->now[k].entry != SIZE_MAX &&
+			    is_of_interest(&t->entries[t->now[k].entry], &t->now[k], has_new);
 	if (n_behind == 0)
 		return 0;
 	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
 		return -1;
-	rc = update_all(t, &l, dojo, deadline, ret_n, e);
+	rc = update_all(t, &l, dojo, has_new, deadline, ret_n, e);
 	/* what was told is put down, whatever came after it */
-	if (*ret_n > 0 && keep_text_write(t, rc < 0 ? NULL : e) < 0)
+	if (keep_text_write(t, rc < 0 ? NULL : e) < 0)
 		return -1;
 	return rc;
 }

@@ -214,11 +214,13 @@ ask_first(struct sending *n, struct err *e)
 static void
 bring_up_to_date(struct sending *n)
 {
+	const struct dojo_answer *a = &n->result->answer;
+	bool has_new = !a->has_counts || a->is_first || a->n_created > 0;
 	struct err why = ERR_INIT;
 
-	if (n->texts && n->result->answer.test_id > 0 &&
-	    keep_text_end(n->texts, n->dojo, n->result->answer.test_id, n->deadline, &n->result->n_updated,
-			  &why) < 0 &&
+	if (n->texts && a->test_id > 0 &&
+	    keep_text_end(n->texts, n->dojo, a->test_id, has_new, n->deadline, &n->result->n_updated, &why) <
+		    0 &&
 	    !n->result->shortfall)
 		n->result->shortfall =
 			mem_printf("some findings still have the texts of before: %s", why.text);

@@ -367,3 +367,30 @@ def test_texts_that_cannot_be_read_keep_a_report_in_the_spool(host, dojo):
     flushed = subprocess.run([host.program, "--config", str(host.config), "spool", "flush", "--now"],
                              capture_output=True, text=True, timeout=60)
     assert flushed.returncode == 0 and len(dojo.uploads) == n + 1, flushed.stdout + flushed.stderr
+
+
+def test_a_severity_that_was_too_low_to_be_imported_does_not_hide_what_it_has_become(host, dojo):
+    host.configure(keep_text="true", minimum_severity="Critical")
+    host.scan()
+    assert RAISED not in host.findings()
+    host.configure(db="reworded/db", keep_text="true", minimum_severity="Critical")
+    host.scan()
+    assert host.findings()[RAISED]["severity"] == "Critical"
+    # and one that sinks below it is closed, as without kept texts
+    host.configure(keep_text="true", minimum_severity="Critical")
+    host.scan()
+    assert host.findings()[RAISED]["is_mitigated"]
+
+
+def test_a_server_that_is_new_is_told_everything(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    host.configure(db="reworded/db", keep_text="true")
+    host.scan()
+    with DefectDojo(token=dojo.token) as other:
+        host.dojo = other
+        host.configure(db="reworded/db", keep_text="true")
+        done = host.scan()
+        after = host.findings()
+        assert after[RAISED]["severity"] == "Critical" and after[FIXED]["mitigation"], done.stderr
+        assert len(after) == 19 and not any(f["is_mitigated"] for f in after.values())
