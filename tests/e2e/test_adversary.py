@@ -24,6 +24,13 @@ __attribute__((constructor)) static void put_back(void)
 
 
 @pytest.fixture
+def no_sanitizer(build_dir):
+    """For what the sanitizers themselves do not bear; the release build runs it (scripts/check)."""
+    if "fsanitize" in (build_dir / "CMakeCache.txt").read_text():
+        pytest.skip("the sanitizers need what this takes away")
+
+
+@pytest.fixture
 def library(tmp_path):
     """What each program that a stage script starts loads: it puts the image back."""
     (tmp_path / "late.c").write_text(PUT_BACK)
@@ -40,6 +47,7 @@ def play(inspected, library, kind, more=(), **job):
                                   *more], **job)
 
 
+@pytest.mark.usefixtures("no_sanitizer")  # they have to be loaded before all else
 def test_blocked_image_that_a_library_puts_back_is_not_uploaded(library, inspected):
     result = play(inspected, library, "classic", artifacts=["tar_images/*.tar", "notes"], artifacts_when="always")
     assert result.exit_code == 90, log(result)
@@ -165,6 +173,7 @@ def seccomp(tmp_path_factory):
 
 @pytest.mark.parametrize("number, name", [(ENOSYS, name) for name in MISSING] +
                          [(EPERM, name) for name in ("openat2", "mount_setattr", "clone3", "pidfd_open")])
+@pytest.mark.usefixtures("no_sanitizer")
 def test_kernel_that_lacks_a_call_finds_the_flaws_or_says_why_not(number, name, seccomp, scan):
     done = scan("classic", seccomp, str(number), *{**KERNEL, **KERNEL_X86}[name], "--")
     assert done.returncode in (FLAWED, UNDECIDED), done.stderr
@@ -173,6 +182,7 @@ def test_kernel_that_lacks_a_call_finds_the_flaws_or_says_why_not(number, name, 
 
 @pytest.mark.parametrize("limit", [f"nofile={n}" for n in (4, 8, 14, 20, 28)] +
                          ["nproc=1", "fsize=0", "fsize=1000", "as=60000000"])
+@pytest.mark.usefixtures("no_sanitizer")
 def test_limit_that_is_too_low_is_told_and_never_a_pass(limit, scan):
     done = scan("classic", "/usr/bin/prlimit", f"--{limit}")
     assert done.returncode in (FLAWED, 2, UNDECIDED), done.stderr
@@ -198,6 +208,7 @@ def test_caller_that_ignores_the_end_of_children_changes_no_verdict(scan):
     ["/usr/bin/unshare", "-m", "/bin/sh", "-c", 'umount -l /proc; exec "$0" "$@"'],
     ["/usr/bin/unshare", "-m", "/bin/sh", "-c", 'mount -t tmpfs none /dev; exec "$0" "$@"'],
 ])
+@pytest.mark.usefixtures("no_sanitizer")
 def test_root_without_what_root_has_is_undecided_in_one_line(prefix, scan):
     done = scan("clean", *prefix)
     assert done.returncode == UNDECIDED and "killed by" not in done.stderr, done.stdout + done.stderr
