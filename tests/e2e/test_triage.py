@@ -218,6 +218,15 @@ def test_a_server_that_cannot_be_asked_excuses_nothing_but_what_it_said_lately(h
     assert dojo.token not in done.stdout + done.stderr
 
 
+def test_a_server_that_took_no_delivery_a_moment_ago_is_not_asked(host, dojo):
+    dojo.fault = "502@any"
+    host.scan()
+    dojo.fault = None
+    n = len(dojo.requests)
+    done = host.scan(upload=False)
+    assert len(dojo.requests) == n and "is not asked" in done.stderr, done.stderr
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="there is one user")
 def test_what_is_kept_is_the_couriers_alone(host, dojo):
     host.scan()

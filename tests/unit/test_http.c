@@ -84,6 +84,41 @@ a_form_goes_with_its_length_and_the_files_bytes(void **state)
 }
 
 static void
+a_patch_is_json_and_leaves_no_trace_in_the_next_request(void **state)
+{
+	AUTO_FREE char *text = canned_json("200 OK", "{}");
+	const struct canned_reply replies[] = { { CANNED_ANSWER, text }, { CANNED_ANSWER, text } };
+	struct canned *c = canned_start(replies, 2);
+	const struct http_settings s = { .authorization = "Token abc" };
+	AUTO(http) struct http *h = NULL;
+	AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
+	AUTO_HTTP_ANSWER struct http_answer b = HTTP_ANSWER_INIT;
+	struct http_request r = { .url = canned_url(c),
+				  .data = "{\"a\":1}",
+				  .data_len = 7,
+				  .is_patch = true,
+				  .body_max = 100,
+				  .deadline = clock_deadline(10000) };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(http_new(&s, &h, &e), 0);
+	assert_int_equal(http_send(h, &r, &a, &e), 0);
+	assert_int_equal(a.status, 200);
+	assert_int_equal(strncmp(canned_request(c, 0), "PATCH ", 6), 0);
+	assert_non_null(strstr(canned_request(c, 0), "\r\nContent-Type: application/json\r\n"));
+	assert_non_null(strstr(canned_request(c, 0), "\r\nAuthorization: Token abc\r\n"));
+	assert_non_null(strstr(canned_request(c, 0), "\r\n\r\n{\"a\":1}"));
+	r.data = NULL;
+	r.is_patch = false;
+	assert_int_equal(http_send(h, &r, &b, &e), 0);
+	assert_int_equal(strncmp(canned_request(c, 1), "GET ", 4), 0);
+	assert_null(strstr(canned_request(c, 1), "application/json\r\nAuth"));
+	assert_null(strstr(canned_request(c, 1), "Content-Type"));
+	canned_stop(c);
+}
+
+static void
 a_redirect_is_an_answer_and_is_not_followed(void **state)
 {
 	struct canned_reply reply = { CANNED_ANSWER,
@@ -420,6 +455,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_form_goes_with_its_length_and_the_files_bytes),
+		cmocka_unit_test(a_patch_is_json_and_leaves_no_trace_in_the_next_request),
 		cmocka_unit_test(a_redirect_is_an_answer_and_is_not_followed),
 		cmocka_unit_test(a_body_over_its_limit_is_cut_and_the_status_kept),
 		cmocka_unit_test(headers_for_waiting_are_read),
