@@ -299,7 +299,7 @@ walk_branch(struct walk *w, struct bucket *k, struct page *p, unsigned level, st
 	for (uint32_t i = 0; i < p->count; i++) {
 		const unsigned char *element = p->bytes + PAGE_HEADER + (size_t)i * ELEMENT_SIZE;
 		uint32_t len = le32(element + 4);
-		const unsigned char *key;
+		const unsigned char *key = NULL;
 
 		if (element_bytes(p, i, le32(element), len, &key, e) < 0 || check_key(k, p, key, len, e) < 0)
 			return -1;
