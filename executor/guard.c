@@ -343,8 +343,9 @@ note_inspection(struct guard *g)
 	g->state->is_inspected = fstatat(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (!g->state->is_inspected)
 		return;
-	g->state->is_enforced = json_load(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, RECORD_MAX, 0, &j, NULL) < 0 ||
-				!json_str(j, "mode") || str_eq(json_str(j, "mode"), gate_mode_words[GATE_ENFORCE]);
+	g->state->is_enforced =
+		json_load(g->c->tmpdir_fd, PLAN_INSPECTION_NAME, RECORD_MAX, 0, &j, NULL) < 0 ||
+		!json_str(j, "mode") || str_eq(json_str(j, "mode"), gate_mode_words[GATE_ENFORCE]);
 }
 
 /* The inspection; its verdict is the phase's end. */

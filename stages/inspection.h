@@ -33,7 +33,8 @@ struct archive {
 	struct layout_files files;
 	struct snapshot snapshot; /* filled by stage snapshot */
 	uint64_t early; /* filled by stage recall (early_result.h): number of its record + 1, 0: its bytes are to be read */
-	const struct engine_image *in_engine; /* instead of a file: an image in engine `engine`; the name is its first one */
+	const struct engine_image
+		*in_engine; /* instead of a file: an image in engine `engine`; the name is its first one */
 	size_t engine;
 	/* Set by whoever finds the fault; kind ERR_REFUSED blocks, ERR_UNSUPPORTED and the rest are undecided. */
 	struct err fault;
@@ -47,8 +48,8 @@ struct archive {
 struct layer {
 	char diff_id[HASH_DIGEST_MAX];
 	char scanned_digest[HASH_DIGEST_MAX]; /* by SHA-256: what Trivy calls it; mostly the same */
-	uint64_t size;	  /* bytes uncompressed */
-	char *created_by; /* the history's words for this layer, NULL without history */
+	uint64_t size;			      /* bytes uncompressed */
+	char *created_by;		      /* the history's words for this layer, NULL without history */
 };
 
 /* Filled by unpack: one image. */
@@ -56,10 +57,10 @@ struct image {
 	size_t archive;	  /* index in inspection.archives */
 	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];
-	char scanned_digest[HASH_DIGEST_MAX];  /* by SHA-256, of the config in `layout`: what Trivy calls the image; mostly the same */
+	char scanned_digest[HASH_DIGEST_MAX]; /* by SHA-256, of the config in `layout`: what Trivy calls the image; mostly the same */
 	char manifest_digest[HASH_DIGEST_MAX]; /* of its OCI manifest, "" where there is none */
-	char *os, *architecture; /* of the config, "" when absent */
-	char *platform; /* "linux/arm64/v8", "" when the config does not say */
+	char *os, *architecture;	       /* of the config, "" when absent */
+	char *platform;			       /* "linux/arm64/v8", "" when the config does not say */
 	struct layer *layers;
 	size_t n_layers;
 	struct strv hidden; /* package lists that engines load and Trivy does not see, a line for people each (layer_hidden.h) */
@@ -80,10 +81,10 @@ struct image {
 
 	/* gate */
 	enum verdict verdict;
-	struct strv reasons; /* for each thing that made it other than pass, a line for people */
-	int mode; /* enum gate_mode: of the rule that judged it, as the job tightened it */
+	struct strv reasons;	   /* for each thing that made it other than pass, a line for people */
+	int mode;		   /* enum gate_mode: of the rule that judged it, as the job tightened it */
 	struct decision *decision; /* policy.h; NULL: the policy was not understood */
-	bool *is_blocking;   /* per finding of report */
+	bool *is_blocking;	   /* per finding of report */
 	size_t n_blocking;
 };
 
@@ -98,15 +99,17 @@ struct inspection {
 	const char *work_dir;
 	const char *state_dir, *cache_dir;
 	const struct shared *shared; /* shared.h; what pipeline_run() opened, NULL outside of it */
-	const struct engine_before *engines; /* engine.h; one per images.engine_sockets, NULL: engines are not looked at */
-	int engine_fd; /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
+	const struct engine_before
+		*engines; /* engine.h; one per images.engine_sockets, NULL: engines are not looked at */
+	int engine_fd;	  /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
-	const struct outside *outside; /* outside.h; NULL: nothing is asked of the network */
-	const struct fetcher *fetcher; /* fetcher.h; NULL: nothing is known besides the reports */
-	const struct kept *kept;     /* kept.h; what pipeline_run() opened, NULL outside of it */
-	struct scan *scan;	     /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
+	const struct outside *outside;	       /* outside.h; NULL: nothing is asked of the network */
+	const struct fetcher *fetcher;	       /* fetcher.h; NULL: nothing is known besides the reports */
+	const struct kept *kept;	       /* kept.h; what pipeline_run() opened, NULL outside of it */
+	struct scan *scan; /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
-	struct early_known *early; /* early_result.h: what was read while the job ran; stage recall closes their descriptors */
+	struct early_known *
+		early; /* early_result.h: what was read while the job ran; stage recall closes their descriptors */
 	size_t n_early;
 	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
@@ -119,9 +122,10 @@ struct inspection {
 	struct image *images;
 	size_t n_images;
 
-	struct policy_source *policy_source; /* policy_source.h; NULL: none, the section gate judges. The gate waits for it */
+	struct policy_source *
+		policy_source; /* policy_source.h; NULL: none, the section gate judges. The gate waits for it */
 
-	int objects_fd; /* commit_files.h; -1: the project has none, 0: there is no project */
+	int objects_fd;		     /* commit_files.h; -1: the project has none, 0: there is no project */
 	struct ignore_list *ignores; /* filled by the gate; NULL: no rule takes any */
 
 	/* gate: over all images and archives */

@@ -16,7 +16,7 @@ extern const struct conf_rule rule_expiry;	 /* GitLab's words for a time, or "ne
 extern const struct conf_rule rule_server_url, rule_proxy_url; /* without user and password */
 extern const struct conf_rule rule_redis_url;		       /* the same */
 extern const struct conf_rule rule_git_url, rule_git_ref, rule_git_path;
-extern const struct conf_rule rule_template;		       /* only placeholders that there are */
+extern const struct conf_rule rule_template; /* only placeholders that there are */
 extern const struct conf_rule rule_tag; /* one tag of DefectDojo's, which splits at blanks, commas and quotes */
 
 /* Letters, digits and ._-/ alone: gitlab-runner's scripts use such paths unquoted in places. */
