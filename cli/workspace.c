@@ -92,6 +92,8 @@ workspace_free(struct workspace *w)
 void
 workspace_leave(struct workspace *w)
 {
+	if (!w)
+		return;
 	mem_close_at(&w->out_fd);
 	mem_close_at(&w->fd);
 	mem_close_at(&w->parent_fd);
