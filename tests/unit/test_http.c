@@ -367,7 +367,10 @@ static void
 faults_on_our_side_are_errors(void **state)
 {
 	struct canned_reply reply = { CANNED_ANSWER, "" };
+	struct canned_reply silence = { CANNED_HANG, "" };
 	struct canned *c = canned_start(&reply, 1);
+	/* of its own: one that hangs up first would be the fault that is told */
+	struct canned *waiting = canned_start(&silence, 1);
 	AUTO_FREE char *https = mem_printf("https%s", canned_url(c) + strlen("http"));
 	struct http_settings s = { .ca_file = "/nonexistent/ca.pem" };
 	AUTO(http) struct http *h = client(&s);
@@ -375,7 +378,7 @@ faults_on_our_side_are_errors(void **state)
 	struct http_request requests[] = {
 		{ .url = https, .body_max = 10, .deadline = clock_deadline(5000) },
 		{ .url = "file:///etc/passwd", .body_max = 10, .deadline = clock_deadline(5000) },
-		{ .url = canned_url(c),
+		{ .url = canned_url(waiting),
 		  .parts = &part,
 		  .n_parts = 1,
 		  .body_max = 10,
@@ -391,6 +394,7 @@ faults_on_our_side_are_errors(void **state)
 		assert_true(e.text[0] != '\0');
 	}
 	canned_stop(c);
+	canned_stop(waiting);
 }
 
 static void
