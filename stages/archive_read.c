@@ -398,22 +398,16 @@ has_tar_inside(const struct archive_input *in, enum archive_kind kind)
 	       archive_kind_of(head, got) == ARCHIVE_TAR;
 }
 
+/* What cannot be read twice is kept as it passes. Takes `from` over. */
 static int
-read_compressed(const struct archive_input *in, enum archive_kind kind, struct entries *t,
-		struct archive_images *ret, bool *ret_is_image, struct err *e)
+read_once(const struct archive_input *in, struct source *from, struct entries *t, struct archive_images *ret,
+	  bool *ret_is_image, struct err *e)
 {
-	AUTO(source) struct source *src = NULL;
+	AUTO(source)
+	struct source *src = layer_threads(in->limits->threads) > 1 ? source_new_ahead(from) : from;
 	AUTO(keep) struct keep *keep = NULL;
 	AUTO_FREE char *name = mem_printf("%s-kept", in->stem);
 
-	if (!has_tar_inside(in, kind)) {
-		AUTO_FREE char *why = mem_printf("the %s holds no tar", archive_kind_word(kind));
-
-		return no_image(ret_is_image, why, e);
-	}
-	src = new_compressed(in, kind);
-	if (layer_threads(in->limits->threads) > 1)
-		src = source_new_ahead(src);
 	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json,
 		     in->cache, &keep, e) < 0 ||
 	    read_entries(in, t, src, -1, keep, e) < 0)
@@ -421,22 +415,16 @@ read_compressed(const struct archive_input *in, enum archive_kind kind, struct e
 	return unpack_entries(in, t, keep, ret, ret_is_image, e);
 }
 
-/* What comes through a pipe is a plain tar, and kept as it passes. */
 static int
-read_stream(const struct archive_input *in, struct entries *t, struct archive_images *ret, bool *ret_is_image,
-	    struct err *e)
+read_compressed(const struct archive_input *in, enum archive_kind kind, struct entries *t,
+		struct archive_images *ret, bool *ret_is_image, struct err *e)
 {
-	AUTO(source) struct source *src = source_new_stream(in->fd, (uint64_t)in->limits->max_size);
-	AUTO(keep) struct keep *keep = NULL;
-	AUTO_FREE char *name = mem_printf("%s-kept", in->stem);
+	if (!has_tar_inside(in, kind)) {
+		AUTO_FREE char *why = mem_printf("the %s holds no tar", archive_kind_word(kind));
 
-	if (layer_threads(in->limits->threads) > 1)
-		src = source_new_ahead(src);
-	if (keep_new(in->work_fd, name, (uint64_t)in->limits->max_size, (uint64_t)in->limits->max_json,
-		     in->cache, &keep, e) < 0 ||
-	    read_entries(in, t, src, -1, keep, e) < 0)
-		return -1;
-	return unpack_entries(in, t, keep, ret, ret_is_image, e);
+		return no_image(ret_is_image, why, e);
+	}
+	return read_once(in, new_compressed(in, kind), t, ret, ret_is_image, e);
 }
 
 /* The files of a directory as if they stood in a tar. */
@@ -510,8 +498,11 @@ read_file(const struct archive_input *in, struct entries *t, struct archive_imag
 {
 	if (in->files)
 		return read_directory(in, t, ret, ret_is_image, e);
-	return in->is_stream ? read_stream(in, t, ret, ret_is_image, e)
-			     : read_any(in, t, ret, ret_is_image, e);
+	/* a pipe gives a plain tar */
+	if (in->is_stream)
+		return read_once(in, source_new_stream(in->fd, (uint64_t)in->limits->max_size), t, ret,
+				 ret_is_image, e);
+	return read_any(in, t, ret, ret_is_image, e);
 }
 
 int

@@ -76,24 +76,32 @@ mend_severity(cJSON *o, struct delivery_mending *m)
 	m->n_repaired++;
 }
 
-/* It joins them to one text. */
+/* What is no such container goes as a whole, what it holds beside such members one by one. */
 static void
-keep_strings(cJSON *o, const char *name, struct delivery_mending *m)
+keep_members(cJSON *o, const char *name, cJSON_bool (*is_container)(const cJSON *),
+	     cJSON_bool (*is_member)(const cJSON *), struct delivery_mending *m)
 {
-	cJSON *list = cJSON_GetObjectItemCaseSensitive(o, name), *next;
+	cJSON *all = cJSON_GetObjectItemCaseSensitive(o, name), *next;
 
-	if (list && !cJSON_IsArray(list)) {
+	if (all && !is_container(all)) {
 		cJSON_DeleteItemFromObjectCaseSensitive(o, name);
 		m->n_repaired++;
 		return;
 	}
-	for (cJSON *c = list ? list->child : NULL; c; c = next) {
+	for (cJSON *c = all ? all->child : NULL; c; c = next) {
 		next = c->next;
-		if (cJSON_IsString(c))
+		if (is_member(c))
 			continue;
-		cJSON_Delete(cJSON_DetachItemViaPointer(list, c));
+		cJSON_Delete(cJSON_DetachItemViaPointer(all, c));
 		m->n_repaired++;
 	}
+}
+
+/* It joins them to one text. */
+static void
+keep_strings(cJSON *o, const char *name, struct delivery_mending *m)
+{
+	keep_members(o, name, cJSON_IsArray, cJSON_IsString, m);
 }
 
 /* "NVD-CWE-noinfo", which NVD writes often, costs the whole report. */
@@ -123,20 +131,7 @@ mend_cwe_ids(cJSON *o, struct delivery_mending *m)
 static void
 mend_scores(cJSON *o, struct delivery_mending *m)
 {
-	cJSON *cvss = cJSON_GetObjectItemCaseSensitive(o, "CVSS"), *next;
-
-	if (cvss && !cJSON_IsObject(cvss)) {
-		cJSON_DeleteItemFromObjectCaseSensitive(o, "CVSS");
-		m->n_repaired++;
-		return;
-	}
-	for (cJSON *c = cvss ? cvss->child : NULL; c; c = next) {
-		next = c->next;
-		if (cJSON_IsObject(c))
-			continue;
-		cJSON_Delete(cJSON_DetachItemViaPointer(cvss, c));
-		m->n_repaired++;
-	}
+	keep_members(o, "CVSS", cJSON_IsObject, cJSON_IsObject, m);
 }
 
 static void

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "stages/version_order.h"
 
 #define STEP_NAME_MAX 60    /* code points */
 #define STEP_READ_MAX 65536 /* bytes of the history's words that are looked at */
@@ -138,45 +139,6 @@ explain_layer_name(const struct image *m, size_t layer)
 
 /* --- versions ------------------------------------------------------------------------------------------------ */
 
-/* Order of a character that is no digit: "~" before the end, the end before letters, letters before the rest. */
-static int
-rank(char c)
-{
-	if (c == '~')
-		return -1;
-	if (c == '\0' || isdigit((unsigned char)c))
-		return 0;
-	return isalpha((unsigned char)c) ? (unsigned char)c : (unsigned char)c + 256;
-}
-
-int
-explain_compare_versions(const char *a, const char *b)
-{
-	while (*a || *b) {
-		size_t len_a, len_b;
-		int diff;
-
-		while ((*a && !isdigit((unsigned char)*a)) || (*b && !isdigit((unsigned char)*b))) {
-			if (rank(*a) != rank(*b))
-				return rank(*a) - rank(*b);
-			a += *a != '\0';
-			b += *b != '\0';
-		}
-		a += strspn(a, "0");
-		b += strspn(b, "0");
-		len_a = strspn(a, "0123456789");
-		len_b = strspn(b, "0123456789");
-		if (len_a != len_b)
-			return len_a < len_b ? -1 : 1;
-		diff = strncmp(a, b, len_a);
-		if (diff != 0)
-			return diff;
-		a += len_a;
-		b += len_b;
-	}
-	return 0;
-}
-
 /* Of "1.2.6, 0.2.4" the lowest that is above what is installed. */
 static char *
 nearest_fix(const struct finding *f)
@@ -187,8 +149,7 @@ nearest_fix(const struct finding *f)
 
 	for (char *v = strtok_r(list, ", ", &save); v; v = strtok_r(NULL, ", ", &save)) {
 		last = v;
-		if (explain_compare_versions(v, f->installed) > 0 &&
-		    (!best || explain_compare_versions(v, best) < 0))
+		if (version_compare_loose(v, f->installed) > 0 && (!best || version_compare_loose(v, best) < 0))
 			best = v;
 	}
 	return mem_strdup(best ? best : last);
@@ -381,7 +342,7 @@ name_raise(const struct image *m, const size_t *order, size_t n, const struct fi
 		if (!*f->fixed || !is_same_package(f, package))
 			continue;
 		other = nearest_fix(f);
-		if (!version || explain_compare_versions(other, version) > 0) {
+		if (!version || version_compare_loose(other, version) > 0) {
 			mem_free_at(&version);
 			version = take_ptr(other);
 		}

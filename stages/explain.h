@@ -41,9 +41,6 @@ void explain_free(struct explanation *x); /* what it owns */
 /* The history's words as a line of a Dockerfile: no shell, no BuildKit marks, no build arguments (they may be secrets). Owned by the caller. */
 char *explain_step_name(const char *created_by);
 
-/* <0, 0, >0 by runs of digits and others, "~" before the end: near enough to Debian's, RPM's and SemVer's orders for advice. */
-int explain_compare_versions(const char *a, const char *b);
-
 /* Index of the layer with this diff id, n_layers when there is none. */
 size_t explain_find_layer(const struct image *m, const char *diff_id);
 /* What to call the step of a layer; index n_layers: unknown. Owned by the caller. */

@@ -13,20 +13,6 @@
 #define NAME_SHOWN_MAX 200 /* code points */
 #define IGNORES_MS 10000   /* for reading the commit's ignore files */
 
-static enum verdict
-verdict_of_reaction(int reaction)
-{
-	switch ((enum reaction)reaction) {
-	case REACT_PASS:
-		return VERDICT_PASS;
-	case REACT_WARN:
-		return VERDICT_WARN;
-	case REACT_FAIL:
-		return VERDICT_BLOCK;
-	}
-	return VERDICT_BLOCK;
-}
-
 enum verdict
 gate_judge_fault(const struct err *fault)
 {
@@ -234,22 +220,12 @@ add_reasons_of(struct inspection *i, enum verdict v)
 	}
 }
 
-static bool
-has_archives(const struct inspection *i)
-{
-	for (size_t k = 0; k < i->n_archives; k++) {
-		if (!i->archives[k].is_ignored)
-			return true;
-	}
-	return false;
-}
-
 static void
 judge_absence(struct inspection *i)
 {
 	enum verdict v = gate_judge_no_image(i->opt->inject.on_no_image);
 
-	if (has_archives(i) || i->n_images > 0 || v == VERDICT_PASS)
+	if (inspection_has_archives(i) || i->n_images > 0 || v == VERDICT_PASS)
 		return;
 	i->verdict = verdict_worse(i->verdict, v);
 	strv_add(&i->reasons, "the job left no image archive (inject.on_no_image)");

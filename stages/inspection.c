@@ -17,6 +17,20 @@ verdict_worse(enum verdict a, enum verdict b)
 	return a > b ? a : b;
 }
 
+enum verdict
+verdict_of_reaction(int reaction)
+{
+	switch ((enum reaction)reaction) {
+	case REACT_PASS:
+		return VERDICT_PASS;
+	case REACT_WARN:
+		return VERDICT_WARN;
+	case REACT_FAIL:
+		return VERDICT_BLOCK;
+	}
+	return VERDICT_BLOCK;
+}
+
 static void
 archive_free(struct archive *a)
 {
@@ -65,6 +79,16 @@ inspection_free(struct inspection *i)
 		ignore_list_free(i->ignores);
 	free(take_ptr(i->ignores));
 	free(take_ptr(i->trivy_version));
+}
+
+bool
+inspection_has_archives(const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_archives; k++) {
+		if (!i->archives[k].is_ignored)
+			return true;
+	}
+	return false;
 }
 
 struct archive *

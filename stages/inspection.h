@@ -23,6 +23,7 @@
 enum verdict { VERDICT_PASS, VERDICT_WARN, VERDICT_UNDECIDED, VERDICT_BLOCK };
 extern const char *const verdict_words[]; /* "pass", "warn", "undecided", "block" */
 enum verdict verdict_worse(enum verdict a, enum verdict b);
+enum verdict verdict_of_reaction(int reaction); /* enum reaction: pass, warn, block */
 
 /* Filled by discover: one image archive that the job left. */
 struct archive {
@@ -143,5 +144,6 @@ char *inspection_image_name(const struct inspection *i, const struct image *m);
 /* The mode that rules the job: by the policy once it was judged, before by the settings. */
 int inspection_mode(const struct inspection *i);
 void inspection_free(struct inspection *i);		      /* what it owns: archives, images, reasons */
+bool inspection_has_archives(const struct inspection *i);     /* but for those that are ignored */
 struct archive *inspection_add_archive(struct inspection *i); /* pointers into `archives` end their life here */
 struct image *inspection_add_image(struct inspection *i);

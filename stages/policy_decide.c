@@ -187,20 +187,6 @@ apply_wishes(const struct policy_context *c, struct decision *d)
 
 /* ---- the whole report ---- */
 
-static enum verdict
-verdict_of_reaction(int reaction)
-{
-	switch ((enum reaction)reaction) {
-	case REACT_PASS:
-		return VERDICT_PASS;
-	case REACT_WARN:
-		return VERDICT_WARN;
-	case REACT_FAIL:
-		return VERDICT_BLOCK;
-	}
-	return VERDICT_BLOCK;
-}
-
 static void
 judge_oddity(struct decision *d, bool is_so, int reaction, const char *reason)
 {

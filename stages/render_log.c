@@ -418,16 +418,6 @@ has_other_faults(const struct inspection *i)
 	       0;
 }
 
-static bool
-has_archives(const struct inspection *i)
-{
-	for (size_t k = 0; k < i->n_archives; k++) {
-		if (!i->archives[k].is_ignored)
-			return true;
-	}
-	return false;
-}
-
 /* "What to do:", which the eye looks for. */
 static void
 add_what(const struct inspection *i, struct buf *out, const char *image)
@@ -574,7 +564,7 @@ add_points(const struct inspection *i, struct buf *out)
 				      "trivy.db_max_age, trivy.timeout, trivy.memory_max and cache_dir of the settings"
 				    : "- what could not be decided is no fault of your change: try the job again; if it comes "
 				      "back, tell the people who run this runner what stands above");
-	if (i->n_images == 0 && !has_archives(i) && i->verdict != VERDICT_PASS)
+	if (i->n_images == 0 && !inspection_has_archives(i) && i->verdict != VERDICT_PASS)
 		add_wrapped(out, 4,
 			    "- save what the job builds where it is looked for: `docker save -o tar_images/NAME.tar IMAGE`");
 }

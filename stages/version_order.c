@@ -422,6 +422,13 @@ version_compare(enum version_order order, const char *a, const char *b)
 	return 0;
 }
 
+/* Epochs apart, that is Debian's order of one part. */
+int
+version_compare_loose(const char *a, const char *b)
+{
+	return compare_debian_part(a, b);
+}
+
 /* ---- ranges ---- */
 
 enum operator{ OP_LESS, OP_LESS_EQUAL, OP_GREATER, OP_GREATER_EQUAL, OP_EQUAL };
