@@ -274,6 +274,21 @@ fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e)
 	return 0;
 }
 
+int
+fs_make_dir_of(int dirfd, const char *path, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_FD int fd = -1;
+
+	if (fs_mkdirs(dirfd, path, 0700, e) < 0)
+		return -1;
+	fd = fs_open_dir(dirfd, path, e);
+	if (fd < 0)
+		return -1;
+	if (uid != (uid_t)-1 && fchown(fd, uid, gid) < 0)
+		return err_errno(e, "%s", path);
+	return take_fd(fd);
+}
+
 static int
 copy_by_hand(int from, off_t offset, int to, uint64_t len, struct err *e)
 {

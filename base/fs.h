@@ -36,6 +36,8 @@ bool fs_identity_equal(const struct fs_identity *a, const struct fs_identity *b)
 /* openat2(2) with RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS. Descriptor, or -1. ENOENT: -1 with e->no = ENOENT. */
 int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct err *e);
 int fs_open_dir(int dirfd, const char *path, struct err *e); /* O_DIRECTORY|O_NOFOLLOW; dirfd may be AT_FDCWD */
+/* The same of one that is made, mode 0700, where it is not there, and given to uid and gid where uid is not (uid_t)-1. */
+int fs_make_dir_of(int dirfd, const char *path, uid_t uid, gid_t gid, struct err *e);
 
 /* A whole regular file of at most max bytes; NUL behind it that does not count. */
 int fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e);
@@ -48,6 +50,13 @@ int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct 
 int fs_read_secret(const char *path, char **ret, struct err *e);
 
 /* write(2) until all is written. */
+/*
+ * sendmsg(2) and recvmsg(2) of one packet over a Unix socket with one descriptor along (SCM_RIGHTS, unix(7)). Bytes sent or
+ * received, -1 with errno; interrupted calls are made again. *ret_fd, the caller's and close-on-exec, is set only where one came.
+ */
+ssize_t fs_send_fd(int socket, const void *p, size_t n, int fd, int flags);
+ssize_t fs_receive_fd(int socket, void *p, size_t n, int flags, int *ret_fd);
+
 int fs_write_all(int fd, const void *p, size_t n, struct err *e);
 
 enum fs_publish {

@@ -24,6 +24,14 @@
 
 #define BLOCK (64 * 1024)
 
+void
+proc_kill(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 int
 proc_pidfd(pid_t pid)
 {

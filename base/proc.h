@@ -87,6 +87,8 @@ void proc_close(struct proc *p);
 void proc_be_idle(void);
 /* The way back for a process that is about to be killed: it ends as fast as any other. */
 void proc_end_idle(pid_t pid);
+/* SIGKILL to a child of ours, and waits for its end. */
+void proc_kill(pid_t pid);
 /* pidfd_open(2) for a child of ours; -1 with errno. */
 int proc_pidfd(pid_t pid);
 

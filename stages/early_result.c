@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -37,50 +38,23 @@ struct message {
 	uint64_t number;
 };
 
-union control {
-	struct cmsghdr align;
-	char space[CMSG_SPACE(sizeof(int))];
-};
-
 bool
 early_known_send(int fd, const struct early_known *k)
 {
-	struct message m = { k->id, k->number };
-	struct iovec data = { &m, sizeof(m) };
-	union control control = { 0 };
-	struct msghdr msg = { .msg_iov = &data,
-			      .msg_iovlen = 1,
-			      .msg_control = control.space,
-			      .msg_controllen = sizeof(control.space) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	const struct message m = { k->id, k->number };
 
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &k->lease_fd, sizeof(int));
-	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(m);
+	return fs_send_fd(fd, &m, sizeof(m), k->lease_fd, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(m);
 }
 
 static bool
 receive_one(int fd, struct early_known *ret)
 {
+	AUTO_FD int lease_fd = -1;
 	struct message m;
-	struct iovec data = { &m, sizeof(m) };
-	union control control = { 0 };
-	struct msghdr msg = { .msg_iov = &data,
-			      .msg_iovlen = 1,
-			      .msg_control = control.space,
-			      .msg_controllen = sizeof(control.space) };
-	struct cmsghdr *c;
 
-	if (recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(m))
+	if (fs_receive_fd(fd, &m, sizeof(m), MSG_DONTWAIT, &lease_fd) != (ssize_t)sizeof(m) || lease_fd < 0)
 		return false;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-	    c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return false;
-	*ret = (struct early_known){ .id = m.id, .number = m.number };
-	memcpy(&ret->lease_fd, CMSG_DATA(c), sizeof(int));
+	*ret = (struct early_known){ .id = m.id, .number = m.number, .lease_fd = take_fd(lease_fd) };
 	return true;
 }
 

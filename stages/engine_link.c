@@ -89,32 +89,6 @@ serve_one(const char *socket, const struct request *r, int to, int64_t export_ti
 			      clock_deadline(r->kind == KIND_LIST ? LIST_TIMEOUT_MS : export_timeout_ms), e);
 }
 
-/* A packet and the descriptor that came with it. 0 bytes: the other end is closed. */
-static ssize_t
-receive(int fd, void *p, size_t size, int *ret_fd)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec io = { p, size };
-	struct msghdr m = { .msg_iov = &io,
-			    .msg_iovlen = 1,
-			    .msg_control = control.buf,
-			    .msg_controllen = sizeof(control.buf) };
-	const struct cmsghdr *c;
-	ssize_t got;
-
-	do
-		got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
-	return got;
-}
-
 void
 engine_serve(int fd, const struct strv *sockets, int64_t export_timeout_ms)
 {
@@ -126,7 +100,7 @@ engine_serve(int fd, const struct strv *sockets, int64_t export_timeout_ms)
 		AUTO_FD int to = -1;
 		struct reply reply = { .rc = -1 };
 		struct err e = ERR_INIT;
-		ssize_t got = receive(fd, r, sizeof(*r), &to);
+		ssize_t got = fs_receive_fd(fd, r, sizeof(*r), 0, &to);
 
 		if (got <= 0)
 			return;
@@ -147,16 +121,6 @@ engine_serve(int fd, const struct strv *sockets, int64_t export_timeout_ms)
 static int
 ask(int fd, const struct request *r, int *ret_from, struct err *e)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec io = { (void *)r, offsetof(struct request, names) + r->len };
-	struct msghdr m = { .msg_iov = &io,
-			    .msg_iovlen = 1,
-			    .msg_control = control.buf,
-			    .msg_controllen = sizeof(control.buf) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	AUTO_FD int from = -1;
 	AUTO_FD int to = -1;
 	int ends[2];
@@ -167,11 +131,7 @@ ask(int fd, const struct request *r, int *ret_from, struct err *e)
 	to = ends[1];
 	/* as much as an ordinary process may have; smaller is only slower */
 	(void)fcntl(to, F_SETPIPE_SZ, PIPE_SIZE);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &to, sizeof(int));
-	if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
+	if (fs_send_fd(fd, r, offsetof(struct request, names) + r->len, to, MSG_NOSIGNAL) < 0)
 		return err_errno(e, "the process that talks to engines");
 	*ret_from = take_fd(from);
 	return 0;
@@ -183,7 +143,7 @@ engine_export_end(int fd, struct err *e)
 	struct reply reply;
 	int none = -1;
 
-	if (receive(fd, &reply, sizeof(reply), &none) != sizeof(reply))
+	if (fs_receive_fd(fd, &reply, sizeof(reply), 0, &none) != sizeof(reply))
 		return err_set(e, ERR_FAILED, "the process that talks to engines is gone");
 	if (reply.rc == 0)
 		return 0;

@@ -8,12 +8,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/proc.h"
 #include "stages/baseline.h"
 #include "stages/confine.h"
 #include "stages/dojo_baseline.h"
@@ -384,10 +384,7 @@ fetcher_free(struct fetcher *f)
 	mem_close_at(&f->fresh_fd);
 	mem_close_at(&f->others_fd);
 	mem_close_at(&f->alive_fd);
-	if (f->pid > 0) {
-		kill(f->pid, SIGKILL);
-		while (waitpid(f->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	if (f->pid > 0)
+		proc_kill(f->pid);
 	mem_free_at(&f);
 }

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,7 +118,7 @@ child_main(const struct git_limits *l, git_work *work, void *arg, pid_t parent, 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
+	if (proc_die_with(parent) != 0)
 		_exit(1);
 	if (set_limits(l, &h->e) < 0 || set_home(l->home, &h->e) < 0 || start_library(&h->e) < 0)
 		h->rc = -1;

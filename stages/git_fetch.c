@@ -295,6 +295,17 @@ has_object(git_repository *repo, const git_oid *id)
 
 /* ---- the network ---- */
 
+/* Who may be talked to, and how; the same for the connection and for what comes over it. */
+static void
+be_careful(struct session *s, git_remote_callbacks *callbacks, git_proxy_options *proxy)
+{
+	callbacks->credentials = give_credential;
+	callbacks->certificate_check = check_certificate;
+	callbacks->payload = s;
+	proxy->type = str_is_empty(s->f->proxy) ? GIT_PROXY_NONE : GIT_PROXY_SPECIFIED;
+	proxy->url = str_is_empty(s->f->proxy) ? NULL : s->f->proxy;
+}
+
 static int
 download(struct session *s, git_remote *remote, const char *spec, struct err *e)
 {
@@ -302,12 +313,8 @@ download(struct session *s, git_remote *remote, const char *spec, struct err *e)
 	char *specs[] = { (char *)(uintptr_t)spec };
 	const git_strarray list = { specs, 1 };
 
-	o.callbacks.credentials = give_credential;
-	o.callbacks.certificate_check = check_certificate;
+	be_careful(s, &o.callbacks, &o.proxy_opts);
 	o.callbacks.transfer_progress = watch_size;
-	o.callbacks.payload = s;
-	o.proxy_opts.type = str_is_empty(s->f->proxy) ? GIT_PROXY_NONE : GIT_PROXY_SPECIFIED;
-	o.proxy_opts.url = str_is_empty(s->f->proxy) ? NULL : s->f->proxy;
 	o.follow_redirects = GIT_REMOTE_REDIRECT_NONE;
 	o.download_tags = GIT_REMOTE_DOWNLOAD_TAGS_NONE;
 	o.update_fetchhead = 0;
@@ -319,11 +326,7 @@ connect_to(struct session *s, git_remote *remote, struct err *e)
 {
 	git_remote_connect_options o = GIT_REMOTE_CONNECT_OPTIONS_INIT;
 
-	o.callbacks.credentials = give_credential;
-	o.callbacks.certificate_check = check_certificate;
-	o.callbacks.payload = s;
-	o.proxy_opts.type = str_is_empty(s->f->proxy) ? GIT_PROXY_NONE : GIT_PROXY_SPECIFIED;
-	o.proxy_opts.url = str_is_empty(s->f->proxy) ? NULL : s->f->proxy;
+	be_careful(s, &o.callbacks, &o.proxy_opts);
 	o.follow_redirects = GIT_REMOTE_REDIRECT_NONE;
 	if (!str_is_empty(s->f->ca_file) &&
 	    git_libgit2_opts(GIT_OPT_SET_SSL_CERT_LOCATIONS, s->f->ca_file, NULL) < 0)

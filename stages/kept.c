@@ -25,21 +25,6 @@ fd_at(struct kept *k, size_t n)
 	return (int *)(void *)((char *)k + dirs[n].at);
 }
 
-static int
-open_dir(int parent, const char *name, uid_t uid, gid_t gid, struct err *e)
-{
-	AUTO_FD int fd = -1;
-
-	if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "%s", name);
-	fd = fs_open_dir(parent, name, e);
-	if (fd < 0)
-		return -1;
-	if (uid != (uid_t)-1 && fchown(fd, uid, gid) < 0)
-		return err_errno(e, "%s", name);
-	return take_fd(fd);
-}
-
 struct kept *
 kept_open(const char *state_dir, uid_t uid, gid_t gid)
 {
@@ -54,7 +39,7 @@ kept_open(const char *state_dir, uid_t uid, gid_t gid)
 		return k;
 	}
 	for (size_t n = 0; n < MEM_COUNT(dirs); n++) {
-		*fd_at(k, n) = open_dir(parent, dirs[n].name, uid, gid, &k->fault);
+		*fd_at(k, n) = fs_make_dir_of(parent, dirs[n].name, uid, gid, &k->fault);
 		if (*fd_at(k, n) < 0)
 			err_wrap(&k->fault, "%s", state_dir);
 	}

@@ -11,10 +11,10 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/proc.h"
 #include "base/str.h"
 #include "stages/confine.h"
 #include "stages/relay.h"
@@ -200,10 +200,7 @@ outside_free(struct outside *o)
 	mem_close_at(&o->results_fd);
 	mem_close_at(&o->net_fd);
 	mem_close_at(&o->alive_fd);
-	if (o->pid > 0) {
-		kill(o->pid, SIGKILL);
-		while (waitpid(o->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	if (o->pid > 0)
+		proc_kill(o->pid);
 	mem_free_at(&o);
 }

@@ -406,7 +406,7 @@ talk(const struct pipeline *p, int fd, pid_t parent)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (p->i->project_fd >= 0)
 		close(p->i->project_fd);
-	if (confine_finish(&e) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent)
+	if (confine_finish(&e) == 0 && proc_die_with(parent) == 0)
 		engine_serve(fd, &o->engine_sockets, o->engine_timeout);
 	_exit(0);
 }
@@ -445,9 +445,7 @@ end_talker(struct talker *t)
 		return;
 	mem_close_at(&t->fd);
 	/* it may be in the midst of an image that nobody waits for any more */
-	kill(t->pid, SIGKILL);
-	while (waitpid(t->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	proc_kill(t->pid);
 	t->pid = 0;
 }
 #define AUTO_TALKER __attribute__((cleanup(end_talker)))

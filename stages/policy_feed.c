@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -71,7 +69,7 @@ feed_main(const struct policy_feed *f, const struct options *o, const char *stat
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	if ((uid != (uid_t)-1 && confine_become(uid, gid, &s.fault) < 0) || confine_finish(&s.fault) < 0 ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != f->parent)
+	    proc_die_with(f->parent) != 0)
 		_exit(1);
 	policy_git_load(o, state_dir, flags, NULL, &s);
 	_exit(write_answer(f->answer_fd, &s) < 0);
@@ -201,10 +199,7 @@ policy_feed_free(struct policy_feed *f)
 	mem_close_at(&f->end_fd);
 	mem_close_at(&f->answer_fd);
 	/* a copy of it in a process that was forked has no child to end */
-	if (f->pid > 0 && f->parent == getpid()) {
-		kill(f->pid, SIGKILL);
-		while (waitpid(f->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	if (f->pid > 0 && f->parent == getpid())
+		proc_kill(f->pid);
 	mem_free_at(&f);
 }

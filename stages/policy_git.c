@@ -64,16 +64,9 @@ int
 policy_git_make_dir(const char *state_dir, uid_t uid, gid_t gid, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("%s/" POLICY_GIT_DIR, state_dir);
-	AUTO_FD int fd = -1;
+	AUTO_FD int fd = fs_make_dir_of(AT_FDCWD, path, uid, gid, e);
 
-	if (fs_mkdirs(AT_FDCWD, path, 0700, e) < 0)
-		return -1;
-	fd = fs_open_dir(AT_FDCWD, path, e);
-	if (fd < 0)
-		return -1;
-	if (uid != (uid_t)-1 && fchown(fd, uid, gid) < 0)
-		return err_errno(e, "%s", path);
-	return 0;
+	return fd < 0 ? -1 : 0;
 }
 
 static int

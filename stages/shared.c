@@ -19,21 +19,6 @@ static const struct {
 	{ "layers", "layers are not kept", offsetof(struct shared, layers_fd), true },
 };
 
-static int
-open_dir(int parent, const char *name, uid_t uid, gid_t gid, struct err *e)
-{
-	AUTO_FD int fd = -1;
-
-	if (fs_mkdirs(parent, name, 0700, e) < 0)
-		return -1;
-	fd = fs_open_dir(parent, name, e);
-	if (fd < 0)
-		return -1;
-	if (uid != (uid_t)-1 && fchown(fd, uid, gid) < 0)
-		return err_errno(e, "%s", name);
-	return take_fd(fd);
-}
-
 struct shared *
 shared_open(const char *cache_dir, uid_t uid, gid_t gid, const struct log *log)
 {
@@ -49,9 +34,9 @@ shared_open(const char *cache_dir, uid_t uid, gid_t gid, const struct log *log)
 		if (parent < 0)
 			*fd = err_errno(&e, "it");
 		else if (dirs[k].is_scanners)
-			*fd = open_dir(parent, dirs[k].name, uid, gid, &e);
+			*fd = fs_make_dir_of(parent, dirs[k].name, uid, gid, &e);
 		else
-			*fd = open_dir(parent, dirs[k].name, (uid_t)-1, (gid_t)-1, &e);
+			*fd = fs_make_dir_of(parent, dirs[k].name, (uid_t)-1, (gid_t)-1, &e);
 		if (*fd < 0)
 			log_line(log, LOG_WARN, "%s: %s: %s", dirs[k].without, cache_dir, e.text);
 	}

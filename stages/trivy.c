@@ -341,6 +341,23 @@ judge_end(const struct trivy *t, const char *layout, const struct proc_result *r
 	return 0;
 }
 
+void
+trivy_spec_init(struct proc_spec *s, char path[TRIVY_PATH_SIZE], const int *fd, char *const *argv,
+		char *const *envp, int cwd_fd)
+{
+	*s = (struct proc_spec)PROC_SPEC_INIT;
+	snprintf(path, TRIVY_PATH_SIZE, "/proc/self/fd/%d", *fd);
+	s->path = path;
+	s->argv = argv;
+	s->envp = envp;
+	s->cwd_fd = cwd_fd;
+	s->pass_fds = fd;
+	s->n_pass_fds = 1;
+	s->new_group = true;
+	s->no_new_privs = true;
+	s->dies_with_parent = true;
+}
+
 int
 trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct buf *ret_json, struct err *e)
 {
@@ -348,29 +365,19 @@ trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, struct
 	AUTO_STRV struct strv env = { 0 };
 	AUTO_BUF struct buf err_out = BUF_INIT(STDERR_MAX);
 	AUTO_FD int cwd = fs_open_dir(AT_FDCWD, t->cwd, e);
-	char path[64];
-	int pass[1 + TRIVY_DB_KINDS];
+	char path[TRIVY_PATH_SIZE];
+	int pass[1 + TRIVY_DB_KINDS] = { t->fd };
 	struct proc_result result;
-	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc_spec spec;
 
 	if (cwd < 0)
 		return -1;
 	build_argv(t, layout, &argv);
 	build_env(t, &env);
-	/* The very file that was checked, whatever has become of its name. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->fd);
-	spec.path = path;
-	spec.argv = argv.v;
-	spec.envp = env.v;
-	spec.cwd_fd = cwd;
-	pass[spec.n_pass_fds++] = t->fd;
+	trivy_spec_init(&spec, path, pass, argv.v, env.v, cwd);
 	for (size_t k = 0; k < TRIVY_DB_KINDS; k++)
 		if (t->dbs[k].fd >= 0)
 			pass[spec.n_pass_fds++] = t->dbs[k].fd;
-	spec.pass_fds = pass;
-	spec.new_group = true;
-	spec.no_new_privs = true;
-	spec.dies_with_parent = true;
 	spec.in_child = limit_memory;
 	spec.in_child_arg = (void *)t->opt;
 	spec.stop_fd = stop_fd;
@@ -386,29 +393,20 @@ trivy_ask_version(const char *path, char **ret, struct err *e)
 	AUTO_BUF struct buf out = BUF_INIT(4096);
 	AUTO_BUF struct buf err_out = BUF_INIT(STDERR_MAX);
 	AUTO_JSON cJSON *j = NULL;
-	char proc_path[64];
+	char proc_path[TRIVY_PATH_SIZE];
 	char *const argv[] = { (char[]){ "trivy" }, (char[]){ "version" }, (char[]){ "--format" },
 			       (char[]){ "json" }, NULL };
 	/* A cache directory that is not there keeps it from looking into the caller's. */
 	char *const envp[] = { (char[]){ "HOME=/nonexistent" }, (char[]){ "TRIVY_CACHE_DIR=/nonexistent" },
 			       NULL };
-	struct proc_spec spec = PROC_SPEC_INIT;
+	struct proc_spec spec;
 	struct proc_result result;
 	const char *version;
 	AUTO_FD int cwd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -1;
-	snprintf(proc_path, sizeof(proc_path), "/proc/self/fd/%d", fd);
-	spec.path = proc_path;
-	spec.argv = argv;
-	spec.envp = envp;
-	spec.cwd_fd = cwd;
-	spec.pass_fds = &fd;
-	spec.n_pass_fds = 1;
-	spec.new_group = true;
-	spec.dies_with_parent = true;
-	spec.no_new_privs = true;
+	trivy_spec_init(&spec, proc_path, &fd, argv, envp, cwd);
 	if (proc_run(&spec, clock_deadline(VERSION_TIMEOUT_MS), &out, &err_out, &result, e) < 0)
 		return err_wrap(e, "Trivy: %s", path);
 	if (result.end != PROC_EXITED || result.code != 0) {

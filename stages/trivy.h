@@ -66,6 +66,12 @@ int trivy_scan(const struct trivy *t, const char *layout, const int *stop_fd, st
 /* All that it is told by arguments and environment, in a form that is the same for every inspection that tells it the same. */
 void trivy_describe(const struct trivy *t, struct buf *out);
 
+/* How every Trivy is started: the very file behind *fd, whatever has become of its name, in a group of its own; `s` is made anew. */
+#define TRIVY_PATH_SIZE 64
+struct proc_spec;
+void trivy_spec_init(struct proc_spec *s, char path[TRIVY_PATH_SIZE], const int *fd, char *const *argv,
+		     char *const *envp, int cwd_fd);
+
 /* What `trivy version` says, "0.74.0". Costs a start of Trivy, about 60 ms; a report says it for nothing. */
 int trivy_ask_version(const char *path, char **ret, struct err *e);
 

@@ -114,24 +114,15 @@ run(const struct options_trivy *opt, enum trivy_db_kind kind, const char *reposi
 	AUTO_FD int fd = cwd < 0 ? -1 : trivy_open_program(opt, e);
 	AUTO_FREE char *why = NULL;
 	AUTO_FREE char *how = NULL;
-	char path[64];
-	struct proc_spec spec = PROC_SPEC_INIT;
+	char path[TRIVY_PATH_SIZE];
+	struct proc_spec spec;
 	struct proc_result r;
 
 	if (cwd < 0 || fd < 0)
 		return -1;
 	build_argv(opt, kind, repository, stage_path, &argv);
 	build_env(opt, stage_path, &env);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	spec.path = path;
-	spec.argv = argv.v;
-	spec.envp = env.v;
-	spec.cwd_fd = cwd;
-	spec.pass_fds = &fd;
-	spec.n_pass_fds = 1;
-	spec.new_group = true;
-	spec.no_new_privs = true;
-	spec.dies_with_parent = true;
+	trivy_spec_init(&spec, path, &fd, argv.v, env.v, cwd);
 	spec.file_max = FILE_MAX;
 	spec.stop_fd = stop_fd;
 	if (proc_run(&spec, clock_deadline(opt->db_timeout), NULL, &err_out, &r, e) < 0)
