@@ -16,6 +16,7 @@ import pytest
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests" / "standins"))
 
+from defectdojo import DefectDojo  # noqa: E402
 from runner import Driver, Runner  # noqa: E402
 
 PROGRAMS = ("config", "prepare", "run", "cleanup")
@@ -103,6 +104,25 @@ def root():
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """Trivy and its small database, trivy and db, where users without rights can read them."""
+    with tempfile.TemporaryDirectory(prefix="tidewaiter-tools-", dir="/srv" if os.geteuid() == 0 else None) as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        built = subprocess.run([SOURCE / "scripts" / "trivy"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        shutil.copy(built.stdout.splitlines()[-1], place / "trivy")
+        subprocess.run([SOURCE / "scripts" / "trivy-db", place], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        yield place
+
+
+@pytest.fixture
+def dojo():
+    """A stand-in DefectDojo."""
+    with DefectDojo() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -20,18 +18,6 @@ import images  # noqa: E402
 
 BLOCKED = 1
 IS_ROOT = os.geteuid() == 0
-
-
-@pytest.fixture(scope="module")
-def tools():
-    """Trivy and its database, where users without rights can read them."""
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-trivy-", dir="/srv" if IS_ROOT else None) as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
-        built = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
-        shutil.copy(built, place / "trivy")
-        subprocess.run([SOURCE / "scripts" / "trivy-db", place], capture_output=True, check=True)
-        yield place
 
 
 class Host:
@@ -78,12 +64,6 @@ class Host:
     def waiting(self, place="new"):
         place = self.spool / place
         return [p for p in place.iterdir() if "." not in p.name] if place.exists() else []
-
-
-@pytest.fixture
-def dojo():
-    with DefectDojo() as server:
-        yield server
 
 
 @pytest.fixture

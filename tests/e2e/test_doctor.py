@@ -7,27 +7,13 @@ import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 import threading
 
 import pytest
 
-from defectdojo import DefectDojo
 from slot_host import needs_root
 
-SOURCE = pathlib.Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
-
-
-@pytest.fixture(scope="module")
-def tools():
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-trivy-", dir="/srv" if IS_ROOT else None) as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
-        built = subprocess.run([SOURCE / "scripts" / "trivy"], capture_output=True, text=True, check=True).stdout.strip()
-        shutil.copy(built, place / "trivy")
-        subprocess.run([SOURCE / "scripts" / "trivy-db", place], capture_output=True, check=True)
-        yield place
 
 
 class Doctor:
@@ -71,12 +57,6 @@ class Doctor:
         for line in found:
             assert (line["fix"] is None) == (line["level"] == "ok")
         return found[0]
-
-
-@pytest.fixture
-def dojo():
-    with DefectDojo() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ DefectDojo, artifacts, withholding, and what a job changes after the inspection.
 import json
 import os
 import pathlib
-import shutil
 import subprocess
-import tempfile
 
 import pytest
 from defectdojo import DefectDojo
-from inspected import REPORT, archives, images, inspected, log, text, tool  # noqa: F401
+from inspected import REPORT, archives, images, inspected, log, text  # noqa: F401
 from slot_host import host, needs_root  # noqa: F401
 
 IS_ROOT = os.geteuid() == 0
@@ -23,17 +21,6 @@ LABELS = {
     "registry.example.org/group/app:1.0 (linux/amd64)": ("multi-linux-amd64", "linux/amd64", "block"),
     "registry.example.org/group/app:1.0 (linux/arm64)": ("multi-linux-arm64", "linux/arm64", "pass"),
 }
-
-
-@pytest.fixture(scope="module")
-def tools():
-    """Trivy and its database, where users without rights can read them."""
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-tools-", dir="/srv" if IS_ROOT else None) as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
-        shutil.copy(tool("trivy"), place / "trivy")
-        tool("trivy-db", name)
-        yield place
 
 
 @pytest.fixture

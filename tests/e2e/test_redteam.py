@@ -5,14 +5,12 @@ like it is read. And each limit of images.max_*: what just fits is read, what is
 """
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 
 import pytest
-from inspected import images, redteam, tool
+from inspected import images, redteam
 
 BATCH = 50          # images.max_images is 64
 BLOCKED = 1
@@ -24,17 +22,6 @@ HONEST = [name for name in NAMES if not images.KINDS[name].refusal and not image
 
 def batches(names):
     return [names[at:at + BATCH] for at in range(0, len(names), BATCH)]
-
-
-@pytest.fixture(scope="module")
-def tools():
-    """A Trivy and a database that every user can read."""
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-redteam-", dir="/srv" if os.geteuid() == 0 else None) as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
-        shutil.copy(tool("trivy"), place / "trivy")
-        tool("trivy-db", name)
-        yield place
 
 
 @pytest.fixture

@@ -4,31 +4,18 @@ import json
 import os
 import pathlib
 import pty
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 
 import jsonschema
 import pytest
-from inspected import images, tool
+from inspected import images
 
 IS_ROOT = os.geteuid() == 0
 PASS, BLOCKED, USAGE, UNDECIDED = 0, 1, 2, 3
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="makes mounts: needs root")
-
-
-@pytest.fixture(scope="module")
-def tools():
-    """A Trivy and a database that every user can read."""
-    with tempfile.TemporaryDirectory(prefix="tidewaiter-tools-", dir="/srv" if IS_ROOT else None) as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
-        shutil.copy(tool("trivy"), place / "trivy")
-        tool("trivy-db", name)
-        yield place
 
 
 class Verb:

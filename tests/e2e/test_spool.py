@@ -114,12 +114,6 @@ def tidewaiter(program):
 
 
 @pytest.fixture
-def dojo():
-    with DefectDojo() as server:
-        yield server
-
-
-@pytest.fixture
 def as_user(root):
     """Runs a callable's subprocess as nobody where we are root: one user, nothing separated."""
     if os.geteuid() != 0:

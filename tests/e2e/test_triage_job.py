@@ -7,17 +7,10 @@ import subprocess
 import threading
 
 import pytest
-from defectdojo import DefectDojo
 from inspected import inspected, log  # noqa: F401
 from slot_host import host, needs_root  # noqa: F401
 
 pytestmark = needs_root
-
-
-@pytest.fixture
-def dojo():
-    with DefectDojo() as server:
-        yield server
 
 
 def in_a_week():

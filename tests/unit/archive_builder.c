@@ -110,6 +110,26 @@ build_end(struct buf *tar)
 	buf_add(tar, zeros, sizeof(zeros));
 }
 
+struct options_images
+build_limits(void)
+{
+	return (struct options_images){ .max_size = 64 << 20,
+					.max_layers = 5,
+					.max_entries = 40,
+					.max_images = 8,
+					.max_layer_size = 16 << 20,
+					.max_name = 4096,
+					.max_pax = 1 << 20,
+					.max_json = 2 << 20,
+					.max_json_depth = 64,
+					.max_index_depth = 4,
+					.max_manifests = 32,
+					.max_link_chain = 8,
+					.max_ratio = 1000,
+					.max_window = 1 << 20,
+					.threads = 2 };
+}
+
 void
 build_gzip(struct buf *out, const void *p, size_t n)
 {

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/hash.h"
+#include "stages/options.h"
 
 #define BUILD_MAX (64 * 1024 * 1024)
 #define BUILD_END ((size_t)1024)
@@ -30,6 +31,9 @@ void build_link(struct buf *tar, char type, const char *name, const char *to);
 void build_pax_record(struct buf *text, const char *key, const char *value);
 void build_pax(struct buf *tar, char type, const struct buf *records);
 void build_end(struct buf *tar);
+
+/* Limits that what is made here keeps: small ones, two threads. */
+struct options_images build_limits(void);
 
 void build_gzip(struct buf *out, const void *p, size_t n);
 

@@ -48,21 +48,7 @@ set_up(void **state)
 	w->cache_fd = fs_open_dir(w->top_fd, "cache", NULL);
 	w->cache = layer_cache_open(w->cache_fd, INT64_C(1) << 40);
 	assert_non_null(w->cache);
-	w->limits = (struct options_images){ .max_size = 64 << 20,
-					     .max_layers = 5,
-					     .max_entries = 40,
-					     .max_images = 8,
-					     .max_layer_size = 16 << 20,
-					     .max_name = 4096,
-					     .max_pax = 1 << 20,
-					     .max_json = 2 << 20,
-					     .max_json_depth = 64,
-					     .max_index_depth = 4,
-					     .max_manifests = 32,
-					     .max_link_chain = 8,
-					     .max_ratio = 1000,
-					     .max_window = 1 << 20,
-					     .threads = 2 };
+	w->limits = build_limits();
 	w->on_ready = take_ready;
 	*state = w;
 	return 0;

@@ -42,21 +42,8 @@ set_up(void **state)
 	w->top_fd = fs_open_dir(AT_FDCWD, w->dir, NULL);
 	assert_int_equal(mkdirat(w->top_fd, EARLY_DIR, 0700), 0);
 	w->work_fd = fs_open_dir(w->top_fd, EARLY_DIR, NULL);
-	w->opt.images = (struct options_images){ .max_size = 64 << 20,
-						 .max_layers = 5,
-						 .max_entries = 40,
-						 .max_images = 8,
-						 .max_layer_size = 16 << 20,
-						 .max_name = 4096,
-						 .max_pax = 1 << 20,
-						 .max_json = 2 << 20,
-						 .max_json_depth = 64,
-						 .max_index_depth = 4,
-						 .max_manifests = 32,
-						 .max_link_chain = 8,
-						 .max_ratio = 1000,
-						 .max_window = 1 << 20,
-						 .threads = 1 };
+	w->opt.images = build_limits();
+	w->opt.images.threads = 1;
 	*state = w;
 	return 0;
 }

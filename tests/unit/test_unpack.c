@@ -32,20 +32,9 @@ world_init(struct world *w)
 	assert_non_null(mkdtemp(w->dir));
 	w->work_fd = fs_open_dir(AT_FDCWD, w->dir, NULL);
 	assert_true(w->work_fd >= 0);
-	w->opt.images = (struct options_images){ .max_size = 64 << 20,
-						 .max_layers = 5,
-						 .max_entries = 40,
-						 .max_images = 8,
-						 .max_layer_size = 16 << 20,
-						 .max_name = 4096,
-						 .max_pax = 1 << 20,
-						 .max_json = 2 << 20,
-						 .max_json_depth = 64,
-						 .max_index_depth = 4,
-						 .max_manifests = 32,
-						 .max_link_chain = 8,
-						 .max_ratio = 100,
-						 .threads = 2 };
+	w->opt.images = build_limits();
+	w->opt.images.max_ratio = 100;
+	w->opt.images.max_window = 0;
 	w->log.level = LOG_ERROR;
 	w->log.to = stderr;
 	w->i = (struct inspection){
