@@ -102,7 +102,7 @@ struct inspection {
 	const struct shared *shared; /* shared.h; what pipeline_run() opened, NULL outside of it */
 	const struct engine_before
 		*engines; /* engine.h; one per images.engine_sockets, NULL: engines are not looked at */
-	int engine_fd;	  /* to the process that talks to them (engine.h), while the scanner runs; else 0 */
+	int engine_fd;	  /* to the process that talks to them (talker.h), while the scanner runs */
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
 	const struct outside *outside;	       /* outside.h; NULL: nothing is asked of the network */
 	const struct fetcher *fetcher;	       /* fetcher.h; NULL: nothing is known besides the reports */
