@@ -147,11 +147,14 @@ eats(const struct element *el, uint32_t c)
 bool
 str_glob(const char *pattern, const char *s)
 {
-	AUTO_FREE struct element *el = mem_array(strnlen(pattern, ELEMENTS_MAX) + 3, sizeof(*el));
+	AUTO_FREE struct element *el = NULL;
 	AUTO_FREE unsigned char *now = NULL, *next = NULL;
-	size_t n, left = strlen(s);
+	size_t n = strlen(pattern), left = strlen(s);
 
-	if (strlen(pattern) >= ELEMENTS_MAX || compile(pattern, el, &n) < 0)
+	if (n >= ELEMENTS_MAX)
+		return false;
+	el = mem_array(n + 3, sizeof(*el));
+	if (compile(pattern, el, &n) < 0)
 		return false;
 	now = mem_alloc(n + 4);
 	next = mem_alloc(n + 4);

@@ -8,6 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#if __has_include(<git2/sys/errors.h>) /* where libgit2 1.9 has git_error_clear() */
+#include <git2/sys/errors.h>
+#endif
+
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"

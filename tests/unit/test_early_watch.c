@@ -101,6 +101,17 @@ expect(struct place *p, const char *expected)
 		assert_null(path);
 }
 
+/* In an order that the file system chooses. */
+static void
+expect_both(struct place *p, const char *one, const char *other)
+{
+	AUTO_FREE char *first = next(p);
+	AUTO_FREE char *second = next(p);
+
+	assert_true((str_eq(first, one) && str_eq(second, other)) ||
+		    (str_eq(first, other) && str_eq(second, one)));
+}
+
 static void
 files_that_were_there_are_told(void **state)
 {
@@ -261,8 +272,7 @@ a_file_whose_event_was_lost_is_found_by_looking(void **state)
 	put(&p, "x.tar");
 	make_dir(&p, "a");
 	put(&p, "a/y.tar");
-	expect(&p, "x.tar");
-	expect(&p, "a/y.tar");
+	expect_both(&p, "x.tar", "a/y.tar");
 	expect(&p, NULL);
 	place_free(&p);
 }

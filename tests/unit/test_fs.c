@@ -247,12 +247,11 @@ directories_without_any_rights_are_removed_by_their_owner(void **state)
 	if (pid == 0) {
 		if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))
 			_exit(9);
-		mkdirat(p->fd, "tree", 0700);
-		mkdirat(p->fd, "tree/closed", 0700);
-		mkdirat(p->fd, "tree/closed/inner", 0700);
-		fchmodat(p->fd, "tree/closed/inner", 0, 0);
-		fchmodat(p->fd, "tree/closed", 0, 0);
-		fchmodat(p->fd, "tree", 0500, 0);
+		if (mkdirat(p->fd, "tree", 0700) < 0 || mkdirat(p->fd, "tree/closed", 0700) < 0 ||
+		    mkdirat(p->fd, "tree/closed/inner", 0700) < 0 ||
+		    fchmodat(p->fd, "tree/closed/inner", 0, 0) < 0 ||
+		    fchmodat(p->fd, "tree/closed", 0, 0) < 0 || fchmodat(p->fd, "tree", 0500, 0) < 0)
+			_exit(8);
 		_exit(fs_remove_tree(p->fd, "tree", NULL) == 0 && faccessat(p->fd, "tree", F_OK, 0) < 0 ? 0
 													: 1);
 	}

@@ -194,11 +194,11 @@ a_layer_that_a_crash_shortened_is_dropped(void **state)
 	int fd;
 
 	put(p, c, "layer", "some bytes", digest);
-	fchmodat(p->work_fd, "layer", 0600, 0);
+	assert_int_equal(fchmodat(p->work_fd, "layer", 0600, 0), 0);
 	fd = openat(p->work_fd, "layer", O_WRONLY | O_CLOEXEC);
 	assert_int_equal(ftruncate(fd, 4), 0);
 	close(fd);
-	fchmodat(p->work_fd, "layer", 0400, 0);
+	assert_int_equal(fchmodat(p->work_fd, "layer", 0400, 0), 0);
 	c = reboot(p, c);
 	assert_false(has(p, c, digest, ""));
 	put(p, c, "again", "some bytes", digest);
