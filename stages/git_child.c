@@ -19,7 +19,7 @@
 #include "base/proc.h"
 #include "base/str.h"
 
-#define OBJECT_MAX ((size_t)64 << 20) /* bytes of one object in a pack */
+#define OBJECT_MAX ((size_t)64 << 20) /* bytes of one object in a pack, where libgit2 can be told */
 #define OBJECTS_MAX ((size_t)1 << 20) /* of one pack */
 #define WINDOW ((size_t)16 << 20)     /* of a pack that is mapped at once */
 #define WINDOWS_MAX ((size_t)256 << 20)
@@ -89,9 +89,12 @@ start_library(struct err *e)
 	    git_libgit2_opts(GIT_OPT_ENABLE_CACHING, 0) < 0 ||
 	    git_libgit2_opts(GIT_OPT_SET_MWINDOW_SIZE, WINDOW) < 0 ||
 	    git_libgit2_opts(GIT_OPT_SET_MWINDOW_MAPPED_LIMIT, WINDOWS_MAX) < 0 ||
-	    git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECTS, OBJECTS_MAX) < 0 ||
-	    git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECT_SIZE, OBJECT_MAX) < 0)
+	    git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECTS, OBJECTS_MAX) < 0)
 		return git_fault(e, "libgit2: options");
+#ifdef HAVE_GIT_PACK_MAX_OBJECT_SIZE /* without it set_limits() alone stands in the way of a large one */
+	if (git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECT_SIZE, OBJECT_MAX) < 0)
+		return git_fault(e, "libgit2: options");
+#endif
 	return 0;
 }
 
