@@ -26,7 +26,7 @@
 #define COMMIT_DIGITS 40
 #define COMMIT_SHOWN 12
 #define SKEW_S 300 /* a time that lies further ahead than that says nothing */
-/* After a failure it is asked sooner again than every fetch_every. */
+/* Where nothing that is kept may judge it is asked sooner again than every fetch_every. */
 #define RETRY_MS 30000
 #define NOTE_MAX 600 /* code points */
 
@@ -38,8 +38,9 @@ struct good {
 };
 
 struct state {
-	int64_t tried_s; /* 0: never */
-	char *fault;	 /* NULL: the last try went well */
+	int64_t tried_s; /* when the last try ended; 0: never */
+	char *fault;	 /* NULL: it went well */
+	bool is_asking;	 /* somebody asks now, or died of it */
 };
 
 struct store {
@@ -144,6 +145,7 @@ read_state(struct store *s)
 		return;
 	s->state.tried_s = json_int(j, "tried", 0);
 	s->state.fault = mem_strdup(json_str(j, "fault"));
+	s->state.is_asking = json_bool(j, "asking", false);
 }
 
 /* Without it the next one asks sooner: no reason to fail. */
@@ -156,6 +158,7 @@ write_state(const struct store *s)
 	json_add_str(j, "ref", s->o->policy.ref);
 	json_add_str(j, "path", s->o->policy.path);
 	json_add_int(j, "tried", s->state.tried_s);
+	json_add_bool(j, "asking", s->state.is_asking);
 	if (s->state.fault)
 		json_add_str(j, "fault", s->state.fault);
 	text = json_print(j);
@@ -171,6 +174,14 @@ age_s(int64_t then_s, int64_t now_s)
 	return then_s > now_s ? 0 : now_s - then_s;
 }
 
+/* May what is kept judge? */
+static bool
+is_usable(const struct store *s, int64_t now_s)
+{
+	return s->good.text && age_s(s->good.confirmed_s, now_s) * 1000 <= s->o->policy.max_age;
+}
+
+/* True while somebody asks: there will be a new answer, or that one died and owes us one. */
 static bool
 is_due(const struct store *s, unsigned flags, int64_t now_s)
 {
@@ -179,9 +190,9 @@ is_due(const struct store *s, unsigned flags, int64_t now_s)
 
 	if (flags & POLICY_GIT_NEVER)
 		return false;
-	if (flags & POLICY_GIT_NOW)
+	if ((flags & POLICY_GIT_NOW) || s->state.is_asking)
 		return true;
-	if ((s->state.fault || !s->good.text) && every_ms > RETRY_MS)
+	if (!is_usable(s, now_s) && every_ms > RETRY_MS)
 		every_ms = RETRY_MS;
 	/* in time before what is kept would be too old */
 	if (every_ms > p->max_age / 2)
@@ -274,43 +285,47 @@ take_new(struct store *s, const struct buf *out, int64_t now_s, struct err *e)
 }
 
 static void
-ask(struct store *s, const int *stop_fd, int64_t now_s)
+ask(struct store *s, const int *stop_fd)
 {
 	AUTO_BUF struct buf out = BUF_INIT(POLICY_MAX + HEAD_MAX);
+	int64_t now_s = clock_wall_s();
 	struct err e = ERR_INIT;
 
-	mem_free_at(&s->state.fault);
-	/* before it is tried, so that one who dies of it is not followed by all others at once */
-	s->state.tried_s = now_s;
-	s->state.fault = mem_strdup("the last one who asked did not come to an end");
+	s->state.is_asking = true;
 	write_state(s);
 	mem_free_at(&s->state.fault);
 	if (run_fetch(s, stop_fd, &out, &e) < 0 || take_new(s, &out, now_s, &e) < 0)
 		s->state.fault = str_safe(e.text, NOTE_MAX);
+	/* from the end on: a server that hangs is not asked again as soon as its time was over */
+	s->state.tried_s = clock_wall_s();
+	s->state.is_asking = false;
 	write_state(s);
 }
 
-/* One asks; who comes meanwhile waits for that one's answer as long as an answer may take. */
+/*
+ * One asks; who comes meanwhile waits for that one's answer as long as an answer may take. Where there was none the last time and what is
+ * kept may judge nobody waits: only one of all bears a server that hangs.
+ */
 static void
 ask_if_due(struct store *s, unsigned flags, const int *stop_fd)
 {
-	int64_t now_s = clock_wall_s(), tried_s = s->state.tried_s;
+	int64_t now_s = clock_wall_s();
+	bool is_patient = (flags & POLICY_GIT_NOW) || !s->state.fault || !is_usable(s, now_s);
 	AUTO_FD int lock = -1;
 	struct err e = ERR_INIT;
 
 	if (!is_due(s, flags, now_s))
 		return;
-	lock = fs_lock(s->fd, LOCK, clock_deadline(s->o->policy.fetch_timeout), &e);
+	lock = fs_lock(s->fd, LOCK, clock_deadline(is_patient ? s->o->policy.fetch_timeout : 0), &e);
 	read_good(s);
 	read_state(s);
 	if (lock < 0) {
-		mem_free_at(&s->state.fault);
-		s->state.fault = mem_printf("another process has not ended asking: %s", e.text);
+		if (!s->state.fault)
+			s->state.fault = mem_printf("another process has not ended asking: %s", e.text);
 		return;
 	}
-	if (s->state.tried_s != tried_s && !(flags & POLICY_GIT_NOW) && !is_due(s, flags, clock_wall_s()))
-		return;
-	ask(s, stop_fd, clock_wall_s());
+	if (is_due(s, flags, clock_wall_s()))
+		ask(s, stop_fd);
 }
 
 /* ---- the answer ---- */

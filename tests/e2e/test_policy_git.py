@@ -109,6 +109,7 @@ class Backend(http.server.BaseHTTPRequestHandler):
 
     def serve(self):
         server, body = self.server, self.body()
+        server.goes_on.wait(60)
         server.seen.append((self.command, self.path, self.headers.get("Authorization")))
         if server.moved_to:
             return self.answer(302, [("Location", server.moved_to + self.path)])
@@ -133,6 +134,8 @@ def git_server(root, certificate=None, password=None, moved_to=None):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     server.root, server.password, server.moved_to, server.seen = root, password, moved_to, []
+    server.goes_on = threading.Event()
+    server.goes_on.set()
     server.handle_error = lambda *args: None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -143,6 +146,7 @@ def git_server(root, certificate=None, password=None, moved_to=None):
     try:
         yield server
     finally:
+        server.goes_on.set()
         server.shutdown()
         server.server_close()
 
@@ -429,6 +433,118 @@ def test_a_full_disk_is_told_and_nothing_that_was_good_is_lost(repository, ask, 
         assert ask(url, "now", state=state)["text"] == policy("LOW")
     finally:
         subprocess.run(["umount", state], check=True)
+
+
+# ---- who asks, and who waits -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def silent_server():
+    """Takes connections and never says anything; the list grows by each."""
+    held = []
+
+    def take():
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(listening.accept()[0])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://localhost:{listening.getsockname()[1]}/policies.git", held
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never became so")
+
+
+def state_of(state):
+    return json.loads(next(pathlib.Path(state).glob("policy/*/state")).read_text())
+
+
+@pytest.fixture
+def begin(tmp_path, build_dir):
+    started = []
+
+    def run(url, *words, **settings):
+        args = [build_dir / "tests/unit/policy_git_tool", tmp_path / "state", f"url={url}",
+                *(f"{k}={v}" for k, v in settings.items()), *words]
+        started.append(subprocess.Popen(args, stdout=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+    yield run
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)
+        one.communicate()
+
+
+def test_a_failure_counts_from_its_end_so_that_not_each_job_waits_for_a_server_that_hangs(ask, tmp_path):
+    with silent_server() as (url, held):
+        started = int(time.time())
+        assert "longer than its time" in ask(url, fetch_timeout=2000, fetch_every=3600_000)["fault"]
+        assert state_of(tmp_path / "state")["tried"] >= started + 2
+        n_asked = len(held)
+        assert "longer than its time" in ask(url, fetch_timeout=2000, fetch_every=3600_000)["fault"]
+        assert len(held) == n_asked == 1
+
+
+def test_who_comes_while_the_first_one_asks_gets_that_answer(repository, begin, tmp_path):
+    repository.commit(policy("LOW"))
+    with git_server(tmp_path) as server:
+        server.goes_on.clear()
+        first = begin(f"{server.url}/policies/.git", fetch_timeout=60_000)
+        until(lambda: list((tmp_path / "state").glob("policy/*/repo.git/HEAD")))
+        others = [begin(f"{server.url}/policies/.git", "feed", fetch_timeout=60_000) for _ in range(3)]
+        time.sleep(0.3)
+        server.goes_on.set()
+        for one in (first, *others):
+            got = json.loads(one.communicate(timeout=60)[0])
+            assert got["text"] == policy("LOW") and got["note"] is None, got
+        assert len(server.seen) == 2  # what there is, and the pack
+
+
+def test_nobody_waits_for_one_who_asks_a_server_that_failed_before(repository, begin, ask, tmp_path):
+    repository.commit(policy("LOW"))
+    with git_server(tmp_path) as server:
+        url = f"{server.url}/policies/.git"
+        ask(url)
+        server.moved_to = "http://elsewhere.example.com"
+        assert "redirect" in ask(url, "now")["note"].lower()
+        server.goes_on.clear()
+        age(tmp_path / "state", 1000)
+        first = begin(url, fetch_timeout=60_000)
+        until(lambda: state_of(tmp_path / "state")["asking"])
+        got = ask(url, fetch_timeout=60_000)
+        assert got["text"] == policy("LOW") and "redirect" in got["note"].lower() and first.poll() is None
+
+
+def test_one_who_was_killed_while_asking_leaves_the_next_to_ask(repository, begin, ask, tmp_path):
+    repository.commit(policy("LOW"))
+    with git_server(tmp_path) as server:
+        server.goes_on.clear()
+        url = f"{server.url}/policies/.git"
+        first = begin(url, fetch_timeout=60_000)
+        until(lambda: list((tmp_path / "state").glob("policy/*/repo.git/HEAD")))
+        first.kill()
+        first.wait()
+        server.goes_on.set()
+        got = ask(url)
+        assert got["text"] == policy("LOW") and got["note"] is None, got
+
+
+def test_while_a_good_version_may_judge_a_failure_is_no_reason_to_ask_more_often(repository, ask, tmp_path):
+    repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    ask(url)
+    repository.commit(policy(broken=True))
+    ask(url, "now")
+    repository.commit(policy("LOW"))
+    age(tmp_path / "state", 40)
+    assert ask(url, fetch_every=100_000)["text"] == policy("HIGH")
+    assert ask(url, fetch_every=100_000, max_age=60_000)["text"] == policy("LOW")
 
 
 # ---- over TLS ------------------------------------------------------------------------------------------------------------
