@@ -199,10 +199,12 @@ redis_open(const struct redis_settings *s, int64_t deadline, struct redis **ret,
 	return 0;
 }
 
-int
-redis_get(struct redis *r, const char *key, int64_t deadline, struct buf *ret, struct err *e)
+/* 1 with it in *ret, 0 when there is none. */
+static int
+ask_value(struct redis *r, const char *command, const char *of, int64_t deadline, struct buf *ret,
+	  struct err *e)
 {
-	const char *argv[] = { "GET", key };
+	const char *argv[] = { command, of };
 	redisReply *reply;
 	int rc = -1;
 
@@ -222,6 +224,18 @@ redis_get(struct redis *r, const char *key, int64_t deadline, struct buf *ret, s
 }
 
 int
+redis_get(struct redis *r, const char *key, int64_t deadline, struct buf *ret, struct err *e)
+{
+	return ask_value(r, "GET", key, deadline, ret, e);
+}
+
+int
+redis_info(struct redis *r, const char *section, int64_t deadline, struct buf *ret, struct err *e)
+{
+	return ask_value(r, "INFO", section, deadline, ret, e) < 0 ? -1 : 0;
+}
+
+int
 redis_set(struct redis *r, const char *key, const void *p, size_t n, int64_t ttl_s, int64_t deadline,
 	  struct err *e)
 {
@@ -232,4 +246,29 @@ redis_set(struct redis *r, const char *key, const void *p, size_t n, int64_t ttl
 	snprintf(ttl, sizeof(ttl), "%jd", (intmax_t)ttl_s);
 	lens[4] = strlen(ttl);
 	return tell(r, 5, argv, lens, deadline, e);
+}
+
+int
+redis_eval(struct redis *r, const char *script, const char *key, const struct redis_arg *args, size_t n,
+	   int64_t deadline, int64_t *ret, struct err *e)
+{
+	const char *argv[4 + REDIS_ARGS_MAX] = { "EVAL", script, "1", key };
+	size_t lens[4 + REDIS_ARGS_MAX] = { 4, strlen(script), 1, strlen(key) };
+	redisReply *reply;
+	int rc = 0;
+
+	if (n > REDIS_ARGS_MAX)
+		abort();
+	for (size_t k = 0; k < n; k++) {
+		argv[4 + k] = args[k].p;
+		lens[4 + k] = args[k].len;
+	}
+	if (ask(r, 4 + (int)n, argv, lens, 64, deadline, &reply, e) < 0)
+		return -1;
+	if (reply->type == REDIS_REPLY_INTEGER)
+		*ret = reply->integer;
+	else
+		rc = err_set(e, ERR_FAILED, "its answer is no number");
+	freeReplyObject(reply);
+	return rc;
 }

@@ -57,7 +57,7 @@ kept_free(struct kept *k)
 }
 
 void
-kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE])
+kept_name(const char *const *parts, size_t n, char out[KEPT_NAME_SIZE])
 {
 	AUTO(hash) struct hash *h = hash_new(HASH_SHA256);
 	char digest[HASH_DIGEST_MAX];
@@ -69,5 +69,14 @@ kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE])
 	hash_digest(h, digest);
 	if (hash_parse_digest(digest, &algo, &hex) < 0)
 		hex = digest;
-	snprintf(out, KEPT_KEY_SIZE, "%.32s", hex);
+	snprintf(out, KEPT_NAME_SIZE, "%.64s", hex);
+}
+
+void
+kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE])
+{
+	char name[KEPT_NAME_SIZE];
+
+	kept_name(parts, n, name);
+	snprintf(out, KEPT_KEY_SIZE, "%.32s", name);
 }

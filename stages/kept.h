@@ -26,3 +26,6 @@ MEM_AUTO_DECLARE(kept)
 /* "<32 hex digits>" of a SHA-256 over the parts, each with its NUL. */
 #define KEPT_KEY_SIZE 33
 void kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE]);
+/* All 64 of them. */
+#define KEPT_NAME_SIZE 65
+void kept_name(const char *const *parts, size_t n, char out[KEPT_NAME_SIZE]);

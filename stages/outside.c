@@ -19,6 +19,7 @@
 #include "stages/confine.h"
 #include "stages/relay.h"
 #include "stages/result_remote.h"
+#include "stages/seal.h"
 
 /* What the process outside works with. */
 struct work {
@@ -63,10 +64,10 @@ can_serve_results(struct work *w)
 		return false;
 	if (read_secret(w->opt->results_key_file, "trivy.results_key_file", &w->mac_key, &e) == 0 &&
 	    read_secret(w->opt->results_auth_file, "trivy.results_auth_file", &w->auth, &e) == 0) {
-		if (w->mac_key && strlen(w->mac_key) >= RESULT_MAC_KEY_MIN)
+		if (w->mac_key && strlen(w->mac_key) >= SEAL_KEY_MIN)
 			return true;
 		err_set(&e, ERR_SETTINGS, "trivy.results_key_file must hold at least %d characters",
-			RESULT_MAC_KEY_MIN);
+			SEAL_KEY_MIN);
 	}
 	log_line(w->log, LOG_WARN, "results in Redis are not used: %s", e.text);
 	close(w->results_fd);

@@ -1,12 +1,8 @@
 #include "stages/result_remote.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,12 +12,10 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "stages/result_entry.h"
+#include "stages/seal.h"
 
+#define KIND "result"
 #define NAME_PREFIX "tidewaiter:result:"
-#define SEAL_MAGIC "TWMAC1 "
-#define KEY_ID_LEN 16
-#define MAC_LEN 64
-#define SEAL_LEN (sizeof(SEAL_MAGIC) - 1 + KEY_ID_LEN + 1 + MAC_LEN + 1)
 #define SEALED_MAX (RESULT_REMOTE_MAX + SEAL_LEN)
 /* Of the process outside: shorter than what the scanner waits, so that its answer comes first. */
 #define REDIS_WAIT_MS 1500
@@ -38,69 +32,6 @@ struct reply {
 	uint32_t is_there;
 	uint64_t len;
 };
-
-/* ---- seals ---- */
-
-static void
-hmac_hex(const char *mac_key, const void *p, size_t n, char ret[MAC_LEN + 1])
-{
-	unsigned char mac[EVP_MAX_MD_SIZE];
-	unsigned len = 0;
-
-	if (!HMAC(EVP_sha256(), mac_key, (int)strlen(mac_key), p, n, mac, &len) || len * 2 != MAC_LEN)
-		abort();
-	for (unsigned k = 0; k < len; k++)
-		snprintf(ret + 2 * (size_t)k, 3, "%02x", mac[k]);
-}
-
-static void
-key_id(const char *mac_key, char ret[KEY_ID_LEN + 1])
-{
-	static const char what[] = "tidewaiter result key id 1";
-	char mac[MAC_LEN + 1];
-
-	hmac_hex(mac_key, what, sizeof(what), mac);
-	snprintf(ret, KEY_ID_LEN + 1, "%.*s", KEY_ID_LEN, mac);
-}
-
-static void
-seal_of(const char *mac_key, const char *key, const char *entry, size_t len, char ret[SEAL_LEN + 1])
-{
-	AUTO_BUF struct buf b = BUF_INIT(len + 256);
-	char id[KEY_ID_LEN + 1], mac[MAC_LEN + 1];
-
-	key_id(mac_key, id);
-	buf_printf(&b, "tidewaiter result 1\n%s\n%.*s\n", id, RESULT_KEY_LEN, key);
-	buf_add(&b, entry, len);
-	hmac_hex(mac_key, b.data, b.len, mac);
-	snprintf(ret, SEAL_LEN + 1, SEAL_MAGIC "%s %s\n", id, mac);
-}
-
-void
-result_seal(const char *mac_key, const char *key, const char *entry, size_t len, struct buf *out)
-{
-	char seal[SEAL_LEN + 1];
-
-	seal_of(mac_key, key, entry, len, seal);
-	buf_add(out, seal, SEAL_LEN);
-	buf_add(out, entry, len);
-}
-
-bool
-result_open(const char *mac_key, const char *key, const char *sealed, size_t len, const char **ret_entry,
-	    size_t *ret_len)
-{
-	char seal[SEAL_LEN + 1];
-
-	if (len < SEAL_LEN || len > SEALED_MAX)
-		return false;
-	seal_of(mac_key, key, sealed + SEAL_LEN, len - SEAL_LEN, seal);
-	if (CRYPTO_memcmp(seal, sealed, SEAL_LEN) != 0)
-		return false;
-	*ret_entry = sealed + SEAL_LEN;
-	*ret_len = len - SEAL_LEN;
-	return true;
-}
 
 /* ---- messages ---- */
 
@@ -241,7 +172,7 @@ static bool
 serve_get(struct server *v, const char *key)
 {
 	AUTO_BUF struct buf sealed = BUF_INIT(SEALED_MAX);
-	AUTO_FREE char *name = mem_printf(NAME_PREFIX "%.*s", RESULT_KEY_LEN, key);
+	AUTO_FREE char *name = mem_printf(NAME_PREFIX "%s", key);
 	int64_t deadline = clock_deadline(REDIS_WAIT_MS);
 	struct reply a = { 0 };
 	const char *entry = NULL;
@@ -251,7 +182,7 @@ serve_get(struct server *v, const char *key)
 
 	if (is_connected(v, deadline) && (rc = redis_get(v->redis, name, deadline, &sealed, &e)) < 0)
 		give_up(v, &e);
-	if (rc == 1 && result_open(v->s->mac_key, key, sealed.data, sealed.len, &entry, &len)) {
+	if (rc == 1 && seal_open(v->s->mac_key, KIND, key, sealed.data, sealed.len, &entry, &len)) {
 		a.is_there = 1;
 		a.len = len;
 	} else if (rc == 1) {
@@ -267,7 +198,7 @@ serve_put(struct server *v, const char *key, uint64_t n)
 {
 	AUTO_BUF struct buf entry = BUF_INIT(RESULT_REMOTE_MAX);
 	AUTO_BUF struct buf sealed = BUF_INIT(SEALED_MAX);
-	AUTO_FREE char *name = mem_printf(NAME_PREFIX "%.*s", RESULT_KEY_LEN, key);
+	AUTO_FREE char *name = mem_printf(NAME_PREFIX "%s", key);
 	struct reply a = { 0 };
 	struct err e = ERR_INIT;
 	int64_t deadline;
@@ -275,7 +206,7 @@ serve_put(struct server *v, const char *key, uint64_t n)
 	if (n > RESULT_REMOTE_MAX || !read_into(v->fd, &entry, n, clock_deadline(RESULT_REMOTE_WAIT_MS)))
 		return false;
 	deadline = clock_deadline(REDIS_WAIT_MS);
-	result_seal(v->s->mac_key, key, buf_str(&entry), entry.len, &sealed);
+	seal_add(v->s->mac_key, KIND, key, buf_str(&entry), entry.len, &sealed);
 	if (is_connected(v, deadline) &&
 	    redis_set(v->redis, name, sealed.data, sealed.len, v->s->ttl_s, deadline, &e) < 0)
 		give_up(v, &e);
@@ -287,15 +218,17 @@ result_remote_serve(int fd, const struct result_remote_settings *s)
 {
 	struct server v = { .fd = fd, .s = s };
 	struct request q;
+	char key[RESULT_KEY_LEN + 1];
 
 	/* the scanner parses hostile bytes: it may ask for anything */
 	while (transfer(fd, &q, sizeof(q), false, CLOCK_DEADLINE_NEVER)) {
 		bool is_good = str_is_hex(q.key, sizeof(q.key));
 
+		snprintf(key, sizeof(key), "%.*s", RESULT_KEY_LEN, q.key);
 		if (is_good && q.op == OP_GET && q.len == 0)
-			is_good = serve_get(&v, q.key);
+			is_good = serve_get(&v, key);
 		else
-			is_good = is_good && q.op == OP_PUT && serve_put(&v, q.key, q.len);
+			is_good = is_good && q.op == OP_PUT && serve_put(&v, key, q.len);
 		if (!is_good)
 			break;
 	}

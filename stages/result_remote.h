@@ -1,9 +1,8 @@
 /*
  * Results of scans that the hosts of a fleet share, in a Redis. Whoever reaches the Redis can write to it, so each entry is
- * authenticated by HMAC-SHA-256 under a key that the runner hosts alone have; the MAC covers the entry's name, so
- * that entries cannot change places.
+ * sealed (seal.h) with a key that the runner hosts alone have.
  *
- *   tidewaiter:result:<64 hex>  →  "TWMAC1 <16 hex: which key> <64 hex: MAC>\n" and the entry (result_entry.h)
+ *   tidewaiter:result:<64 hex>  →  the seal and the entry (result_entry.h)
  *
  * The scanner has no network and no key: it asks a process that has both (outside.h) over a socket pair. All messages have a head
  * of fixed size, and both sides bound what they take.
@@ -40,16 +39,10 @@ void result_remote_put(struct result_remote *r, const char *key, const char *jso
 
 struct result_remote_settings {
 	struct redis_settings redis;
-	const char *mac_key; /* at least RESULT_MAC_KEY_MIN bytes */
+	const char *mac_key; /* at least SEAL_KEY_MIN bytes */
 	int64_t ttl_s;
 	const struct log *log; /* a Redis that does not serve is said once */
 };
-#define RESULT_MAC_KEY_MIN 32
 
 /* Answers until the other end is closed. */
 void result_remote_serve(int fd, const struct result_remote_settings *s);
-
-/* What is stored under `key`, and back; false when it is not ours. For tests, too. */
-void result_seal(const char *mac_key, const char *key, const char *entry, size_t len, struct buf *out);
-bool result_open(const char *mac_key, const char *key, const char *sealed, size_t len, const char **ret_entry,
-		 size_t *ret_len);

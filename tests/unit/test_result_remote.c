@@ -22,39 +22,6 @@
 #define NAME_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define NAME_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 
-static void
-what_was_sealed_opens_with_its_key_and_name_only(void **state)
-{
-	AUTO_BUF struct buf sealed = BUF_INIT(4096);
-	const char *entry = NULL;
-	size_t len = 0;
-
-	(void)state;
-	result_seal(KEY, NAME_A, "entry", 5, &sealed);
-	assert_true(result_open(KEY, NAME_A, sealed.data, sealed.len, &entry, &len));
-	assert_int_equal(len, 5);
-	assert_memory_equal(entry, "entry", 5);
-	assert_false(result_open(KEY, NAME_B, sealed.data, sealed.len, &entry, &len));
-	assert_false(result_open(KEY "x", NAME_A, sealed.data, sealed.len, &entry, &len));
-	for (size_t at = 0; at < sealed.len; at++) {
-		sealed.data[at] ^= 1;
-		assert_false(result_open(KEY, NAME_A, sealed.data, sealed.len, &entry, &len));
-		sealed.data[at] ^= 1;
-	}
-	for (size_t n = 0; n < sealed.len; n++)
-		assert_false(result_open(KEY, NAME_A, sealed.data, n, &entry, &len));
-}
-
-static void
-the_key_is_not_in_what_is_stored(void **state)
-{
-	AUTO_BUF struct buf sealed = BUF_INIT(4096);
-
-	(void)state;
-	result_seal(KEY, NAME_A, "entry", 5, &sealed);
-	assert_null(memmem(sealed.data, sealed.len, KEY, 8));
-}
-
 /* The other end says nothing: one wait, and then none. */
 static void
 who_does_not_answer_is_asked_once(void **state)
@@ -205,8 +172,6 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_was_sealed_opens_with_its_key_and_name_only),
-		cmocka_unit_test(the_key_is_not_in_what_is_stored),
 		cmocka_unit_test(who_does_not_answer_is_asked_once),
 		cmocka_unit_test(an_answer_is_an_entry_of_that_name_or_nothing),
 		cmocka_unit_test(requests_that_are_none_end_the_service),
