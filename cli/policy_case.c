@@ -87,6 +87,17 @@ static const struct conf_group known_group = { "a finding of the other branch", 
 					       MEM_COUNT(known_fields), known_needed,
 					       .size = sizeof(struct policy_case_known) };
 
+#define AT(member) offsetof(struct policy_case_fix, member)
+static const struct conf_field fix_fields[] = {
+	{ "id", CONF_STRING, AT(id), "", .help = "", .rule = &conf_rule_text },
+	{ "package", CONF_STRING, AT(package), "", .help = "", .rule = &conf_rule_text },
+	{ "since", CONF_STRING, AT(since), "", .help = "", .rule = &rule_day },
+};
+#undef AT
+static const char *const fix_needed[] = { "id", "package", "since", NULL };
+static const struct conf_group fix_group = { "a fix that was seen before", fix_fields, MEM_COUNT(fix_fields),
+					     fix_needed, .size = sizeof(struct policy_case_fix) };
+
 #define AT(member) offsetof(struct policy_case_expect, member)
 #define FATE(name, fate)                                                                                 \
 	{                                                                                                \
@@ -124,6 +135,7 @@ static const struct conf_child case_children[] = {
 	{ "triage", &triage_group, AT(triage), ENTRIES_MAX },
 	{ "ignores", &ignore_group, AT(ignores), ENTRIES_MAX },
 	{ "baseline", &known_group, AT(baseline), ENTRIES_MAX },
+	{ "fixes", &fix_group, AT(fixes), ENTRIES_MAX },
 	{ "expect", &expect_group, AT(expect), 0 },
 };
 #undef AT
@@ -156,6 +168,7 @@ finish(struct policy_case *c, const struct conf_places *places)
 		[FATE_GRACE] = "grace",	      [FATE_WAIVED] = "waived",
 	};
 	struct policy_case_triage *triage = c->triage.v;
+	struct policy_case_fix *fixes = c->fixes.v;
 	const struct policy_case_ignore *ignores = c->ignores.v;
 
 	c->today_s = day_of(c->today);
@@ -166,6 +179,8 @@ finish(struct policy_case *c, const struct conf_places *places)
 	}
 	for (size_t k = 0; k < c->triage.n; k++)
 		triage[k].until_s = day_of(triage[k].until);
+	for (size_t k = 0; k < c->fixes.n; k++)
+		fixes[k].since_s = day_of(fixes[k].since);
 	c->given = mem_array(c->ignores.n + 1, sizeof(*c->given));
 	for (size_t k = 0; k < c->ignores.n; k++)
 		c->given[k] = (struct policy_ignore){ ignores[k].file,		ignores[k].id,
@@ -243,6 +258,20 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 	return false;
 }
 
+/* As in a job: a fix that nobody has seen before is first seen today. */
+static bool
+fix_since(const void *arg, const struct finding *f, int64_t *ret_s)
+{
+	const struct policy_case *c = arg;
+	const struct policy_case_fix *l = c->fixes.v;
+
+	*ret_s = c->today_s;
+	for (size_t k = 0; k < c->fixes.n; k++)
+		if (str_eq(l[k].id, f->id) && str_eq(l[k].package, f->package) && l[k].since_s < *ret_s)
+			*ret_s = l[k].since_s;
+	return true;
+}
+
 static struct policy_context
 context_of(const struct policy_case *c)
 {
@@ -265,7 +294,7 @@ context_of(const struct policy_case *c)
 		.wants_waiver = j->waiver,
 		.ignores = c->given,
 		.n_ignores = c->ignores.n,
-		.known = { c, accepted, has_baseline, is_known },
+		.known = { c, accepted, has_baseline, is_known, fix_since },
 	};
 }
 

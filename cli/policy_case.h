@@ -28,6 +28,11 @@ struct policy_case_known {
 	char *id, *package;
 };
 
+struct policy_case_fix {
+	char *id, *package, *since;
+	int64_t since_s;
+};
+
 struct policy_case_expect {
 	int verdict;		       /* enum verdict of pass, warn, block */
 	char *rule;		       /* "" not said */
@@ -46,6 +51,7 @@ struct policy_case {
 	struct conf_items triage, ignores;
 	char *baseline_branch; /* "": none was delivered */
 	struct conf_items baseline;
+	struct conf_items fixes; /* that were seen before today */
 	struct policy_case_expect expect;
 	struct policy_ignore *given; /* of `ignores`, borrowed */
 };

@@ -82,6 +82,16 @@ check_rules(const struct policy *p, int64_t now_s, struct counts *n)
 			break;
 		}
 	}
+	for (size_t k = 0; k < p->rules.n; k++) {
+		const struct policy_rule *r = &p->rules.v[k];
+
+		if (r->grace.published > 0 && r->grace.published <= r->grace.fixed)
+			say(n, false, p, r->line,
+			    "rule %s: grace.published of %" PRId64
+			    " days hardly matters beside grace.fixed of %" PRId64
+			    ": a flaw is mostly published before there is a fix, and either is enough",
+			    r->name, r->grace.published, r->grace.fixed);
+	}
 	if (p->rules.n == 0)
 		say(n, false, p, 1, "there are no rules: the section gate of the settings judges everything");
 }

@@ -36,6 +36,7 @@ struct policy_match {
 
 struct policy_grace {
 	int64_t published; /* days since the flaw was published; 0: none */
+	int64_t fixed;	   /* days since there is a fix; 0: none */
 };
 
 struct policy_accept {
@@ -150,6 +151,8 @@ struct policy_known {
 	/* Was it in the last delivered inspection of that branch? has_baseline: is there one? */
 	bool (*has_baseline)(const void *arg, const char *branch);
 	bool (*is_known)(const void *arg, const char *branch, const struct finding *f);
+	/* Since when there is a fix, of a finding that has one; false: that is not known. */
+	bool (*fix_since)(const void *arg, const struct finding *f, int64_t *ret_s);
 };
 
 struct policy_context {
@@ -216,6 +219,9 @@ bool policy_rule_matches(const struct policy_rule *r, const struct policy_contex
 /* No condition at all. */
 bool policy_rule_matches_all(const struct policy_rule *r);
 bool policy_is_announced(const struct policy_rule *r, int64_t today_s);
+
+/* Does any of its rules ask since when there are fixes (grace.fixed)? */
+bool policy_asks_fixes(const struct policy *p);
 
 /* "HIGH or worse that can be fixed" */
 char *policy_describe(int severity, bool fixable_only);

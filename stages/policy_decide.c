@@ -25,6 +25,15 @@ decision_free(struct decision *d)
 	*d = (struct decision){ 0 };
 }
 
+bool
+policy_asks_fixes(const struct policy *p)
+{
+	for (size_t k = 0; k < p->rules.n; k++)
+		if (p->rules.v[k].grace.fixed > 0)
+			return true;
+	return false;
+}
+
 char *
 policy_describe(int severity, bool fixable_only)
 {
@@ -235,7 +244,7 @@ static void
 judge_findings(const struct policy_judge *j, const struct report *r, struct decision *d)
 {
 	AUTO_FREE char *what = policy_describe(d->severity, d->fixable_only);
-	size_t n;
+	size_t n, n_undated = 0;
 
 	if (r->n_findings > 0)
 		d->fates = mem_array(r->n_findings, sizeof(*d->fates));
@@ -243,8 +252,13 @@ judge_findings(const struct policy_judge *j, const struct report *r, struct deci
 	for (size_t k = 0; k < r->n_findings; k++) {
 		policy_judge_finding(j, &r->findings[k], &d->fates[k]);
 		d->n_of_fate[d->fates[k].fate]++;
+		n_undated += d->fates[k].fate == FATE_BLOCKS && policy_lacks_fix_date(j, &r->findings[k]);
 	}
 	n = d->n_of_fate[FATE_BLOCKS];
+	if (n_undated > 0)
+		strv_addf(&d->notes,
+			  "no grace (grace.fixed) for %zu %s: it is not known since when there is a fix",
+			  n_undated, n_undated == 1 ? "finding" : "findings");
 	if (n == 0)
 		return;
 	if (j->has_baseline)

@@ -193,7 +193,7 @@ is_known(const struct policy_judge *j, const struct finding *f, struct finding_f
 
 /* A flaw whose age is not known gets no time. */
 static bool
-is_in_grace(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+has_grace_published(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
 {
 	int64_t days = j->rule->grace.published, until_s = f->published_s + days * POLICY_DAY_S;
 	char date[16];
@@ -204,6 +204,74 @@ is_in_grace(const struct policy_judge *j, const struct finding *f, struct findin
 	*ret = (struct finding_fate){ FATE_GRACE, until_s,
 				      mem_printf("published on %s, %" PRId64 " days of grace", date, days),
 				      0 };
+	return true;
+}
+
+static bool
+find_fix_date(const struct policy_judge *j, const struct finding *f, int64_t *ret_s)
+{
+	const struct policy_known *known = &j->c->known;
+
+	if (!known->fix_since || !known->fix_since(known->arg, f, ret_s))
+		return false;
+	/* the report has it, so there is one by now, whatever a clock that was ahead has put down */
+	if (*ret_s > j->now_s)
+		*ret_s = j->now_s;
+	return true;
+}
+
+bool
+policy_lacks_fix_date(const struct policy_judge *j, const struct finding *f)
+{
+	int64_t since_s;
+
+	return j->rule->grace.fixed > 0 && *f->fixed && !find_fix_date(j, f, &since_s);
+}
+
+/* Until there is a fix its time does not begin, so an earlier fix never blocks less. */
+static bool
+has_grace_fixed(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	int64_t days = j->rule->grace.fixed, since_s;
+	char date[16];
+
+	if (days == 0)
+		return false;
+	if (!*f->fixed) {
+		*ret = (struct finding_fate){
+			FATE_GRACE, 0,
+			mem_printf("no fix yet, %" PRId64 " days of grace from when there is one", days), 0
+		};
+		return true;
+	}
+	if (!find_fix_date(j, f, &since_s) || j->now_s >= since_s + days * POLICY_DAY_S)
+		return false;
+	policy_format_date(since_s, date);
+	*ret = (struct finding_fate){
+		FATE_GRACE, since_s + days * POLICY_DAY_S,
+		mem_printf("a fix was first seen here on %s, %" PRId64 " days of grace", date, days), 0
+	};
+	return true;
+}
+
+static bool
+outlasts(const struct finding_fate *a, const struct finding_fate *b)
+{
+	return b->until_s != 0 && (a->until_s == 0 || a->until_s > b->until_s);
+}
+
+/* Either is enough; of both the one that lasts longer. */
+static bool
+is_in_grace(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	struct finding_fate published = { 0 }, fixed = { 0 };
+	bool is_published = has_grace_published(j, f, &published), is_fixed = has_grace_fixed(j, f, &fixed);
+	bool takes_fixed = is_fixed && (!is_published || !outlasts(&published, &fixed));
+
+	if (!is_published && !is_fixed)
+		return false;
+	*ret = takes_fixed ? fixed : published;
+	mem_free_at(takes_fixed ? &published.by : &fixed.by);
 	return true;
 }
 

@@ -122,6 +122,7 @@ static const struct conf_group match_group = { "what a rule matches", match_fiel
 static const struct conf_field grace_fields[] = {
 	{ "published", CONF_INT, AT(published), "0", .min = 0, .max = DAYS_MAX,
 	  .help = "Days since the flaw was published" },
+	{ "fixed", CONF_INT, AT(fixed), "0", .min = 0, .max = DAYS_MAX, .help = "Days since there is a fix" },
 };
 #undef AT
 static const struct conf_group grace_group = { "a time of grace", grace_fields, MEM_COUNT(grace_fields),

@@ -34,3 +34,5 @@ struct policy_judge {
 };
 
 void policy_judge_finding(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret);
+/* It could be in grace, if it were known since when there is a fix. */
+bool policy_lacks_fix_date(const struct policy_judge *j, const struct finding *f);

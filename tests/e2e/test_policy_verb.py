@@ -78,6 +78,7 @@ GOOD = [
     rule(),
     rule(match={"protected": True, "tag": "any"}),
     rule(new_only="main", grace={"published": 3650}, enforce_from="2026-02-28"),
+    rule(grace={"published": 0, "fixed": 3650}),
     rule(misconfigurations="HIGH", secrets="fail", accept={"scope": "product", "raised_severity": "keep"}),
     {"version": 1, "max_days": 1, "exceptions": [EXCEPTION]},
     {"version": 1, "exceptions": [{**EXCEPTION, "package": "p", "versions": ">= 1.2, <2"}]},
@@ -103,7 +104,8 @@ BAD = [
     rule(match={"projects": [""]}),
     rule(match={"protected": "perhaps"}),
     rule(grace={"published": -1}),
-    rule(grace={"fixed": 1}),
+    rule(grace={"fixed": 3651}),
+    rule(grace={"modified": 1}),
     rule(secrets="block"),
     rule(misconfigurations="on"),
     rule(accept={"scope": "all"}),
@@ -169,6 +171,19 @@ def test_check_names_rules_that_are_never_reached(tidewaiter, policy):
     text = path.read_text().replace("name: all,", "name: all, enforce_from: 2026-02-01,")
     assert tidewaiter("check", policy(text), "--today", "2026-01-31").returncode == 0
     assert tidewaiter("check", policy(text), "--today", "2026-02-01").returncode == 1
+
+
+def test_check_names_a_grace_that_another_makes_needless(tidewaiter, policy):
+    path = policy("version: 1\nrules:\n"
+                  "  - {name: one, mode: warn, match: {tag: true}, grace: {published: 14, fixed: 14}}\n"
+                  "  - {name: two, mode: warn, grace: {published: 15, fixed: 14}}\n")
+    done = tidewaiter("check", path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{path}:3: warning: rule one: grace.published of 14 days hardly matters beside grace.fixed of 14: "
+        "a flaw is mostly published before there is a fix, and either is enough",
+        f"{path}: ok, with warnings (2 rules, 0 exceptions, 0 break-glass entries)",
+    ]
 
 
 def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(tidewaiter, policy):

@@ -62,6 +62,7 @@ struct a_case {
 	size_t n_exceptions;
 	char *head[RULES_MAX], *tail[RULES_MAX]; /* of each rule, around its severity */
 	int severity[RULES_MAX];
+	unsigned published[RULES_MAX], fixed[RULES_MAX]; /* days of grace */
 	size_t n_rules;
 	char *break_glass;
 	struct a_finding findings[FINDINGS_MAX];
@@ -71,6 +72,8 @@ struct a_case {
 	unsigned accepted_mask; /* of ids, by triage */
 	struct policy_accepted accepted;
 	unsigned known_mask; /* of ids, in the other branch */
+	unsigned dated_mask; /* of ids of which it is known since when there is a fix */
+	int64_t fix_since_s[MEM_COUNT(ids)];
 };
 
 static size_t
@@ -108,6 +111,15 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 	return x->known_mask >> index_of_id(f->id) & 1;
 }
 
+static bool
+fix_since(const void *arg, const struct finding *f, int64_t *ret_s)
+{
+	const struct a_case *x = arg;
+
+	*ret_s = x->fix_since_s[index_of_id(f->id)];
+	return x->dated_mask >> index_of_id(f->id) & 1;
+}
+
 static char *
 an_exception(void)
 {
@@ -140,7 +152,6 @@ a_rule_tail(void)
 	buf_printf(&b, ", mode: %s, fixable_only: %s, new_only: %s, ignore_files: %s", ONE_OF(modes),
 		   any(3) ? "false" : "true", ONE_OF(new_only), ONE_OF(files));
 	buf_printf(&b, ", on_no_packages: pass, on_unknown_os: %s", any(3) ? "pass" : "fail");
-	buf_printf(&b, ", grace: {published: %u}", any(3) ? 0 : 30 * any(4));
 	buf_printf(&b, ", accept: {scope: %s, raised_severity: %s}", any(2) ? "branch" : "product",
 		   any(2) ? "ask" : "keep");
 	if (any(5) == 0)
@@ -168,7 +179,7 @@ make_job(struct a_case *x)
 	c->n_ignores = any(3);
 	for (size_t k = 0; k < MEM_COUNT(x->ignores); k++)
 		x->ignores[k] = (struct policy_ignore){ .file = (int)any(2), .id = (char *)ONE_OF(ids) };
-	c->known = (struct policy_known){ x, accepted, has_baseline, is_known };
+	c->known = (struct policy_known){ x, accepted, has_baseline, is_known, fix_since };
 }
 
 static void
@@ -182,6 +193,8 @@ make_case(struct a_case *x)
 	for (size_t k = 0; k < x->n_rules; k++) {
 		x->head[k] = mem_printf("  - {name: rule-%zu, severity: ", k);
 		x->severity[k] = (int)any(SEVERITY_COUNT);
+		x->published[k] = any(3) ? 0 : 30 * any(4);
+		x->fixed[k] = any(2) ? 0 : 10 * any(4);
 		x->tail[k] = a_rule_tail();
 	}
 	x->n_findings = any(FINDINGS_MAX + 1);
@@ -197,6 +210,9 @@ make_case(struct a_case *x)
 						.is_product_wide = any(2),
 						.by = "finding 1" };
 	x->known_mask = any(2) ? 0 : any(16);
+	x->dated_mask = any(16);
+	for (size_t k = 0; k < MEM_COUNT(ids); k++)
+		x->fix_since_s[k] = TODAY + 2 * POLICY_DAY_S - any(40) * POLICY_DAY_S;
 	make_job(x);
 	x->break_glass =
 		mem_printf("  - {name: night, project: %s, ref: %s, from: \"%s\", hours: %u, who: w, reason: r}\n",
@@ -226,7 +242,8 @@ policy_of(const struct a_case *x)
 
 	buf_add_str(&b, "version: 1\nrules:\n");
 	for (size_t k = 0; k < x->n_rules; k++)
-		buf_printf(&b, "%s%s%s", x->head[k], severity_words[x->severity[k]], x->tail[k]);
+		buf_printf(&b, "%s%s, grace: {published: %u, fixed: %u}%s", x->head[k],
+			   severity_words[x->severity[k]], x->published[k], x->fixed[k], x->tail[k]);
 	buf_add_str(&b, "exceptions:\n");
 	for (size_t k = 0; k < x->n_exceptions; k++)
 		buf_add_str(&b, x->exceptions[k]);
@@ -343,6 +360,83 @@ a_higher_threshold_never_blocks_more(void **state)
 		n_changed += memcmp(before.fates, after.fates, sizeof(before.fates)) != 0;
 	}
 	assert_true(n_changed > 5);
+}
+
+static void
+more_grace_never_blocks_more(void **state)
+{
+	unsigned n_changed = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		AUTO_CASE struct a_case x = { 0 };
+		struct answer before, after;
+		size_t rule;
+
+		make_case(&x);
+		if (x.n_rules == 0)
+			continue;
+		rule = any((unsigned)x.n_rules);
+		before = decide(&x);
+		*(any(2) ? &x.published[rule] : &x.fixed[rule]) += 1 + any(90);
+		after = decide(&x);
+		assert_never_blocks_more(&after, &before, x.n_findings, round);
+		n_changed += memcmp(before.fates, after.fates, sizeof(before.fates)) != 0;
+	}
+	assert_true(n_changed > 5);
+}
+
+/* Earlier: a date that is earlier, a fix where there was none, a date that is not known any more. */
+static void
+a_fix_that_is_there_earlier_never_blocks_less(void **state)
+{
+	unsigned n_changed = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 3 * ROUNDS; round++) {
+		AUTO_CASE struct a_case x = { 0 };
+		struct answer before, after;
+		unsigned id = any(MEM_COUNT(ids));
+
+		make_case(&x);
+		before = decide(&x);
+		switch (any(3)) {
+		case 0:
+			x.fix_since_s[id] -= (1 + any(40)) * POLICY_DAY_S;
+			break;
+		case 1:
+			x.dated_mask &= ~(1U << id);
+			break;
+		default:
+			/* where only findings with a fix count, one more of them counts, as it has to */
+			for (size_t k = 0; k < x.n_findings; k++)
+				x.findings[k].is_fixed = true;
+		}
+		after = decide(&x);
+		assert_never_blocks_more(&before, &after, x.n_findings, round);
+		n_changed += memcmp(before.fates, after.fates, sizeof(before.fates)) != 0;
+	}
+	assert_true(n_changed > 5);
+}
+
+/* What a clock that was ahead has put down is a date of today, and gives no more. */
+static void
+a_fix_of_tomorrow_has_the_grace_of_one_of_today(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		AUTO_CASE struct a_case x = { 0 };
+		struct answer ahead, today;
+
+		make_case(&x);
+		for (size_t k = 0; k < MEM_COUNT(ids); k++)
+			x.fix_since_s[k] = TODAY + (1 + any(4000)) * POLICY_DAY_S;
+		ahead = decide(&x);
+		for (size_t k = 0; k < MEM_COUNT(ids); k++)
+			x.fix_since_s[k] = TODAY;
+		today = decide(&x);
+		assert_memory_equal(&ahead, &today, sizeof(ahead));
+	}
 }
 
 static void
@@ -494,6 +588,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_exception_more_never_blocks_more),
 		cmocka_unit_test(a_higher_threshold_never_blocks_more),
+		cmocka_unit_test(more_grace_never_blocks_more),
+		cmocka_unit_test(a_fix_that_is_there_earlier_never_blocks_less),
+		cmocka_unit_test(a_fix_of_tomorrow_has_the_grace_of_one_of_today),
 		cmocka_unit_test(a_stricter_wish_of_the_job_never_blocks_less_and_a_looser_one_changes_nothing),
 		cmocka_unit_test(the_order_of_findings_does_not_matter),
 		cmocka_unit_test(an_exception_that_expired_or_runs_too_long_is_as_one_that_is_absent),
