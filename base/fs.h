@@ -49,14 +49,17 @@ int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct 
  */
 int fs_read_secret(const char *path, char **ret, struct err *e);
 
-/* write(2) until all is written. */
 /*
  * sendmsg(2) and recvmsg(2) of one packet over a Unix socket with one descriptor along (SCM_RIGHTS, unix(7)). Bytes sent or
  * received, -1 with errno; interrupted calls are made again. *ret_fd, the caller's and close-on-exec, is set only where one came.
  */
 ssize_t fs_send_fd(int socket, const void *p, size_t n, int fd, int flags);
 ssize_t fs_receive_fd(int socket, void *p, size_t n, int flags, int *ret_fd);
+/* All n bytes over a socket, waiting for either side until the deadline. False: not in time, or the other end is gone. */
+bool fs_send_all(int socket, const void *p, size_t n, int64_t deadline);
+bool fs_receive_all(int socket, void *p, size_t n, int64_t deadline);
 
+/* write(2) until all is written. */
 int fs_write_all(int fd, const void *p, size_t n, struct err *e);
 
 enum fs_publish {

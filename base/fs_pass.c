@@ -1,8 +1,10 @@
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 
 /* One packet and room for one descriptor. */
@@ -57,4 +59,54 @@ fs_receive_fd(int socket, void *p, size_t n, int flags, int *ret_fd)
 	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
 	return got;
+}
+
+static bool
+wait_ready(int fd, short events, int64_t deadline)
+{
+	struct pollfd pfd = { .fd = fd, .events = events };
+	int n;
+
+	do
+		n = poll(&pfd, 1, clock_poll_timeout(deadline));
+	while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
+bool
+fs_send_all(int socket, const void *p, size_t n, int64_t deadline)
+{
+	for (const char *at = p; n > 0;) {
+		ssize_t done;
+
+		if (!wait_ready(socket, POLLOUT, deadline))
+			return false;
+		done = send(socket, at, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (done < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (done <= 0)
+			return false;
+		at += done;
+		n -= (size_t)done;
+	}
+	return true;
+}
+
+bool
+fs_receive_all(int socket, void *p, size_t n, int64_t deadline)
+{
+	for (char *at = p; n > 0;) {
+		ssize_t done;
+
+		if (!wait_ready(socket, POLLIN, deadline))
+			return false;
+		done = recv(socket, at, n, MSG_DONTWAIT);
+		if (done < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (done <= 0)
+			return false;
+		at += done;
+		n -= (size_t)done;
+	}
+	return true;
 }

@@ -1,10 +1,7 @@
 #include "stages/result_remote.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -36,36 +33,11 @@ struct reply {
 /* ---- messages ---- */
 
 static bool
-transfer(int fd, void *p, size_t n, bool is_write, int64_t deadline)
-{
-	char *at = p;
-
-	while (n > 0) {
-		struct pollfd pfd = { .fd = fd, .events = is_write ? POLLOUT : POLLIN };
-		ssize_t done;
-		int ready = poll(&pfd, 1, clock_poll_timeout(deadline));
-
-		if (ready < 0 && errno == EINTR)
-			continue;
-		if (ready <= 0)
-			return false;
-		done = is_write ? send(fd, at, n, MSG_NOSIGNAL | MSG_DONTWAIT) : recv(fd, at, n, MSG_DONTWAIT);
-		if (done < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (done <= 0)
-			return false;
-		at += done;
-		n -= (size_t)done;
-	}
-	return true;
-}
-
-static bool
 read_into(int fd, struct buf *b, uint64_t len, int64_t deadline)
 {
 	AUTO_FREE char *p = mem_alloc((size_t)len + 1);
 
-	if (!transfer(fd, p, (size_t)len, false, deadline))
+	if (!fs_receive_all(fd, p, (size_t)len, deadline))
 		return false;
 	buf_add(b, p, (size_t)len);
 	return !b->is_full;
@@ -95,9 +67,9 @@ exchange(int fd, enum op op, const char *key, const struct buf *out, struct buf 
 	struct reply a = { 0 };
 
 	memcpy(q.key, key, sizeof(q.key));
-	if (!transfer(fd, &q, sizeof(q), true, deadline) ||
-	    (out && !transfer(fd, out->data, out->len, true, deadline)) ||
-	    !transfer(fd, &a, sizeof(a), false, deadline) || a.len > RESULT_REMOTE_MAX)
+	if (!fs_send_all(fd, &q, sizeof(q), deadline) ||
+	    (out && !fs_send_all(fd, out->data, out->len, deadline)) ||
+	    !fs_receive_all(fd, &a, sizeof(a), deadline) || a.len > RESULT_REMOTE_MAX)
 		return false;
 	return a.len == 0 || (in && read_into(fd, in, a.len, deadline));
 }
@@ -189,8 +161,8 @@ serve_get(struct server *v, const char *key)
 		log_line(v->s->log, LOG_WARN,
 			 "a result in Redis is not of our key (trivy.results_key_file): not used");
 	}
-	return transfer(v->fd, &a, sizeof(a), true, clock_deadline(RESULT_REMOTE_WAIT_MS)) &&
-	       transfer(v->fd, (char *)entry, len, true, clock_deadline(RESULT_REMOTE_WAIT_MS));
+	return fs_send_all(v->fd, &a, sizeof(a), clock_deadline(RESULT_REMOTE_WAIT_MS)) &&
+	       fs_send_all(v->fd, entry, len, clock_deadline(RESULT_REMOTE_WAIT_MS));
 }
 
 static bool
@@ -210,7 +182,7 @@ serve_put(struct server *v, const char *key, uint64_t n)
 	if (is_connected(v, deadline) &&
 	    redis_set(v->redis, name, sealed.data, sealed.len, v->s->ttl_s, deadline, &e) < 0)
 		give_up(v, &e);
-	return transfer(v->fd, &a, sizeof(a), true, clock_deadline(RESULT_REMOTE_WAIT_MS));
+	return fs_send_all(v->fd, &a, sizeof(a), clock_deadline(RESULT_REMOTE_WAIT_MS));
 }
 
 void
@@ -221,7 +193,7 @@ result_remote_serve(int fd, const struct result_remote_settings *s)
 	char key[RESULT_KEY_LEN + 1];
 
 	/* the scanner parses hostile bytes: it may ask for anything */
-	while (transfer(fd, &q, sizeof(q), false, CLOCK_DEADLINE_NEVER)) {
+	while (fs_receive_all(fd, &q, sizeof(q), CLOCK_DEADLINE_NEVER)) {
 		bool is_good = str_is_hex(q.key, sizeof(q.key));
 
 		snprintf(key, sizeof(key), "%.*s", RESULT_KEY_LEN, q.key);
