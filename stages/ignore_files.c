@@ -6,6 +6,7 @@
 #include "base/conf_tree.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "stages/purl.h"
 
 #define ID_MAX 64
 #define PURL_MAX 1024
@@ -248,26 +249,6 @@ purl_of(const cJSON *thing)
 	return id && str_has_prefix(id, "pkg:") && strlen(id) <= PURL_MAX ? id : NULL;
 }
 
-/* The repository that pkg:oci/name?repository_url=… means; NULL for one with a digest, which is not compared. */
-static char *
-image_of(const char *purl)
-{
-	const char *name = purl + strlen("pkg:oci/"), *url = strstr(purl, "repository_url=");
-	size_t n = strcspn(name, "?#");
-
-	if (memchr(name, '@', n) || n == 0)
-		return NULL;
-	if (!url)
-		return mem_strndup(name, n);
-	url += strlen("repository_url=");
-	n = strcspn(url, "&#");
-	AUTO_FREE char *whole = mem_strndup(url, n);
-	const char *path = strchr(whole, '/');
-
-	/* percent signs are for what stands in no repository's name but the colon of a port, which goes with the host */
-	return path && path[1] && !strchr(path, '%') ? mem_strdup(path + 1) : NULL;
-}
-
 static int
 add_package(const struct statement *s, const char *image, const char *purl, struct ignore_list *l,
 	    struct err *e)
@@ -298,7 +279,7 @@ read_product(const struct statement *s, const cJSON *product, struct ignore_list
 	const char *purl = purl_of(product);
 	const cJSON *parts = json_array(product, "subcomponents"), *part;
 	bool is_image = purl && str_has_prefix(purl, "pkg:oci/");
-	AUTO_FREE char *image = is_image ? image_of(purl) : NULL;
+	AUTO_FREE char *image = is_image ? purl_image(purl) : NULL;
 
 	if (!purl || (is_image && (!image || cJSON_GetArraySize(parts) == 0))) {
 		note(l, s->name, s->n,

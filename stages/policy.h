@@ -74,7 +74,8 @@ struct policy_exception {
 
 struct policy_break_glass {
 	char *name;	     /* what TIDEWAITER_WAIVER says; unique */
-	char *project, *ref; /* exactly */
+	char *project; /* exactly */
+	char *ref;     /* "main", refs/heads/main: the branch; refs/tags/v1: the tag */
 	char *from;
 	int64_t from_s, hours;
 	char *who, *reason;
@@ -234,12 +235,6 @@ enum exception_state policy_exception_state(const struct policy *p, const struct
 					    int64_t today_s);
 bool policy_exception_matches(const struct policy_exception *x, const struct policy_context *c,
 			      const struct finding *f);
-/*
- * "pkg:deb/debian/openssl", "…@3.0.11", with "?arch=amd64": type, namespace, name and what else is given are those of `purl`.
- * https://github.com/package-url/purl-spec
- */
-bool policy_purl_matches(const char *pattern, const char *purl);
-
 /* The waiver that this job asks for and may have now, or NULL and why not in *ret_why (owned by the caller, NULL: none asked). */
 const struct policy_break_glass *policy_find_waiver(const struct policy *p, const struct policy_context *c,
 						    int64_t now_s, char **ret_why);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "stages/policy.h"
+#include "stages/purl.h"
 #include "stages/version_order.h"
 
 #define HOUR_S INT64_C(3600)
@@ -17,116 +18,6 @@ policy_exception_state(const struct policy *p, const struct policy_exception *x,
 		return EXCEPTION_EXPIRED;
 	return x->end_s - POLICY_DAY_S - midnight_s > p->max_days * POLICY_DAY_S ? EXCEPTION_TOO_LONG
 										 : EXCEPTION_COUNTS;
-}
-
-/* ---- package URLs ---- */
-
-/* Parts of "pkg:type/namespace/name@version?qualifiers#subpath"; lengths, nothing is copied. */
-struct purl {
-	const char *path; /* type/namespace/name */
-	size_t path_len;
-	const char *version; /* NULL: none */
-	size_t version_len;
-	const char *qualifiers; /* "" without */
-	size_t qualifiers_len;
-};
-
-static bool
-split_purl(const char *text, struct purl *ret)
-{
-	size_t len;
-	const char *at;
-
-	if (!str_has_prefix(text, "pkg:"))
-		return false;
-	ret->path = text + strlen("pkg:");
-	len = strcspn(ret->path, "?#");
-	ret->qualifiers = ret->path[len] == '?' ? ret->path + len + 1 : "";
-	ret->qualifiers_len = strcspn(ret->qualifiers, "#");
-	/* "@" of an npm scope is written %40, or stands at the beginning of a part */
-	at = NULL;
-	for (size_t k = 1; k < len; k++)
-		if (ret->path[k] == '@' && ret->path[k - 1] != '/')
-			at = ret->path + k;
-	ret->path_len = at ? (size_t)(at - ret->path) : len;
-	ret->version = at ? at + 1 : NULL;
-	ret->version_len = at ? len - ret->path_len - 1 : 0;
-	return true;
-}
-
-static int
-hex_of(char c)
-{
-	const char *digits = "0123456789abcdef", *at;
-
-	if (c >= 'A' && c <= 'F')
-		c = (char)(c - 'A' + 'a');
-	at = c ? strchr(digits, c) : NULL;
-	return at ? (int)(at - digits) : -1;
-}
-
-/* The next character, %XX taken for what it means. */
-static int
-take_char(const char **s, const char *end)
-{
-	int c = (unsigned char)*(*s)++;
-
-	if (c == '%' && end - *s >= 2 && hex_of((*s)[0]) >= 0 && hex_of((*s)[1]) >= 0) {
-		c = hex_of((*s)[0]) * 16 + hex_of((*s)[1]);
-		*s += 2;
-	}
-	return c;
-}
-
-static bool
-is_same_part(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	const char *a_end = a + a_len, *b_end = b + b_len;
-
-	while (a < a_end && b < b_end)
-		if (take_char(&a, a_end) != take_char(&b, b_end))
-			return false;
-	return a == a_end && b == b_end;
-}
-
-static bool
-has_qualifier(const struct purl *p, const char *pair, size_t len)
-{
-	const char *s = p->qualifiers, *end = s + p->qualifiers_len;
-
-	while (s < end) {
-		size_t n = strcspn(s, "&");
-
-		n = n < (size_t)(end - s) ? n : (size_t)(end - s);
-		if (is_same_part(s, n, pair, len))
-			return true;
-		s += n + 1;
-	}
-	return false;
-}
-
-bool
-policy_purl_matches(const char *pattern, const char *purl)
-{
-	struct purl want, is;
-	const char *s, *end;
-
-	if (!split_purl(pattern, &want) || !split_purl(purl, &is) ||
-	    !is_same_part(want.path, want.path_len, is.path, is.path_len))
-		return false;
-	if (want.version &&
-	    (!is.version || !is_same_part(want.version, want.version_len, is.version, is.version_len)))
-		return false;
-	end = want.qualifiers + want.qualifiers_len;
-	for (s = want.qualifiers; s < end;) {
-		size_t n = strcspn(s, "&");
-
-		n = n < (size_t)(end - s) ? n : (size_t)(end - s);
-		if (n > 0 && !has_qualifier(&is, s, n))
-			return false;
-		s += n + 1;
-	}
-	return true;
 }
 
 /* ---- exceptions ---- */
@@ -155,7 +46,7 @@ policy_exception_matches(const struct policy_exception *x, const struct policy_c
 		return false;
 	if (*x->versions && !version_in_range(version_order_of(f->type), f->installed, x->versions))
 		return false;
-	if (*x->purl && !policy_purl_matches(x->purl, f->purl))
+	if (*x->purl && !purl_matches(x->purl, f->purl))
 		return false;
 	if (*x->project && !str_glob(x->project, c->project))
 		return false;
@@ -163,6 +54,19 @@ policy_exception_matches(const struct policy_exception *x, const struct policy_c
 }
 
 /* ---- break-glass ---- */
+
+/* A tag may have the name of a branch, and be pushed by whoever may not push to that. */
+static bool
+is_ref(const char *ref, const struct policy_context *c)
+{
+	static const char tags[] = "refs/tags/", heads[] = "refs/heads/";
+
+	if (str_has_prefix(ref, tags))
+		return c->is_tag && str_eq(ref + strlen(tags), c->branch);
+	if (str_has_prefix(ref, heads))
+		ref += strlen(heads);
+	return !c->is_tag && str_eq(ref, c->branch);
+}
 
 const struct policy_break_glass *
 policy_find_waiver(const struct policy *p, const struct policy_context *c, int64_t now_s, char **ret_why)
@@ -180,8 +84,9 @@ policy_find_waiver(const struct policy *p, const struct policy_context *c, int64
 
 		if (!str_eq(b->name, c->wants_waiver))
 			continue;
-		if (!str_eq(b->project, c->project) || !str_eq(b->ref, c->branch))
-			*ret_why = mem_printf("the waiver %s is not for this project and ref", safe);
+		if (!str_eq(b->project, c->project) || !is_ref(b->ref, c))
+			*ret_why = mem_printf("the waiver %s is not for this project and %s", safe,
+					      c->is_tag ? "tag" : "branch");
 		else if (now_s < b->from_s)
 			*ret_why = mem_printf("the waiver %s begins later, at %s", safe, b->from);
 		else if (now_s >= end_s) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "stages/policy_private.h"
+#include "stages/purl.h"
 
 /* ---- exceptions by id ---- */
 
@@ -69,7 +70,7 @@ ignore_matches(const struct policy_ignore *g, const struct finding *f, const cha
 	if (!str_eq(g->id, f->id) || !is_of_image(g, image))
 		return false;
 	for (size_t k = 0; k < g->purls.n && !is_package; k++)
-		is_package = policy_purl_matches(g->purls.v[k], f->purl);
+		is_package = purl_matches(g->purls.v[k], f->purl);
 	return is_package && (g->paths.n == 0 || str_glob_any(&g->paths, *f->path ? f->path : f->target));
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "stages/policy.h"
+#include "stages/purl.h"
 #include "stages/version_order.h"
 
 #define RULES_MAX 1000
@@ -83,9 +84,7 @@ is_time(const char *text)
 static bool
 is_purl(const char *text)
 {
-	const char *slash = str_has_prefix(text, "pkg:") ? strchr(text + 4, '/') : NULL;
-
-	return slash && slash > text + 4 && slash[1] && conf_is_plain_text(text) && !strpbrk(text, " *[");
+	return purl_is(text) && conf_is_plain_text(text) && !strpbrk(text, " *[");
 }
 
 static const struct conf_rule rule_name = { is_name, "a name of letters, digits and ._-, 64 at most", NULL };

@@ -92,5 +92,5 @@ def test_break_glass_lets_its_job_go_on_and_no_other(under, project, goes_on):
     text = flat(result)
     assert (result.status == "success") == goes_on, text
     assert ("break-glass night of Ops lets it go on until" in text) == goes_on
-    assert ("no break-glass: the waiver night is not for this project and ref" in text) != goes_on
+    assert ("no break-glass: the waiver night is not for this project and branch" in text) != goes_on
     assert ("withheld" in text) != goes_on

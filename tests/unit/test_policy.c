@@ -205,33 +205,6 @@ a_range_holds_where_all_of_its_parts_do(void **state)
 }
 
 static void
-a_package_url_matches_where_all_that_it_says_is_so(void **state)
-{
-	static const char deb[] = "pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64&distro=debian-12.5";
-	static const struct {
-		const char *pattern, *purl;
-		bool is_same;
-	} table[] = {
-		{ "pkg:deb/debian/openssl", deb, true },
-		{ "pkg:deb/debian/openssl@3.0.11-1~deb12u2", deb, true },
-		{ "pkg:deb/debian/openssl@3.0.11-1%7Edeb12u2?arch=amd64", deb, true },
-		{ "pkg:deb/debian/openssl@3.0.11", deb, false },
-		{ "pkg:deb/debian/openssl?arch=arm64", deb, false },
-		{ "pkg:deb/debian/openss", deb, false },
-		{ "pkg:deb/ubuntu/openssl", deb, false },
-		{ "pkg:npm/%40babel/core@7.0.0", "pkg:npm/%40babel/core@7.0.0", true },
-		{ "pkg:npm/@babel/core", "pkg:npm/%40babel/core@7.0.0", true },
-		{ "pkg:npm/lodash", "", false },
-		{ "pkg:npm/lodash@4", "pkg:npm/lodash", false },
-	};
-
-	(void)state;
-	for (size_t k = 0; k < MEM_COUNT(table); k++)
-		if (policy_purl_matches(table[k].pattern, table[k].purl) != table[k].is_same)
-			fail_msg("%s", table[k].pattern);
-}
-
-static void
 an_exception_counts_to_the_end_of_its_day_and_not_longer_than_max_days(void **state)
 {
 	AUTO(policy)
@@ -397,6 +370,43 @@ a_job_that_asks_for_less_is_told_so(void **state)
 		       "no break-glass: the policy has no waiver none (TIDEWAITER_WAIVER)");
 }
 
+static void
+a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
+{
+	static const struct {
+		const char *ref, *branch;
+		bool is_tag, is_given;
+	} table[] = {
+		{ "main", "main", false, true },
+		{ "main", "main", true, false },
+		{ "refs/heads/main", "main", false, true },
+		{ "refs/heads/main", "main", true, false },
+		{ "refs/tags/v1", "v1", true, true },
+		{ "refs/tags/v1", "v1", false, false },
+		{ "refs/tags/v1", "refs/tags/v1", false, false },
+		{ "main", "Main", false, false },
+		{ "refs/merge-requests/7/head", "refs/merge-requests/7/head", false, true },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++) {
+		AUTO_FREE char *text =
+			mem_printf("version: 1\nrules:\n - {name: a, mode: enforce}\nbreak_glass:\n - {name: night, project: group/app, ref: %s, "
+				   "from: 2026-01-01T00:00:00Z, hours: 1, who: w, reason: r}\n",
+				   table[k].ref);
+		struct policy_context c = a_job;
+
+		c.branch = table[k].branch;
+		c.is_tag = table[k].is_tag;
+		c.wants_waiver = "night";
+		assert_decides(text, &c, table[k].is_given ? VERDICT_WARN : VERDICT_BLOCK,
+			       table[k].is_given ? FATE_WAIVED : FATE_BLOCKS,
+			       table[k].is_given ? "break-glass night of w"
+			       : c.is_tag	 ? "is not for this project and tag"
+						 : "is not for this project and branch");
+	}
+}
+
 static size_t
 rule_for(const char *policy, const struct policy_context *c)
 {
@@ -454,13 +464,13 @@ main(void)
 		cmocka_unit_test(a_long_list_is_refused_and_not_read),
 		cmocka_unit_test(versions_stand_in_the_order_of_their_ecosystem),
 		cmocka_unit_test(a_range_holds_where_all_of_its_parts_do),
-		cmocka_unit_test(a_package_url_matches_where_all_that_it_says_is_so),
 		cmocka_unit_test(an_exception_counts_to_the_end_of_its_day_and_not_longer_than_max_days),
 		cmocka_unit_test(what_excuses_a_finding_is_named),
 		cmocka_unit_test(what_a_commit_says_counts_for_the_image_that_it_names),
 		cmocka_unit_test(a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges),
 		cmocka_unit_test(secrets_and_misconfigurations_count_as_the_rule_says),
 		cmocka_unit_test(a_job_that_asks_for_less_is_told_so),
+		cmocka_unit_test(a_waiver_of_a_branch_is_none_of_a_tag_of_that_name),
 		cmocka_unit_test(the_first_rule_that_matches_judges),
 		cmocka_unit_test(what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant),
 	};
