@@ -1,6 +1,7 @@
 /*
  * What `tidewaiter doctor` found: one line a subject, with what to do about it. The checks stand in doctor_host.c (what
- * is on this host), doctor_scan.c (Trivy and its database), doctor_policy.c and doctor_dojo.c (spool, DefectDojo, clock).
+ * is on this host), doctor_scan.c (Trivy and its database), doctor_policy.c, doctor_dojo.c (spool, DefectDojo, clock) and
+ * doctor_fleet.c.
  */
 #pragma once
 
@@ -40,3 +41,5 @@ void doctor_scan(struct checkup *c, const struct settings *s);
 void doctor_policy(struct checkup *c, const struct settings *s);
 /* In a child that is the courier. `project`: whose names are probed, NULL: none was given. */
 void doctor_dojo(struct checkup *c, const struct settings *s, const char *project);
+/* What hosts share. By the courier: doctor_dojo() asks for it in its child. */
+void doctor_fleet(struct checkup *c, const struct settings *s);

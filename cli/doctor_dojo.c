@@ -288,6 +288,7 @@ look(struct checkup *c, const struct settings *s, const char *project)
 		return;
 	}
 	check_spool(c, s);
+	doctor_fleet(c, s);
 	check_clock(c, check_server(c, s, project));
 }
 

@@ -423,6 +423,8 @@ setup_secrets(struct setup *u, struct err *e)
 	} secrets[] = {
 		{ "defectdojo.token_file", o->defectdojo.token_file },
 		{ "defectdojo.client_key_file", o->defectdojo.client_key_file },
+		{ "defectdojo.redis_key_file", o->defectdojo.redis_key_file },
+		{ "defectdojo.redis_auth_file", o->defectdojo.redis_auth_file },
 		{ "policy.credentials_file", o->policy.credentials_file },
 		{ "policy.ssh_key_file", o->policy.ssh_key_file },
 		{ "trivy.results_key_file", o->trivy.results_key_file },

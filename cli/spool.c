@@ -14,6 +14,7 @@
 #include "cli/spool_flush.h"
 #include "cli/spool_serve.h"
 #include "executor/settings.h"
+#include "stages/fleet.h"
 #include "stages/spool.h"
 
 #define FLUSH_DEFAULT_MS (10 * 60 * 1000)
@@ -236,9 +237,11 @@ static int
 act(const struct cli *cli, const struct settings *s, struct spool *spool, enum action action,
     const struct arguments *a, struct err *e)
 {
+	AUTO(fleet) struct fleet *fleet = fleet_new(&s->opt, &cli->log);
 	struct flush f = { .settings_text = a->settings_text,
 			   .settings_len = a->settings_len,
 			   .server = a->server,
+			   .fleet = fleet,
 			   .is_forced = a->is_now,
 			   .deadline = clock_deadline(a->deadline_ms) };
 

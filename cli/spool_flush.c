@@ -206,6 +206,8 @@ send_item(struct flushing *f, const char *id, struct err *e)
 	o.age_max_s = options_of(t)->spool_age_max / 1000;
 	o.breaker = t->breaker;
 	o.keep_text = options_of(t)->keep_text;
+	o.fleet = f->flush->fleet;
+	o.server = options_of(t)->url;
 	if (clock_deadline(o.timeout_ms) < deadline)
 		deadline = clock_deadline(o.timeout_ms);
 	err_clear(&why);

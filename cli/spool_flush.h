@@ -12,7 +12,8 @@ struct flush {
 	const char *settings_text;
 	size_t settings_len;
 	int64_t deadline;
-	bool is_forced; /* --now */
+	struct fleet *fleet; /* what the hosts share; NULL: this one is alone */
+	bool is_forced;	     /* --now */
 	/* Of n_parts processes this one has the tests of part `part`; 0: all. */
 	unsigned part, n_parts;
 	bool leaves_young; /* what its job may still be delivering (defectdojo.wait) is left to it */

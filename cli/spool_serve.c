@@ -20,6 +20,7 @@
 #include "cli/sd_notify.h"
 #include "cli/spool_flush.h"
 #include "executor/settings.h"
+#include "stages/fleet.h"
 
 /* So often the spool is looked at without a reason: an event can be lost, a clock be set. */
 #define IDLE_MS 60000
@@ -84,6 +85,7 @@ static int
 deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *f, int ready_fd, struct err *e)
 {
 	AUTO(spool) struct spool *spool = NULL;
+	AUTO(fleet) struct fleet *fleet = fleet_new(&s->opt, &cli->log);
 	AUTO_FREE char *said = NULL;
 	AUTO_FD int watch = -1;
 
@@ -100,6 +102,7 @@ deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *
 		struct flush_pass pass = { 0 };
 
 		f->deadline = CLOCK_DEADLINE_NEVER;
+		f->fleet = fleet;
 		if (spool_flush_pass(cli, s, spool, f, &pass, e) < 0) {
 			mem_free_at(&pass.stop);
 			return -1;

@@ -17,6 +17,7 @@
 #define SAME_MAX 64 /* of one flaw of one package at one place in a report */
 /* What nobody has sent for a year may be forgotten. */
 #define FORGET_S ((int64_t)365 * 24 * 60 * 60)
+#define TRIES_MAX 5 /* when other hosts write at the same time, which their turns prevent mostly */
 
 static void
 texts_free(struct texts *t)
@@ -168,32 +169,89 @@ add_entry(struct keep_text *t)
 	return &t->entries[t->n_entries++];
 }
 
-static int
-read_kept(struct keep_text *t, struct err *e)
+static void
+sort_entries(struct keep_text *t)
 {
-	AUTO_JSON cJSON *j = NULL;
+	if (t->n_entries > 0)
+		qsort(t->entries, t->n_entries, sizeof(*t->entries), compare_entries);
+	t->n_sorted = t->n_entries;
+}
+
+/* SIZE_MAX: it was never sent. Those of this report are looked at one by one: there are few of the same key. */
+static size_t
+find(const struct keep_text *t, const char *key)
+{
+	struct entry wanted;
+	const struct entry *x;
+
+	snprintf(wanted.key, sizeof(wanted.key), "%s", key);
+	x = t->n_sorted == 0 ? NULL
+			     : bsearch(&wanted, t->entries, t->n_sorted, sizeof(*t->entries), compare_entries);
+	return x ? (size_t)(x - t->entries) : SIZE_MAX;
+}
+
+/* Adds the findings in `j` that are not known yet. */
+static int
+add_kept(struct keep_text *t, const cJSON *j, struct err *e)
+{
 	const cJSON *one;
 	int64_t version;
 
-	if (t->kept->texts_fd < 0)
-		return err_set(e, ERR_FAILED, "%s", t->kept->fault.text);
-	if (json_load(t->kept->texts_fd, t->name, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0)
-		return e->no == ENOENT ? (err_clear(e), 0) : -1;
 	if (json_need_int(j, "version", &version, e) < 0)
 		return -1;
 	if (version != VERSION || !json_array(j, "findings"))
 		return err_set(e, ERR_FAILED, "it is of another release");
 	cJSON_ArrayForEach(one, json_array(j, "findings"))
 	{
+		struct entry x = { 0 };
+
 		if (t->n_entries >= KEEP_TEXT_FINDINGS_MAX)
 			return err_set(e, ERR_FAILED, "more than %d findings", KEEP_TEXT_FINDINGS_MAX);
-		if (read_entry(one, add_entry(t), e) < 0)
+		if (read_entry(one, &x, e) < 0) {
+			free_entry(&x);
 			return -1;
+		}
+		if (find(t, x.key) == SIZE_MAX)
+			*add_entry(t) = x;
+		else
+			free_entry(&x);
 	}
-	if (t->n_entries > 0)
-		qsort(t->entries, t->n_entries, sizeof(*t->entries), compare_entries);
-	t->n_sorted = t->n_entries;
+	sort_entries(t);
 	return 0;
+}
+
+static int
+read_own(struct keep_text *t, struct err *e)
+{
+	AUTO_JSON cJSON *j = NULL;
+
+	if (t->kept->texts_fd < 0)
+		return err_set(e, ERR_FAILED, "%s", t->kept->fault.text);
+	if (json_load(t->kept->texts_fd, t->name, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0)
+		return e->no == ENOENT ? (err_clear(e), 0) : -1;
+	return add_kept(t, j, e);
+}
+
+static int
+read_shared(struct keep_text *t, int64_t deadline, struct err *e)
+{
+	AUTO_BUF struct buf text = BUF_INIT(KEEP_TEXT_FILE_MAX);
+	AUTO_JSON cJSON *j = NULL;
+	int rc = fleet_read(t->place, deadline, &text, e);
+
+	if (rc <= 0)
+		return rc;
+	return json_parse(text.data, text.len, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0 ? -1
+											   : add_kept(t, j, e);
+}
+
+/* What all hosts know comes first: what only we know is added. */
+static int
+read_kept(struct keep_text *t, int64_t deadline, struct err *e)
+{
+	if (t->place && read_shared(t, deadline, e) < 0)
+		return -1;
+	return read_own(t, e) < 0 ? err_wrap(e, "texts/%s", t->name) : 0;
 }
 
 static cJSON *
@@ -215,12 +273,13 @@ print_entry(const struct entry *x)
 }
 
 int
-keep_text_write(const struct keep_text *t, struct err *e)
+keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	AUTO_FREE char *text = NULL;
 	int64_t oldest_s = clock_wall_s() - FORGET_S;
 	cJSON *list;
+	int rc;
 
 	json_add_int(j, "version", VERSION);
 	list = json_add_array(j, "findings");
@@ -231,23 +290,13 @@ keep_text_write(const struct keep_text *t, struct err *e)
 	if (strlen(text) > KEEP_TEXT_FILE_MAX)
 		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %d bytes",
 			       KEEP_TEXT_FILE_MAX);
-	return fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e);
+	rc = t->place ? fleet_write(t->place, deadline, text, strlen(text), e) : 1;
+	if (rc == 1 && fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e) < 0)
+		return err_wrap(e, "texts/%s", t->name);
+	return rc;
 }
 
 /* ---- the report ---- */
-
-/* SIZE_MAX: it was never sent. Those of this report are looked at one by one: there are few of the same key. */
-static size_t
-find(const struct keep_text *t, const char *key)
-{
-	struct entry wanted;
-	const struct entry *x;
-
-	snprintf(wanted.key, sizeof(wanted.key), "%s", key);
-	x = t->n_sorted == 0 ? NULL
-			     : bsearch(&wanted, t->entries, t->n_sorted, sizeof(*t->entries), compare_entries);
-	return x ? (size_t)(x - t->entries) : SIZE_MAX;
-}
 
 /* The same flaw of the same package at the same place may stand in a report several times: the nth is the nth. */
 static void
@@ -444,33 +493,50 @@ make_own(struct keep_text *t, const cJSON *report, struct err *e)
 	return fs_write_all(t->own.fd, text, t->own_len, e);
 }
 
-int
-keep_text_begin(const struct kept *k, const struct delivery *d, const struct delivery_file *f,
-		struct keep_text **ret, struct err *e)
+/* 1, or 0 when another host was at it meanwhile, or -1. */
+static int
+begin(struct keep_text *t, int64_t deadline, struct err *e)
 {
-	AUTO(keep_text) struct keep_text *t = mem_alloc(sizeof(*t));
 	AUTO_JSON cJSON *report = NULL;
-	char key[DELIVERY_KEY_SIZE];
 	bool is_changed = false;
+	int rc;
 
-	*t = (struct keep_text){
-		.kept = k, .delivery = d, .file = f, .own = DELIVERY_FILE_INIT, .own_len = d->report_len
-	};
+	if (t->delivery->report_len > KEEP_TEXT_REPORT_MAX)
+		return 1;
+	if (read_kept(t, deadline, e) < 0 || read_report(t->delivery, t->file, &report, e) < 0)
+		return -1;
+	take_report(t, report, &is_changed);
+	rc = keep_text_write(t, deadline, e);
+	return rc == 1 && is_changed && make_own(t, report, e) < 0 ? -1 : rc;
+}
+
+int
+keep_text_begin(const struct kept *k, struct fleet_place *place, const struct delivery *d,
+		const struct delivery_file *f, int64_t deadline, struct keep_text **ret, struct err *e)
+{
+	char key[DELIVERY_KEY_SIZE];
+
 	delivery_key(d, key);
-	t->name = mem_printf("%s.json", key);
-	if (d->report_len <= KEEP_TEXT_REPORT_MAX) {
-		if (read_kept(t, e) < 0)
-			return err_wrap(e, "texts/%s", t->name);
-		if (read_report(d, f, &report, e) < 0)
+	for (unsigned n = 0; n < TRIES_MAX; n++) {
+		AUTO(keep_text) struct keep_text *t = mem_alloc(sizeof(*t));
+		int rc;
+
+		*t = (struct keep_text){ .kept = k,
+					 .place = place,
+					 .delivery = d,
+					 .file = f,
+					 .own = DELIVERY_FILE_INIT,
+					 .own_len = d->report_len,
+					 .name = mem_printf("%s.json", key) };
+		rc = begin(t, deadline, e);
+		if (rc < 0)
 			return -1;
-		take_report(t, report, &is_changed);
-		if (keep_text_write(t, e) < 0)
-			return err_wrap(e, "texts/%s", t->name);
-		if (is_changed && make_own(t, report, e) < 0)
-			return -1;
+		if (rc == 1) {
+			*ret = take_ptr(t);
+			return 0;
+		}
 	}
-	*ret = take_ptr(t);
-	return 0;
+	return err_set(e, ERR_FAILED, "other hosts keep changing what is kept of this test");
 }
 
 const struct delivery_file *

@@ -5,7 +5,9 @@
  * the matched finding are brought up to date with PATCH, and nothing else of it. A severity that rises leaves a line in the
  * description (dojo_raised_line()), by which the gate knows what an older acceptance was asked about.
  *
- * The first texts lie in kept.texts_fd, "<delivery_key()>.json", written before anything is sent. Whoever calls holds the lock of the test.
+ * The first texts lie in kept.texts_fd, "<delivery_key()>.json", written before anything is sent. Hosts of a fleet have them in their
+ * Redis (fleet.h), and this file as a copy: what the Redis knows counts, and what only the file knows (of the time before the Redis, or
+ * the Redis has lost it) is put in there. Whoever calls holds the lock of the test.
  */
 #pragma once
 
@@ -14,6 +16,7 @@
 
 #include "stages/delivery.h"
 #include "stages/dojo.h"
+#include "stages/fleet.h"
 #include "stages/kept.h"
 
 #define KEEP_TEXT_REPORT_MAX (32 * 1024 * 1024) /* bytes; a larger report is sent as it is */
@@ -24,10 +27,11 @@ struct keep_text;
 
 /*
  * Reads the report and what is known of its findings, and puts down what is new. -1: it cannot be known what they were first sent
- * with; sent as they are they could lose their triage, so they had better wait.
+ * with; sent as they are they could lose their triage, so they had better wait. e->no is EHOSTDOWN where that is so for every test.
+ * place: where the hosts keep this test's, NULL: each has its own; it must live as long as *ret.
  */
-int keep_text_begin(const struct kept *k, const struct delivery *d, const struct delivery_file *f,
-		    struct keep_text **ret, struct err *e);
+int keep_text_begin(const struct kept *k, struct fleet_place *place, const struct delivery *d,
+		    const struct delivery_file *f, int64_t deadline, struct keep_text **ret, struct err *e);
 void keep_text_free(struct keep_text *t);
 MEM_AUTO_DECLARE(keep_text)
 

@@ -27,6 +27,7 @@ struct now {
 
 struct keep_text {
 	const struct kept *kept;
+	struct fleet_place *place; /* NULL: this host's file alone */
 	const struct delivery *delivery;
 	const struct delivery_file *file; /* as it came */
 	struct delivery_file own;	  /* in memory; -1: nothing had to be changed */
@@ -40,6 +41,7 @@ struct keep_text {
 
 /* 32 hex digits that stand for title, description and fix. */
 void keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE]);
-int keep_text_write(const struct keep_text *t, struct err *e); /* what is kept, durably */
+/* What is kept, durably: 1, or 0 when another host has changed it meanwhile, or -1. */
+int keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e);
 bool keep_text_equal(const struct texts *a, const struct texts *b);
 enum severity keep_text_severity(const char *word); /* Trivy's */

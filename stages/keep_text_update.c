@@ -164,8 +164,11 @@ keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, bool has_new
 	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
 		return -1;
 	rc = update_all(t, &l, dojo, has_new, deadline, ret_n, e);
-	/* what was told is put down, whatever came after it */
-	if (keep_text_write(t, rc < 0 ? NULL : e) < 0)
+	/*
+	 * What was told is put down, whatever came after it. Where another host has written meanwhile it is not: the next delivery looks
+	 * at these findings once more.
+	 */
+	if (keep_text_write(t, deadline, rc < 0 ? NULL : e) < 0)
 		return -1;
 	return rc;
 }

@@ -210,7 +210,7 @@ is_redis_url(const char *text)
 
 const struct conf_rule rule_redis_url = {
 	is_redis_url,
-	"redis://host[:port][/database] or rediss://…, without user and password (trivy.results_auth_file)",
+	"redis://host[:port][/database] or rediss://…, without user and password (results_auth_file, redis_auth_file)",
 	shown_url,
 };
 

@@ -277,6 +277,15 @@ static const struct conf_field defectdojo_fields[] = {
 	  .help = "Where it cannot be asked, what it said so long ago still counts; 0: never" },
 	{ "keep_text", CONF_BOOL, AT(keep_text), "false",
 	  .help = "A known finding is sent with its first text and then brought up to date, so that its triage stays" },
+	{ "redis", CONF_STRING, AT(redis), "", .rule = &rule_redis_url, .flags = CONF_NO_OVERRIDE,
+	  .help = "redis:// or rediss://host[:port][/database] where the hosts of a fleet share first texts (keep_text) and turns in a test; "
+		  "it must not evict (noeviction, volatile-ttl); empty: trivy.results_redis with its files, if set" },
+	{ "redis_key_file", CONF_PATH, AT(redis_key_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	  .help = "File with the key, 32 characters or more, by which hosts know each other's texts in that Redis" },
+	{ "redis_auth_file", CONF_PATH, AT(redis_auth_file), "", .flags = CONF_SECRET_FILE | CONF_NO_OVERRIDE,
+	  .help = "File with password or user:password of that Redis; empty: none" },
+	{ "redis_ca_file", CONF_PATH, AT(redis_ca_file), "", .flags = CONF_NO_OVERRIDE,
+	  .help = "CA certificates in PEM for rediss://; empty: the system's" },
 	{ "supersede", CONF_BOOL, AT(supersede), "false",
 	  .help = "A newer report of a test replaces an older one that was never sent" },
 };

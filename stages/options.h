@@ -134,6 +134,8 @@ struct options_defectdojo {
 	bool triage;		 /* what was triaged there is excused */
 	int64_t triage_max_age;	 /* ms; older triage excuses nothing */
 	bool keep_text;		 /* findings are sent with the texts they were first sent with */
+	char *redis; /* URL of what the hosts of a fleet share of deliveries (fleet.h); empty: trivy.results_redis and its files */
+	char *redis_key_file, *redis_auth_file, *redis_ca_file;
 	bool supersede;		 /* a newer report of a test replaces one that was never sent */
 };
 

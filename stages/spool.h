@@ -164,6 +164,8 @@ struct spool_send_options {
 	bool is_forced; /* due or not, too old or not, breaker or not; never before the fate of an earlier attempt is known */
 	int64_t age_max_s;   /* as in spool_bounds */
 	bool keep_text;	     /* defectdojo.keep_text */
+	struct fleet *fleet; /* what the hosts share (fleet.h); NULL: this one is alone */
+	const char *server;  /* base URL: whose test it is, with a fleet */
 	const char *breaker; /* dojo_settings_key() of the server; NULL: none */
 };
 

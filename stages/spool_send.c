@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "stages/fleet.h"
 #include "stages/keep_text.h"
 #include "stages/spool.h"
 
@@ -16,6 +17,8 @@
 /* How long a server works on a report: 60 s + 20 ms a finding is generous (FACTS.md, 7). */
 #define SETTLE_BASE_S 60
 #define SETTLE_FINDING_MS 20
+/* Of a turn among hosts, beyond that: what is asked and told around an upload. */
+#define TURN_EXTRA_S 60
 
 /* One delivery while its test's lock is held. */
 struct sending {
@@ -27,6 +30,8 @@ struct sending {
 	struct delivery delivery;
 	struct delivery_file file;
 	struct spool_state state;
+	struct fleet_place place; /* fleet NULL: no other host */
+	bool has_turn;		  /* among the hosts */
 	struct kept *kept;
 	struct keep_text *texts; /* NULL: it is sent as it is */
 	struct spool_result *result;
@@ -131,16 +136,57 @@ bury(struct sending *n, struct err *e)
 			  n->result->answer.status > 0 ? &n->result->answer : NULL, e);
 }
 
+/* How long a server may work on it. */
+static int64_t
+settle_s(const struct sending *n)
+{
+	int64_t by_findings_s = SETTLE_BASE_S + n->delivery.n_findings * SETTLE_FINDING_MS / 1000;
+	int64_t by_timeout_s = n->options->timeout_ms / 1000;
+
+	return by_findings_s > by_timeout_s ? by_findings_s : by_timeout_s;
+}
+
 /* When nobody works any more on what was sent. */
 static int64_t
 settled_s(const struct sending *n)
 {
-	int64_t settle_s = SETTLE_BASE_S + n->delivery.n_findings * SETTLE_FINDING_MS / 1000;
-
-	if (settle_s < n->options->timeout_ms / 1000)
-		settle_s = n->options->timeout_ms / 1000;
-	return n->state.sent_s + settle_s;
+	return n->state.sent_s + settle_s(n);
 }
+
+/* ---- several hosts ---- */
+
+/* 1 while another host delivers into this test. */
+static int
+take_turn(struct sending *n, struct err *e)
+{
+	AUTO_FREE char *holder = NULL;
+
+	if (!n->options->fleet)
+		return 0;
+	fleet_place_of(n->options->fleet, n->options->server, &n->delivery, &n->place);
+	switch (fleet_take_turn(&n->place, n->id, settle_s(n) + TURN_EXTRA_S, n->deadline, &holder)) {
+	case FLEET_OURS:
+		n->has_turn = true;
+		return 0;
+	case FLEET_UNKNOWN:
+		return 0;
+	case FLEET_TAKEN:
+		break;
+	}
+	snprintf(n->result->answer.reason, sizeof(n->result->answer.reason), "%s delivers into the same test",
+		 holder);
+	return later(n, POLL_MIN_S, e) < 0 ? -1 : 1;
+}
+
+/* While the server may still be at work nobody else may begin: then it is kept until it ends by itself, or its fate is known. */
+static void
+give_turn(const struct sending *n, bool is_delivered)
+{
+	if (n->has_turn && (is_delivered || !n->state.may_run))
+		fleet_give_turn(&n->place, n->id);
+}
+
+/* ---- the server ---- */
 
 /*
  * The server would answer anything so now: all wait for it together, and what waits here has no part in it. A breaker that
@@ -275,7 +321,8 @@ keep_texts(struct sending *n, struct err *e)
 	if (!n->options->keep_text)
 		return 0;
 	n->kept = kept_open(n->spool->state_dir, (uid_t)-1, (gid_t)-1);
-	return keep_text_begin(n->kept, &n->delivery, &n->file, &n->texts, e);
+	return keep_text_begin(n->kept, n->options->fleet ? &n->place : NULL, &n->delivery, &n->file,
+			       n->deadline, &n->texts, e);
 }
 
 static int
@@ -296,6 +343,7 @@ attempt(struct sending *n, struct err *e)
 
 	if (keep_texts(n, &why) < 0) {
 		err_wrap(&why, "defectdojo.keep_text");
+		n->result->is_server_wide = why.no == EHOSTDOWN;
 		say(n->result, why.text);
 		return later(n, spool_backoff_s(WAIT_BASE_S, ++n->state.faults), e);
 	}
@@ -445,6 +493,8 @@ send_locked(struct sending *n, struct err *e)
 	if (rc == 0)
 		rc = check_breaker(n);
 	if (rc == 0)
+		rc = take_turn(n, e);
+	if (rc == 0)
 		rc = ask_first(n, e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
@@ -477,6 +527,7 @@ spool_send(struct spool *s, const char *id, struct dojo *dojo, const struct spoo
 		return -1;
 	}
 	rc = send_locked(&n, e);
+	give_turn(&n, rc == 0 && ret->end == SPOOL_DELIVERED);
 	spool_unlock(s, spool_key(id), lock);
 	sending_free(&n);
 	delivery_free(&n.delivery);

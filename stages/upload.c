@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "stages/baseline.h"
+#include "stages/fleet.h"
 #include "stages/pipeline.h"
 #include "stages/spool.h"
 
@@ -338,6 +339,7 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	AUTO(dojo) struct dojo *dojo = NULL;
+	AUTO(fleet) struct fleet *fleet = fleet_new(i->opt, i->log);
 	AUTO_FREE char *closed = NULL;
 	char key[DELIVERY_KEY_SIZE];
 	struct dojo_settings ds;
@@ -347,6 +349,8 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 			     .options = { .timeout_ms = o->timeout,
 					  .age_max_s = o->spool_age_max / 1000,
 					  .keep_text = o->keep_text,
+					  .fleet = fleet,
+					  .server = o->url,
 					  .breaker = key },
 			     .deadline = clock_deadline(o->wait) };
 	struct err e = ERR_INIT;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "stages/baseline.h"
@@ -574,7 +575,7 @@ sent(struct place *p, const char *report)
 
 	assert_int_equal(fs_publish(p->s.i.out_fd, "report", report, strlen(report), 0600, 0, &e), 0);
 	f.fd = openat(p->s.i.out_fd, "report", O_RDONLY | O_CLOEXEC);
-	assert_int_equal(keep_text_begin(p->kept, &d, &f, &t, &e), 0);
+	assert_int_equal(keep_text_begin(p->kept, NULL, &d, &f, CLOCK_DEADLINE_NEVER, &t, &e), 0);
 	out = keep_text_file(t);
 	text = mem_array(keep_text_len(t) + 1, 1);
 	assert_int_equal(pread(out->fd, text, keep_text_len(t), out->offset), (ssize_t)keep_text_len(t));
