@@ -23,7 +23,7 @@
 #include "stages/commit_files.h"
 #include "stages/confine.h"
 #include "stages/engine.h"
-#include "stages/fetcher.h"
+#include "stages/fetcher_ask.h"
 #include "stages/gate.h"
 #include "stages/pipeline.h"
 #include "stages/policy_feed.h"
@@ -196,7 +196,7 @@ verb_ahead(struct inspect *x, struct err *e)
 		return -1;
 	if (confine_finish(e) < 0)
 		return -1;
-	(void)fetcher_ask(&i, kept, clock_deadline(FETCHER_ASK_MS), &t, &ignored);
+	(void)fetcher_ask_triage(&i, kept, clock_deadline(FETCHER_ASK_MS), &t, &ignored);
 	return CLI_OK;
 }
 

@@ -67,15 +67,6 @@ is_there(const cJSON *row)
 	       json_bool(row, "out_of_scope", false);
 }
 
-static bool
-has_tag(const cJSON *row, const char *tag)
-{
-	AUTO_STRV struct strv tags = { 0 };
-
-	json_strv(row, "tags", &tags);
-	return strv_has(&tags, tag);
-}
-
 static struct baseline *
 baseline_of(struct reading *r, const char *service)
 {
@@ -118,7 +109,7 @@ take_row(const cJSON *row, void *arg, struct err *e)
 					    .package = package,
 					    .version = version ? version : "",
 					    .id = id,
-					    .place = has_tag(row, "os-pkgs") ? "" : place },
+					    .place = dojo_has_tag(row, "os-pkgs") ? "" : place },
 			b->keys[b->n++]);
 	return 0;
 }

@@ -29,6 +29,15 @@ dojo_parse_severity(const char *word, enum severity *ret)
 	return false;
 }
 
+bool
+dojo_has_tag(const cJSON *row, const char *tag)
+{
+	AUTO_STRV struct strv tags = { 0 };
+
+	json_strv(row, "tags", &tags);
+	return strv_has(&tags, tag);
+}
+
 /* ---- the findings of a test ---- */
 
 void

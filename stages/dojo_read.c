@@ -5,42 +5,9 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/http.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "stages/dojo_list.h"
-
-#define PRODUCTS_MAX 20
-
-/* ---- the product ---- */
-
-/* Names are found without case; exactly this one is wanted. */
-int
-dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e)
-{
-	AUTO_FREE char *escaped = http_escape(name);
-	AUTO_FREE char *path = mem_printf("/products/?name_exact=%s&limit=%d", escaped, PRODUCTS_MAX);
-	AUTO_JSON cJSON *page = NULL;
-	const cJSON *rows, *row;
-
-	*ret = -1;
-	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
-		return -1;
-	rows = json_array(page, "results");
-	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
-		return err_set(e, ERR_FAILED, "DefectDojo shows more products of one name than there can be");
-	cJSON_ArrayForEach(row, rows)
-	{
-		int64_t id = json_int(row, "id", -1);
-
-		if (id < 0 || !str_eq(json_str(row, "name"), name))
-			continue;
-		if (*ret >= 0)
-			return err_set(e, ERR_FAILED, "DefectDojo has two products of that name");
-		*ret = id;
-	}
-	return 0;
-}
 
 /* ---- one finding ---- */
 
@@ -55,7 +22,7 @@ flag(const cJSON *row, const char *name, bool *ret)
 }
 
 struct flags {
-	bool active, accepted, false_p, out_of_scope, duplicate, mitigated;
+	bool active, accepted, false_p, out_of_scope, duplicate, mitigated, under_review;
 };
 
 static bool
@@ -63,7 +30,8 @@ read_flags(const cJSON *row, struct flags *f)
 {
 	return flag(row, "active", &f->active) && flag(row, "risk_accepted", &f->accepted) &&
 	       flag(row, "false_p", &f->false_p) && flag(row, "out_of_scope", &f->out_of_scope) &&
-	       flag(row, "duplicate", &f->duplicate) && flag(row, "is_mitigated", &f->mitigated);
+	       flag(row, "duplicate", &f->duplicate) && flag(row, "is_mitigated", &f->mitigated) &&
+	       flag(row, "under_review", &f->under_review);
 }
 
 /* Exactly one id is understood. */
@@ -87,6 +55,28 @@ parse_time(const char *text, int64_t *ret)
 	return clock_parse_rfc3339(text, ret, &ignored) == 0;
 }
 
+/* When one acceptance ends, 0: never; one whose end DefectDojo has dealt with has ended. False: that is not understood. */
+static bool
+read_end(const cJSON *one, int64_t *ret)
+{
+	static const char *const ends[] = { "expiration_date", "expiration_date_handled" };
+
+	*ret = 0;
+	for (size_t k = 0; k < MEM_COUNT(ends); k++) {
+		const cJSON *end = json_get(one, ends[k]);
+		int64_t t;
+
+		if (!end)
+			continue;
+		if (!cJSON_IsString(end) || !parse_time(end->valuestring, &t))
+			return false;
+		/* never "no end" by accident */
+		t = t <= 0 ? 1 : t;
+		*ret = *ret == 0 || t < *ret ? t : *ret;
+	}
+	return true;
+}
+
 /*
  * The first of several acceptances to expire takes the finding out of all: so does DefectDojo. *ret_at: when the first was made, 0
  * not known. False: there is one whose end is not understood.
@@ -94,26 +84,22 @@ parse_time(const char *text, int64_t *ret)
 static bool
 read_acceptances(const cJSON *row, int64_t *ret_until, int64_t *ret_at)
 {
-	const cJSON *one;
+	const cJSON *list = json_array(row, "accepted_risks"), *one;
 
 	*ret_until = *ret_at = 0;
-	cJSON_ArrayForEach(one, json_array(row, "accepted_risks"))
+	cJSON_ArrayForEach(one, list)
 	{
-		const cJSON *end = json_get(one, "expiration_date");
 		const char *made = json_str(one, "created");
-		int64_t t = 0;
+		int64_t t;
 
-		if (!cJSON_IsObject(one) ||
-		    (end && (!cJSON_IsString(end) || !parse_time(end->valuestring, &t))))
+		if (!cJSON_IsObject(one) || !read_end(one, &t))
 			return false;
-		if (end && t <= 0)
-			t = 1;
-		if (end && (*ret_until == 0 || t < *ret_until))
+		if (t != 0 && (*ret_until == 0 || t < *ret_until))
 			*ret_until = t;
 		if (made && parse_time(made, &t) && t > 0 && (*ret_at == 0 || t < *ret_at))
 			*ret_at = t;
 	}
-	return true;
+	return list != NULL;
 }
 
 static bool
@@ -143,6 +129,7 @@ forget_names(struct triage_entry *x)
 	mem_free_at(&x->version);
 	mem_free_at(&x->place);
 	mem_free_at(&x->service);
+	mem_free_at(&x->product);
 	mem_free_at(&x->branch);
 	*x = (struct triage_entry){ 0 };
 }
@@ -154,8 +141,11 @@ read_kind(const cJSON *row, struct triage_entry *x)
 	enum severity severity;
 	int64_t accepted_s = 0;
 
-	/* of a duplicate its original says what there is to say; one that is active, too, is in contradiction to itself */
-	if (!read_flags(row, &f) || f.duplicate || f.active ||
+	/*
+	 * Of a duplicate its original says what there is to say; one that is active, too, is in contradiction to itself; of one under
+	 * review somebody wants to know whether it is right.
+	 */
+	if (!read_flags(row, &f) || f.duplicate || f.active || f.under_review ||
 	    !dojo_parse_severity(json_str(row, "severity"), &severity))
 		return false;
 	if (f.false_p)
@@ -183,15 +173,15 @@ dojo_read_entry(const cJSON *row, struct triage_entry *ret)
 	return true;
 }
 
-/* ---- what is excused in a product ---- */
+/* ---- what is excused in products ---- */
 
 struct reading {
 	struct dojo *dojo;
 	int64_t deadline;
-	int64_t product;
-	const char *product_name, *branch;
-	bool has_branches;
+	const struct dojo_question *q;
+	const struct dojo_product *product; /* that is being read */
 	struct triage *triage;
+	struct strv notes; /* what is missing from it */
 };
 
 /* Of our product, by what the row itself says: id and name. */
@@ -201,8 +191,8 @@ test_of(const struct reading *r, const cJSON *row)
 	const cJSON *test = json_object(json_object(row, "related_fields"), "test");
 	const cJSON *product = json_object(json_object(test, "engagement"), "product");
 
-	if (!test || json_int(product, "id", -1) != r->product ||
-	    !str_eq(json_str(product, "name"), r->product_name) ||
+	if (!test || json_int(product, "id", -1) != r->product->id ||
+	    !str_eq(json_str(product, "name"), r->product->name) ||
 	    json_int(test, "id", -1) != json_int(row, "test", -2))
 		return NULL;
 	return test;
@@ -229,7 +219,9 @@ take_excused(const cJSON *row, void *arg, struct err *e)
 		forget_names(&x);
 		return err_set(e, ERR_FAILED, "more than %d findings are excused", TRIAGE_ENTRIES_MAX);
 	}
-	x.branch = mem_strdup(r->has_branches && branch ? branch : "");
+	x.product = mem_strdup(r->product->name);
+	x.branch = mem_strdup(r->q->has_branches && branch ? branch : "");
+	x.is_of_language = dojo_has_tag(row, "lang-pkgs");
 	*triage_add(r->triage) = x;
 	return 0;
 }
@@ -242,7 +234,7 @@ read_excused(struct reading *r, struct err *e)
 	for (size_t k = 0; k < MEM_COUNT(flags); k++) {
 		AUTO_FREE char *path = mem_printf("/findings/?test__engagement__product=%" PRId64
 						  "&%s=true&duplicate=false&related_fields=true&o=id",
-						  r->product, flags[k]);
+						  r->product->id, flags[k]);
 
 		if (dojo_list(r->dojo, path, r->deadline, take_excused, r, e) < 0)
 			return -1;
@@ -286,7 +278,7 @@ list_tests(const struct reading *r, int64_t tests[DOJO_READ_TESTS_MAX])
 	for (int round = 0; round < 2; round++) {
 		for (size_t k = 0; k < r->triage->n; k++) {
 			const struct triage_entry *x = &r->triage->v[k];
-			bool is_ours = str_eq(x->branch, r->branch ? r->branch : "");
+			bool is_ours = str_eq(x->branch, r->q->branch ? r->q->branch : "");
 			size_t at = 0;
 
 			while (at < n && tests[at] != x->test)
@@ -300,8 +292,9 @@ list_tests(const struct reading *r, int64_t tests[DOJO_READ_TESTS_MAX])
 
 /* Without those of tests that nobody looked at. */
 static void
-keep_seen(struct triage *t, const int64_t *tests, size_t n_tests)
+keep_seen(struct reading *r, const int64_t *tests, size_t n_tests)
 {
+	struct triage *t = r->triage;
 	size_t n = 0;
 
 	for (size_t k = 0; k < t->n; k++) {
@@ -314,49 +307,126 @@ keep_seen(struct triage *t, const int64_t *tests, size_t n_tests)
 		else
 			forget_names(&t->v[k]);
 	}
-	if (n < t->n) {
-		mem_free_at(&t->note);
-		t->note = mem_printf("%zu excused findings beyond the first %d tests are not looked at",
-				     t->n - n, DOJO_READ_TESTS_MAX);
-	}
+	if (n < t->n)
+		strv_addf(&r->notes, "%zu excused findings beyond the first %d tests are not looked at",
+			  t->n - n, DOJO_READ_TESTS_MAX);
 	t->n = n;
 }
 
 static int
-read_doubts(struct reading *r, struct err *e)
+read_doubts(struct reading *r, int64_t test, struct err *e)
 {
+	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&active=true&o=id", test);
+	struct doubting d = { .triage = r->triage, .test = test };
+
+	return dojo_list(r->dojo, path, r->deadline, doubt, &d, e);
+}
+
+/* ---- duplicates within a test ---- */
+
+static const struct triage_entry *
+original_of(const struct triage *t, const cJSON *row, const struct triage_entry *x)
+{
+	int64_t original = json_int(row, "duplicate_finding", -1);
+
+	for (size_t k = 0; k < t->n; k++) {
+		const struct triage_entry *o = &t->v[k];
+
+		if (o->finding == original && o->test == x->test && str_eq(o->id, x->id) &&
+		    str_eq(o->component, x->component) && str_eq(o->version, x->version) &&
+		    str_eq(o->service, x->service))
+			return o;
+	}
+	return NULL;
+}
+
+/* Whatever else it says of itself: DefectDojo closes all but one of its kind with the next report, and shows nobody the others. */
+static int
+take_duplicate(const cJSON *row, void *arg, struct err *e)
+{
+	struct reading *r = arg;
+	struct triage_entry x = { 0 };
+	const struct triage_entry *o = NULL;
+
+	if (cJSON_IsTrue(json_get(row, "duplicate")) && cJSON_IsFalse(json_get(row, "active")) &&
+	    read_names(row, &x))
+		o = original_of(r->triage, row, &x);
+	if (!o || str_eq(o->place, x.place)) {
+		forget_names(&x);
+		return 0;
+	}
+	if (r->triage->n >= TRIAGE_ENTRIES_MAX) {
+		forget_names(&x);
+		return err_set(e, ERR_FAILED, "more than %d findings are excused", TRIAGE_ENTRIES_MAX);
+	}
+	x.product = mem_strdup(o->product);
+	x.branch = mem_strdup(o->branch);
+	x.finding = o->finding;
+	x.kind = o->kind;
+	x.until_s = o->until_s;
+	x.severity = o->severity;
+	*triage_add(r->triage) = x;
+	return 0;
+}
+
+/*
+ * The same package of a language in two places of one image is one finding and its duplicate: the place is in no hash of
+ * DefectDojo's. Of the system's packages the place is.
+ */
+static int
+read_duplicates(struct reading *r, int64_t test, struct err *e)
+{
+	AUTO_FREE char *path =
+		mem_printf("/findings/?test=%" PRId64 "&duplicate=true&tags=lang-pkgs&o=id", test);
+
+	for (size_t k = 0; k < r->triage->n; k++)
+		if (r->triage->v[k].test == test && r->triage->v[k].is_of_language)
+			return dojo_list(r->dojo, path, r->deadline, take_duplicate, r, e);
+	return 0;
+}
+
+/* ---- all of it ---- */
+
+static int
+read_products(struct reading *r, struct err *e)
+{
+	AUTO_DOJO_PRODUCTS struct dojo_products l = { 0 };
 	int64_t tests[DOJO_READ_TESTS_MAX];
-	size_t n = list_tests(r, tests);
+	size_t n;
 
-	for (size_t k = 0; k < n; k++) {
-		AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&active=true&o=id", tests[k]);
-		struct doubting d = { .triage = r->triage, .test = tests[k] };
-
-		if (dojo_list(r->dojo, path, r->deadline, doubt, &d, e) < 0)
+	if (dojo_find_products(r->dojo, r->q, r->deadline, &l, e) < 0)
+		return -1;
+	if (l.n_more > 0)
+		strv_addf(&r->notes, "%zu products beyond the first %d are not looked at", l.n_more,
+			  DOJO_READ_PRODUCTS_MAX);
+	for (size_t k = 0; k < l.n; k++) {
+		r->product = &l.v[k];
+		if (read_excused(r, e) < 0)
 			return -1;
 	}
-	keep_seen(r->triage, tests, n);
+	n = list_tests(r, tests);
+	for (size_t k = 0; k < n; k++)
+		if (read_duplicates(r, tests[k], e) < 0 || read_doubts(r, tests[k], e) < 0)
+			return -1;
+	keep_seen(r, tests, n);
 	return 0;
 }
 
 int
-dojo_read_triage(struct dojo *dojo, const char *product, const char *branch, bool has_branches,
-		 int64_t deadline, struct triage **ret, struct err *e)
+dojo_read_triage(struct dojo *dojo, const struct dojo_question *q, int64_t deadline, struct triage **ret,
+		 struct err *e)
 {
 	AUTO(triage) struct triage *t = mem_alloc(sizeof(*t));
-	struct reading r = { .dojo = dojo,
-			     .deadline = deadline,
-			     .product_name = product,
-			     .branch = branch,
-			     .has_branches = has_branches,
-			     .triage = t };
+	struct reading r = { .dojo = dojo, .deadline = deadline, .q = q, .triage = t };
+	int rc;
 
 	/* what changes while it is read counts as it was before */
 	t->fetched_s = clock_wall_s();
-	t->product = mem_strdup(product);
-	t->note = mem_strdup("");
-	if (dojo_find_product(dojo, product, deadline, &r.product, e) < 0 ||
-	    (r.product >= 0 && (read_excused(&r, e) < 0 || read_doubts(&r, e) < 0)))
+	t->product = mem_strdup(q->label);
+	rc = read_products(&r, e);
+	t->note = strv_join(&r.notes, "; ");
+	strv_free(&r.notes);
+	if (rc < 0)
 		return err_wrap(e, "reading DefectDojo's triage");
 	triage_settle(t);
 	*ret = take_ptr(t);

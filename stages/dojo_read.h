@@ -11,15 +11,24 @@
 #include "stages/dojo.h"
 #include "stages/triage.h"
 
-#define DOJO_READ_TESTS_MAX 64 /* whose active findings are read, to see what is ambiguous */
+#define DOJO_READ_TESTS_MAX 64	  /* whose active findings are read, to see what is ambiguous */
+#define DOJO_READ_PRODUCTS_MAX 32 /* of one project, where each image has its own */
+
+/* Whose triage is asked for. */
+struct dojo_question {
+	const char *product; /* exactly this; NULL: all whose names begin and end so, one end being more than "" */
+	const char *prefix, *suffix;
+	const char *label;  /* of all that, for triage.product */
+	const char *branch; /* NULL: none */
+	bool has_branches;  /* tests are made by branch, so a finding is of the branch of its test */
+};
 
 /*
- * All that is excused in the product of exactly that name; an empty one where there is no such product. has_branches: tests are
- * made by branch, so a finding is of the branch of its test. Tests of `branch` (NULL: none) come first; of those that were not
- * looked at for ambiguity nothing is kept, and note says so. -1: the server did not answer, or not in a way that adds up.
+ * All that is excused there; nothing where there is no such product. Tests of the branch come first; of those that were not looked at
+ * for ambiguity nothing is kept, and note says so. -1: the server did not answer, or not in a way that adds up.
  */
-int dojo_read_triage(struct dojo *dojo, const char *product, const char *branch, bool has_branches,
-		     int64_t deadline, struct triage **ret, struct err *e);
+int dojo_read_triage(struct dojo *dojo, const struct dojo_question *q, int64_t deadline, struct triage **ret,
+		     struct err *e);
 
 /* One row of /findings/ as an entry. False: nothing in it excuses anything, or not beyond doubt. `ret` is empty at the call. */
 bool dojo_read_entry(const cJSON *row, struct triage_entry *ret);
@@ -59,5 +68,21 @@ const char *dojo_severity_word(enum severity s);
 bool dojo_parse_severity(const char *word, enum severity *ret);
 /* Of a row; NULL where there is not exactly one. */
 const char *dojo_vulnerability_of(const cJSON *row);
+bool dojo_has_tag(const cJSON *row, const char *tag);
+
 /* Of exactly that name. *ret -1: there is none. */
 int dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e);
+
+struct dojo_product {
+	int64_t id;
+	char *name;
+};
+struct dojo_products {
+	struct dojo_product v[DOJO_READ_PRODUCTS_MAX];
+	size_t n, n_more; /* n_more: for which there was no room */
+};
+void dojo_products_free(struct dojo_products *l);
+#define AUTO_DOJO_PRODUCTS __attribute__((cleanup(dojo_products_free)))
+/* `ret` is empty at the call. */
+int dojo_find_products(struct dojo *dojo, const struct dojo_question *q, int64_t deadline,
+		       struct dojo_products *ret, struct err *e);

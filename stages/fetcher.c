@@ -16,138 +16,9 @@
 #include "base/proc.h"
 #include "stages/baseline.h"
 #include "stages/confine.h"
-#include "stages/dojo_baseline.h"
-#include "stages/dojo_read.h"
-#include "stages/spool.h"
-
-/* ---- what is asked for ---- */
-
-struct values {
-	const struct job_facts *job;
-	char scratch[JOB_FACTS_SCRATCH];
-};
-
-static const char *
-value_of(const char *name, void *arg)
-{
-	struct values *v = arg;
-
-	return job_facts_value(v->job, name, v->scratch);
-}
-
-/* NULL where the template asks for what is known of an image alone. */
-static char *
-product_of(const struct inspection *i)
-{
-	struct values v = { .job = i->job };
-	struct delivery d = { 0 };
-	struct err ignored = ERR_INIT;
-
-	if (str_expand(i->opt->defectdojo.product, value_of, &v, &d.product, &ignored) < 0)
-		return NULL;
-	delivery_fit(&d);
-	return take_ptr(d.product);
-}
-
-static bool
-names_branch(const char *tmpl)
-{
-	return strstr(tmpl, "{branch}") || strstr(tmpl, "{ref}");
-}
-
-static bool
-has_branches(const struct options_defectdojo *o)
-{
-	return names_branch(o->product) || names_branch(o->engagement) || names_branch(o->test);
-}
-
-static char *
-fitted_branch(const struct inspection *i)
-{
-	struct delivery d = { .branch = mem_strdup(i->job->ref ? i->job->ref : "") };
-
-	delivery_fit(&d);
-	return take_ptr(d.branch);
-}
-
-static char *
-file_name(const struct inspection *i, const char *product)
-{
-	char key[KEPT_KEY_SIZE];
-
-	kept_key((const char *const[]){ i->opt->defectdojo.url, product }, 2, key);
-	return mem_printf("%s.json", key);
-}
-
-/* A server that answers no delivery answers no question. */
-static int
-check_breaker(const struct inspection *i, const struct dojo_settings *s, struct err *e)
-{
-	AUTO(spool) struct spool *spool = NULL;
-	AUTO_FREE char *text = NULL;
-	struct spool_breaker b = { 0 };
-	struct err ignored = ERR_INIT;
-	char key[DELIVERY_KEY_SIZE];
-
-	if (!i->state_dir || spool_open(i->state_dir, &spool, &ignored) < 0)
-		return 0;
-	dojo_settings_key(s, key);
-	spool_breaker_look(spool, key, &b);
-	if (!b.is_open)
-		return 0;
-	text = spool_breaker_describe(&b);
-	return err_set(e, ERR_FAILED, "%s", text);
-}
-
-int
-fetcher_ask(const struct inspection *i, const struct kept *k, int64_t deadline, struct triage **ret,
-	    struct err *e)
-{
-	const struct options_defectdojo *o = &i->opt->defectdojo;
-	AUTO_FREE char *product = product_of(i), *branch = fitted_branch(i), *name = NULL, *text = NULL;
-	AUTO(dojo) struct dojo *dojo = NULL;
-	AUTO(triage) struct triage *t = NULL;
-	struct err ignored = ERR_INIT;
-	struct dojo_settings s;
-
-	*ret = NULL;
-	if (str_is_empty(o->url) || !o->triage)
-		return 0;
-	if (!product)
-		return err_set(e, ERR_SETTINGS,
-			       "defectdojo.product depends on the image: its triage is not known before that");
-	dojo_settings_of(o, &s);
-	if (check_breaker(i, &s, e) < 0 || dojo_new(&s, &dojo, e) < 0 ||
-	    dojo_read_triage(dojo, product, branch, has_branches(o), deadline, &t, e) < 0)
-		return -1;
-	name = file_name(i, product);
-	text = triage_print(t);
-	/* without it the next inspection knows less, this one does not */
-	if (k->triage_fd >= 0)
-		(void)fs_publish(k->triage_fd, name, text, strlen(text), 0600, 0, &ignored);
-	*ret = take_ptr(t);
-	return 0;
-}
+#include "stages/fetcher_ask.h"
 
 /* ---- what is handed over ---- */
-
-static cJSON *
-kept_triage(const struct inspection *i, const struct kept *k)
-{
-	AUTO_FREE char *product = str_is_empty(i->opt->defectdojo.url) ? NULL : product_of(i), *name = NULL;
-	AUTO(triage) struct triage *t = NULL;
-	AUTO_FREE char *text = NULL;
-	struct err ignored = ERR_INIT;
-	size_t len;
-
-	if (!product || k->triage_fd < 0)
-		return cJSON_CreateNull();
-	name = file_name(i, product);
-	if (fs_read_max(k->triage_fd, name, TRIAGE_MAX, &text, &len, &ignored) < 0 ||
-	    triage_parse(text, len, &t, &ignored) < 0 || !str_eq(t->product, product))
-		return cJSON_CreateNull();
-	return triage_to_json(t);
-}
 
 static char *
 print_kept(const struct inspection *i, const struct kept *k, struct baselines *l)
@@ -156,9 +27,10 @@ print_kept(const struct inspection *i, const struct kept *k, struct baselines *l
 	const char *const first[] = { i->job->target_branch ? i->job->target_branch : "",
 				      i->job->default_branch ? i->job->default_branch : "",
 				      i->job->ref ? i->job->ref : "", NULL };
+	AUTO(triage) struct triage *t = fetcher_kept_triage(i, k);
 	struct err ignored = ERR_INIT;
 
-	cJSON_AddItemToObject(j, "triage", kept_triage(i, k));
+	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	(void)baselines_load(k, i->job->project_path ? i->job->project_path : "", first, l, &ignored);
 	cJSON_AddItemToObject(j, "baselines", baselines_to_json(l));
 	return json_print(j);
@@ -171,90 +43,10 @@ print_fresh(const struct inspection *i, const struct kept *k)
 	AUTO(triage) struct triage *t = NULL;
 	struct err e = ERR_INIT;
 
-	(void)fetcher_ask(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
+	(void)fetcher_ask_triage(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
 	return json_print(j);
-}
-
-static bool
-has_branch(const struct baselines *l, const char *branch)
-{
-	for (size_t k = 0; k < l->n; k++)
-		if (str_eq(l->v[k].branch, branch))
-			return true;
-	return false;
-}
-
-/* A branch as deliveries of its jobs are named; NULL where that takes an image. */
-static char *
-expand_for(const struct inspection *i, const char *tmpl, const char *branch, char **(*of)(struct delivery *d))
-{
-	AUTO_FREE char *ref = mem_strdup(branch);
-	struct job_facts job = *i->job;
-	struct values v = { .job = &job };
-	AUTO_DELIVERY struct delivery d = { 0 };
-	struct err ignored = ERR_INIT;
-
-	job.ref = ref;
-	if (str_expand(tmpl, value_of, &v, of(&d), &ignored) < 0)
-		return NULL;
-	delivery_fit(&d);
-	return take_ptr(*of(&d));
-}
-
-static char **
-product_in(struct delivery *d)
-{
-	return &d->product;
-}
-
-static char **
-engagement_in(struct delivery *d)
-{
-	return &d->engagement;
-}
-
-static char **
-branch_in(struct delivery *d)
-{
-	return &d->branch;
-}
-
-/* A service that is no image's name says nothing of images. */
-static int
-ask_branch(const struct inspection *i, const char *branch, struct dojo *dojo, struct baselines *ret,
-	   struct err *e)
-{
-	const struct options_defectdojo *o = &i->opt->defectdojo;
-	AUTO_FREE char *product = expand_for(i, o->product, branch, product_in);
-	AUTO_FREE char *engagement = expand_for(i, o->engagement, branch, engagement_in);
-	AUTO_FREE char *fitted = expand_for(i, "{branch}", branch, branch_in);
-	const struct dojo_branch b = {
-		.product = product, .engagement = engagement, .branch = fitted, .project = i->job->project_path
-	};
-
-	if (!product || !engagement || !fitted || !str_eq(fitted, branch) || !str_eq(o->service, "{image}"))
-		return 0;
-	return dojo_read_baselines(dojo, &b, clock_deadline(FETCHER_ASK_MS), ret, e);
-}
-
-static int
-ask_branches(const struct inspection *i, const struct baselines *kept, struct baselines *ret, struct err *e)
-{
-	const char *const branches[] = { i->job->target_branch, i->job->default_branch };
-	AUTO(dojo) struct dojo *dojo = NULL;
-	struct dojo_settings s;
-
-	dojo_settings_of(&i->opt->defectdojo, &s);
-	for (size_t k = 0; k < MEM_COUNT(branches); k++) {
-		if (str_is_empty(branches[k]) || has_branch(kept, branches[k]) || has_branch(ret, branches[k]))
-			continue;
-		if ((!dojo && (check_breaker(i, &s, e) < 0 || dojo_new(&s, &dojo, e) < 0)) ||
-		    ask_branch(i, branches[k], dojo, ret, e) < 0)
-			return -1;
-	}
-	return 0;
 }
 
 /* Of branches that this host has not inspected. */
@@ -264,7 +56,7 @@ print_others(const struct inspection *i, const struct baselines *kept)
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
-	bool is_known = str_is_empty(i->opt->defectdojo.url) || ask_branches(i, kept, &l, &e) == 0;
+	bool is_known = fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &l, &e) == 0;
 
 	json_add_str(j, "fault", is_known ? "" : e.text);
 	/* half of what a branch has would make the other half new */

@@ -23,14 +23,4 @@ struct fetcher *fetcher_start(const struct inspection *i, const struct kept *k, 
 void fetcher_free(struct fetcher *f); /* ends the process */
 MEM_AUTO_DECLARE(fetcher)
 
-/*
- * Asks once and keeps the answer, in this process and before the deadline: *ret (NULL: there is no DefectDojo, or the product is not known
- * before the image is). -1: it could not be had.
- */
-int fetcher_ask(const struct inspection *i, const struct kept *k, int64_t deadline, struct triage **ret,
-		struct err *e);
-
-/* Nobody waits for it so long. */
-#define FETCHER_ASK_MS (5 * 60 * 1000)
-
 #define FETCHER_TEXT_MAX (48 * 1024 * 1024) /* bytes of either text */

@@ -63,9 +63,9 @@ gate_context(const struct job_facts *job, struct policy_context *ret)
 	};
 }
 
-/* *ret is NULL with an error where one is configured and cannot be used. */
-static int
-load_policy(const struct options *o, const struct policy_source *source, struct policy **ret, struct err *e)
+int
+gate_load_policy(const struct options *o, const struct policy_source *source, struct policy **ret,
+		 struct err *e)
 {
 	if (source && source->fault.kind != ERR_NONE) {
 		*e = source->fault;
@@ -96,7 +96,7 @@ gate_mode_unread(const struct options *o, const struct job_facts *job, const str
 	AUTO(policy) struct policy *p = NULL;
 	struct err e = ERR_INIT;
 
-	return load_policy(o, source, &p, &e) < 0 ? o->gate.mode : mode_of_unread(p, job);
+	return gate_load_policy(o, source, &p, &e) < 0 ? o->gate.mode : mode_of_unread(p, job);
 }
 
 /* ---- images ---- */
@@ -344,7 +344,7 @@ gate_run(struct inspection *i, struct err *e)
 	policy_free(take_ptr(i->policy));
 	for (size_t k = 0; k < i->n_images; k++)
 		forget(&i->images[k]);
-	if (load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
+	if (gate_load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
 		take_ignores(i);
 		judge_all(i);
 	} else {

@@ -31,5 +31,10 @@ enum gate_end gate_end(enum verdict verdict, int mode, int on_error);
 struct policy_context;
 void gate_context(const struct job_facts *job, struct policy_context *ret);
 
+/* *ret is NULL with an error where one is configured and cannot be used. */
+struct policy;
+int gate_load_policy(const struct options *o, const struct policy_source *source, struct policy **ret,
+		     struct err *e);
+
 /* The mode that rules images which could not be looked at: they may be any. A policy that is not understood: as the settings say. */
 int gate_mode_unread(const struct options *o, const struct job_facts *job, const struct policy_source *source);

@@ -150,6 +150,7 @@ known_image_free(struct known_image *k)
 {
 	mem_free_at(&k->image);
 	mem_free_at(&k->service);
+	mem_free_at(&k->product);
 	mem_free_at(&k->project);
 }
 
@@ -189,16 +190,19 @@ known_of_image(const struct known *k, const struct inspection *i, const struct i
 	*storage = (struct known_image){ .known = k,
 					 .image = identity_image(i, m),
 					 .service = report_service(i, m),
+					 .product = report_product(i, m),
 					 .project = mem_strdup(i->job->project_path ? i->job->project_path
 										    : "") };
-	storage->query = (struct triage_query){
-		.triage = k->triage, .report = m->report, .image = storage->image, .service = storage->service
-	};
+	storage->query = (struct triage_query){ .triage = k->triage,
+						.report = m->report,
+						.image = storage->image,
+						.service = storage->service,
+						.product = storage->product };
 	*ret = (struct policy_known){ .arg = storage };
 	if (!m->report)
 		return;
 	ret->has_baseline = has_baseline;
 	ret->is_known = is_known;
-	if (k->triage && storage->service)
+	if (k->triage && storage->service && storage->product)
 		ret->accepted = accepted;
 }

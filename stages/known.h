@@ -26,7 +26,7 @@ void known_take(const struct inspection *i, bool needs_triage, bool needs_branch
 struct known_image {
 	struct triage_query query;
 	const struct known *known;
-	char *image, *service, *project;
+	char *image, *service, *product, *project;
 };
 void known_image_free(struct known_image *k);
 #define AUTO_KNOWN_IMAGE __attribute__((cleanup(known_image_free)))

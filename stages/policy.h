@@ -219,6 +219,8 @@ const struct policy_rule *policy_rule_at(const struct policy *p, size_t index); 
 bool policy_rule_matches(const struct policy_rule *r, const struct policy_context *c);
 /* No condition at all. */
 bool policy_rule_matches_all(const struct policy_rule *r);
+/* Adds the branches that new_only compares with in rules for this job, whatever its images. */
+void policy_other_branches(const struct policy *p, const struct policy_context *c, struct strv *ret);
 bool policy_is_announced(const struct policy_rule *r, int64_t today_s);
 
 /* Does any of its rules ask since when there are fixes (grace.fixed)? */

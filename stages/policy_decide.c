@@ -219,6 +219,23 @@ baseline_of(const struct policy_rule *r, const struct policy_context *c)
 	return str_is_empty(branch) ? NULL : branch;
 }
 
+void
+policy_other_branches(const struct policy *p, const struct policy_context *c, struct strv *ret)
+{
+	for (size_t k = 0; k <= p->rules.n; k++) {
+		const struct policy_rule *r = policy_rule_at(p, k);
+		const char *branch = baseline_of(r, c);
+
+		if (!matches_job(&r->match, c))
+			continue;
+		if (branch && !strv_has(ret, branch))
+			strv_add(ret, branch);
+		/* nothing gets past a rule that takes every image, from today on */
+		if (r->match.images.n == 0 && r->enforce_from_s == 0)
+			return;
+	}
+}
+
 /* What is new, by name; an id once, whatever number of packages has it. */
 static void
 say_added(const struct policy_judge *j, const struct report *r, struct decision *d, const char *what)

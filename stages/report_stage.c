@@ -152,19 +152,36 @@ expand_names(const struct options_defectdojo *o, struct names *n, struct deliver
 	return 0;
 }
 
-char *
-report_service(const struct inspection *i, const struct image *m)
+/* One name as it is delivered: `member` of `d`, which is empty at the call. */
+static char *
+delivered_name(const struct inspection *i, const struct image *m, const char *what, const char *tmpl,
+	       struct delivery *d, char **member)
 {
 	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
-	AUTO_DELIVERY struct delivery d = { 0 };
 	struct err ignored = ERR_INIT;
 
 	n.image = identity_image(i, m);
 	n.tag = tag_of(m);
-	if (expand("service", i->opt->defectdojo.service, &n, &d.service, &ignored) < 0)
+	if (expand(what, tmpl, &n, member, &ignored) < 0)
 		return NULL;
-	delivery_fit(&d);
-	return take_ptr(d.service);
+	delivery_fit(d);
+	return take_ptr(*member);
+}
+
+char *
+report_service(const struct inspection *i, const struct image *m)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return delivered_name(i, m, "service", i->opt->defectdojo.service, &d, &d.service);
+}
+
+char *
+report_product(const struct inspection *i, const struct image *m)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return delivered_name(i, m, "product", i->opt->defectdojo.product, &d, &d.product);
 }
 
 static void

@@ -21,5 +21,6 @@ int report_delivery(const struct inspection *i, const struct image *m, size_t in
 /* May it be sent? An empty report closes every finding there: only one that saw packages is a clean one. */
 bool report_is_deliverable(const struct inspection *i, const struct image *m);
 
-/* The service that its findings have in DefectDojo. NULL where the template cannot be expanded. Owned by the caller. */
+/* The service and the product that its findings have in DefectDojo. NULL where the template cannot be expanded. Owned by the caller. */
 char *report_service(const struct inspection *i, const struct image *m);
+char *report_product(const struct inspection *i, const struct image *m);

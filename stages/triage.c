@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "stages/identity.h"
 
-#define VERSION 1
+#define VERSION 2
 #define NOTE_MAX 1000
 /* A clock that was set back by a little is no reason to doubt. */
 #define FUTURE_MAX_S 300
@@ -29,6 +29,7 @@ static const struct member {
 	{ "version", TEXT, offsetof(struct triage_entry, version), NULL },
 	{ "place", TEXT, offsetof(struct triage_entry, place), NULL },
 	{ "service", TEXT, offsetof(struct triage_entry, service), NULL },
+	{ "product", TEXT, offsetof(struct triage_entry, product), NULL },
 	{ "branch", TEXT, offsetof(struct triage_entry, branch), NULL },
 	{ "kind", WORD, offsetof(struct triage_entry, kind), accepted_kind_words },
 	{ "until_s", NUMBER, offsetof(struct triage_entry, until_s), NULL },
@@ -255,7 +256,8 @@ compare_finding(const struct triage_entry *a, const struct triage_entry *b)
 	c = c ? c : compare_text(a->component, b->component);
 	c = c ? c : compare_text(a->version, b->version);
 	c = c ? c : compare_text(a->place, b->place);
-	return c ? c : compare_text(a->service, b->service);
+	c = c ? c : compare_text(a->service, b->service);
+	return c ? c : compare_text(a->product, b->product);
 }
 
 static int
@@ -320,9 +322,13 @@ triage_match(const void *arg, const struct finding *f, size_t nth, struct policy
 	AUTO_FREE char *place = identity_place(q->report, f, q->image);
 	AUTO_FREE char *id = mem_strdup(f->id), *component = mem_strdup(f->package);
 	AUTO_FREE char *version = mem_strdup(f->installed), *service = mem_strdup(q->service);
-	const struct triage_entry wanted = {
-		.id = id, .component = component, .version = version, .place = place, .service = service
-	};
+	AUTO_FREE char *product = mem_strdup(q->product);
+	const struct triage_entry wanted = { .id = id,
+					     .component = component,
+					     .version = version,
+					     .place = place,
+					     .service = service,
+					     .product = product };
 
 	for (size_t k = first_about(q->triage, &wanted);
 	     k < q->triage->n && compare_finding(&q->triage->v[k], &wanted) == 0; k++) {

@@ -23,19 +23,21 @@ struct triage_entry {
 	char *id, *component, *version; /* exactly as Trivy has them */
 	char *place;			/* file_path there; identity_place() here */
 	char *service;			/* the image */
+	char *product;			/* whose test it is */
 	char *branch;			/* the test's; "" where tests are not made by branch */
 	int kind;			/* enum accepted_kind */
 	int64_t until_s;		/* the first second it does not count; 0: no end */
 	int severity; /* enum severity, when it was accepted, as far as that is known: never higher */
 	int64_t finding, test; /* their ids */
 	char by[40];	       /* "DefectDojo finding 17", by triage_settle() */
+	bool is_of_language;   /* while it is read: of a package of a language; not in the JSON */
 	bool is_doubtful;      /* the same test has the same finding active, too: nothing is excused */
 };
 
 struct triage {
 	int64_t fetched_s; /* wall clock */
-	char *product;
-	char *note; /* "" or what is missing from it, for people */
+	char *product;	   /* what was asked for: one, or with {image} where each image has its own */
+	char *note;	   /* "" or what is missing from it, for people */
 	struct triage_entry *v;
 	size_t n;
 };
@@ -59,12 +61,12 @@ bool triage_is_fresh(const struct triage *t, int64_t now_s, int64_t max_age_ms);
 struct triage_query {
 	const struct triage *triage; /* settled */
 	const struct report *report;
-	const char *image;   /* identity_image() */
-	const char *service; /* as its findings are uploaded: report_service() */
+	const char *image;	       /* identity_image() */
+	const char *service, *product; /* as its findings are uploaded: report_service(), report_product() */
 };
 
 /*
- * The nth entry that is about exactly this finding (id, component, version, place, service) and not doubtful; false: there are no
+ * The nth entry that is about exactly this finding (id, component, version, place, service, product) and not doubtful; false: there are no
  * more. As policy_known.accepted, arg is a struct triage_query. Whether it counts here is the policy's to say.
  */
 bool triage_match(const void *arg, const struct finding *f, size_t nth, struct policy_accepted *ret);

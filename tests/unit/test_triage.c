@@ -42,6 +42,7 @@ add(struct triage *t, int64_t finding)
 				    .version = mem_strdup("1.0"),
 				    .place = mem_strdup("app/p"),
 				    .service = mem_strdup("app"),
+				    .product = mem_strdup("group/app"),
 				    .branch = mem_strdup("main"),
 				    .kind = ACCEPTED_RISK,
 				    .severity = SEVERITY_HIGH,
@@ -53,7 +54,9 @@ add(struct triage *t, int64_t finding)
 static size_t
 count(struct triage *t, const struct finding *f)
 {
-	const struct triage_query q = { .triage = t, .report = &no_os, .image = "app", .service = "app" };
+	const struct triage_query q = {
+		.triage = t, .report = &no_os, .image = "app", .service = "app", .product = "group/app"
+	};
 	struct policy_accepted a;
 	size_t n = 0;
 
@@ -74,17 +77,17 @@ static void
 only_exactly_the_same_finding_matches(void **state)
 {
 	(void)state;
-	for (int part = 0; part < 6; part++) {
+	for (int part = 0; part < 7; part++) {
 		AUTO(triage) struct triage *t = mem_alloc(sizeof(*t));
 		struct triage_entry *x = add(t, 1);
-		char **const texts[] = { &x->id,    &x->component, &x->version,
-					 &x->place, &x->service,   &x->branch };
+		char **const texts[] = { &x->id,      &x->component, &x->version, &x->place,
+					 &x->service, &x->product,   &x->branch };
 
 		assert_int_equal(count(t, &flaw), 1);
 		x = &t->v[0];
 		change(texts[part], "other");
 		/* the branch is the policy's to look at */
-		assert_int_equal(count(t, &flaw), part == 5 ? 1 : 0);
+		assert_int_equal(count(t, &flaw), part == 6 ? 1 : 0);
 	}
 }
 
@@ -123,7 +126,9 @@ static void
 an_answer_names_kind_end_severity_branch_and_where_it_stands(void **state)
 {
 	AUTO(triage) struct triage *t = mem_alloc(sizeof(*t));
-	const struct triage_query q = { .triage = t, .report = &no_os, .image = "app", .service = "app" };
+	const struct triage_query q = {
+		.triage = t, .report = &no_os, .image = "app", .service = "app", .product = "group/app"
+	};
 	struct policy_accepted a;
 
 	(void)state;
@@ -164,10 +169,10 @@ what_is_printed_is_read_again(void **state)
 	assert_int_equal(count(again, &flaw), 0);
 }
 
-#define HEAD "{\"version\":1,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
-#define ENTRY(until, kind, more)                                                                                  \
-	"{\"id\":\"a\",\"component\":\"b\",\"version\":\"c\",\"place\":\"d\",\"service\":\"e\",\"branch\":\"f\"," \
-	"\"kind\":\"" kind "\",\"until_s\":" until ",\"severity\":\"HIGH\",\"finding\":1,\"test\":1,"             \
+#define HEAD "{\"version\":2,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
+#define ENTRY(until, kind, more)                                                                                                    \
+	"{\"id\":\"a\",\"component\":\"b\",\"version\":\"c\",\"place\":\"d\",\"service\":\"e\",\"product\":\"p\",\"branch\":\"f\"," \
+	"\"kind\":\"" kind "\",\"until_s\":" until ",\"severity\":\"HIGH\",\"finding\":1,\"test\":1,"                               \
 	"\"is_doubtful\":false" more "}"
 
 static void
@@ -189,8 +194,8 @@ what_is_not_exactly_so_is_refused(void **state)
 		HEAD ENTRY("1", "", "") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"more\":1") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"id\":\"b\"") "]}",
-		"{\"version\":2,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
-		"{\"version\":1,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
+		"{\"version\":1,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
+		"{\"version\":2,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
 	};
 	static const char *const good[] = { HEAD "]}", HEAD ENTRY("1", "risk_accepted", "") "]}" };
 
@@ -281,6 +286,11 @@ rows_are_what_they_say_without_a_contradiction(void **state)
 		{ false, 0, { ACCEPTED, "is_mitigated", "true", NULL } },
 		{ false, 0, { ACCEPTED, "duplicate", "true", NULL } },
 		{ false, 0, { ACCEPTED, "duplicate", "null", NULL } },
+		{ false, 0, { ACCEPTED, "under_review", "true", NULL } },
+		{ false, 0, { ACCEPTED, "under_review", "null", NULL } },
+		{ false, 0, { "active", "false", "false_p", "true", "under_review", "true", NULL } },
+		{ false, 0, { ACCEPTED, "accepted_risks", "null", NULL } },
+		{ false, 0, { ACCEPTED, "accepted_risks", "{}", NULL } },
 		{ false, 0, { "active", "false", "risk_accepted", "\"true\"", NULL } },
 		{ false, 0, { "active", "false", "risk_accepted", "1", NULL } },
 		{ false, 0, { ACCEPTED, "severity", "\"critical\"", NULL } },
@@ -338,6 +348,11 @@ of_several_acceptances_the_first_to_end_ends_it(void **state)
 		{ "[{\"expiration_date\":\"2026-01-02\"}]", 1767312000 },
 		{ "[{\"expiration_date\":null},{\"expiration_date\":\"2026-01-02T00:00:00Z\"},"
 		  "{\"expiration_date\":\"2026-01-03T00:00:00Z\"}]",
+		  1767312000 },
+		{ "[{\"expiration_date\":\"2026-01-02T02:00:00.678901+02:00\"}]", 1767312000 },
+		{ "[{\"expiration_date\":\"2026-01-01T19:00:00-05:00\"}]", 1767312000 },
+		/* what DefectDojo has ended has ended, whatever date somebody sets afterwards */
+		{ "[{\"expiration_date\":\"2026-02-02T00:00:00Z\",\"expiration_date_handled\":\"2026-01-02T00:00:00Z\"}]",
 		  1767312000 },
 		/* never "no end" by accident */
 		{ "[{\"expiration_date\":\"1970-01-01T00:00:00Z\"}]", 1 },

@@ -1,0 +1,326 @@
+#include "stages/fetcher_ask.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "stages/dojo_baseline.h"
+#include "stages/dojo_read.h"
+#include "stages/gate.h"
+#include "stages/policy_feed.h"
+#include "stages/spool.h"
+
+/* ---- names, as deliveries have them ---- */
+
+struct values {
+	const struct job_facts *job;
+	char scratch[JOB_FACTS_SCRATCH];
+};
+
+static const char *
+value_of(const char *name, void *arg)
+{
+	struct values *v = arg;
+
+	return job_facts_value(v->job, name, v->scratch);
+}
+
+/* `member` of `d`, which is empty at the call; NULL where the template takes an image. */
+static char *
+name_for(const struct job_facts *job, const char *tmpl, struct delivery *d, char **member)
+{
+	struct values v = { .job = job };
+	struct err ignored = ERR_INIT;
+
+	if (str_expand(tmpl, value_of, &v, member, &ignored) < 0)
+		return NULL;
+	delivery_fit(d);
+	return take_ptr(*member);
+}
+
+static char *
+product_for(const struct job_facts *job, const char *tmpl)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return name_for(job, tmpl, &d, &d.product);
+}
+
+static char *
+engagement_for(const struct job_facts *job, const char *tmpl)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return name_for(job, tmpl, &d, &d.engagement);
+}
+
+static char *
+branch_for(const struct job_facts *job)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return name_for(job, "{branch}", &d, &d.branch);
+}
+
+static bool
+names_branch(const char *tmpl)
+{
+	return strstr(tmpl, "{branch}") || strstr(tmpl, "{ref}");
+}
+
+/* ---- whose triage ---- */
+
+struct question {
+	struct dojo_question q;
+	char *product, *prefix, *suffix, *label, *branch;
+};
+
+static void
+question_free(struct question *x)
+{
+	mem_free_at(&x->product);
+	mem_free_at(&x->prefix);
+	mem_free_at(&x->suffix);
+	mem_free_at(&x->label);
+	mem_free_at(&x->branch);
+}
+#define AUTO_QUESTION __attribute__((cleanup(question_free)))
+
+static bool
+is_of_image(const char *name, size_t len)
+{
+	static const char *const names[] = { "image", "tag", "archive" };
+
+	for (size_t k = 0; k < MEM_COUNT(names); k++)
+		if (strlen(names[k]) == len && strncmp(names[k], name, len) == 0)
+			return true;
+	return false;
+}
+
+/* From the first placeholder that takes an image to behind the last. False: there is none. */
+static bool
+find_image_part(const char *tmpl, const char **ret_from, const char **ret_to)
+{
+	bool is_there = false;
+
+	for (const char *p = tmpl, *end; *p; p = end) {
+		end = p + 1;
+		if (*p != '{')
+			continue;
+		end = p[1] == '{' ? p + 1 : strchr(p, '}');
+		if (!end)
+			return is_there;
+		if (is_of_image(p + 1, (size_t)(end - p - 1))) {
+			*ret_from = is_there ? *ret_from : p;
+			*ret_to = end + 1;
+			is_there = true;
+		}
+		end++;
+	}
+	return is_there;
+}
+
+/* Else it would be the job that says, with the name of an image, whose triage it gets. */
+static bool
+names_project(const char *tmpl)
+{
+	return strstr(tmpl, "{project_path}") || strstr(tmpl, "{project_id}");
+}
+
+static int
+ask_for_products(const struct inspection *i, const char *from, const char *to, struct question *x,
+		 struct err *e)
+{
+	const char *tmpl = i->opt->defectdojo.product;
+	AUTO_FREE char *before = mem_strndup(tmpl, (size_t)(from - tmpl));
+
+	if (!names_project(tmpl))
+		return err_set(e, ERR_SETTINGS,
+			       "defectdojo.product depends on the image, and not on {project_path} or {project_id}");
+	x->prefix = product_for(i->job, before);
+	x->suffix = product_for(i->job, to);
+	if (!x->prefix || !x->suffix || (!*x->prefix && !*x->suffix))
+		return err_set(e, ERR_SETTINGS, "defectdojo.product cannot be expanded");
+	x->label = mem_printf("%s{image}%s", x->prefix, x->suffix);
+	return 0;
+}
+
+static int
+make_question(const struct inspection *i, struct question *x, struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	const char *from, *to;
+
+	if (find_image_part(o->product, &from, &to)) {
+		if (ask_for_products(i, from, to, x, e) < 0)
+			return -1;
+	} else {
+		x->product = product_for(i->job, o->product);
+		if (!x->product)
+			return err_set(e, ERR_SETTINGS, "defectdojo.product cannot be expanded");
+		x->label = mem_strdup(x->product);
+	}
+	x->branch = branch_for(i->job);
+	x->q = (struct dojo_question){ .product = x->product,
+				       .prefix = x->prefix,
+				       .suffix = x->suffix,
+				       .label = x->label,
+				       .branch = x->branch,
+				       .has_branches = names_branch(o->product) ||
+						       names_branch(o->engagement) || names_branch(o->test) };
+	return 0;
+}
+
+/* ---- triage ---- */
+
+static char *
+file_name(const struct inspection *i, const char *label)
+{
+	char key[KEPT_KEY_SIZE];
+
+	kept_key((const char *const[]){ i->opt->defectdojo.url, label }, 2, key);
+	return mem_printf("%s.json", key);
+}
+
+/* A server that answers no delivery answers no question. */
+static int
+check_breaker(const struct inspection *i, const struct dojo_settings *s, struct err *e)
+{
+	AUTO(spool) struct spool *spool = NULL;
+	AUTO_FREE char *text = NULL;
+	struct spool_breaker b = { 0 };
+	struct err ignored = ERR_INIT;
+	char key[DELIVERY_KEY_SIZE];
+
+	if (!i->state_dir || spool_open(i->state_dir, &spool, &ignored) < 0)
+		return 0;
+	dojo_settings_key(s, key);
+	spool_breaker_look(spool, key, &b);
+	if (!b.is_open)
+		return 0;
+	text = spool_breaker_describe(&b);
+	return err_set(e, ERR_FAILED, "%s", text);
+}
+
+static int
+connect_dojo(const struct inspection *i, struct dojo **ret, struct err *e)
+{
+	struct dojo_settings s;
+
+	dojo_settings_of(&i->opt->defectdojo, &s);
+	return check_breaker(i, &s, e) < 0 ? -1 : dojo_new(&s, ret, e);
+}
+
+int
+fetcher_ask_triage(const struct inspection *i, const struct kept *k, int64_t deadline, struct triage **ret,
+		   struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	AUTO_QUESTION struct question x = { 0 };
+	AUTO_FREE char *name = NULL, *text = NULL;
+	AUTO(dojo) struct dojo *dojo = NULL;
+	AUTO(triage) struct triage *t = NULL;
+	struct err ignored = ERR_INIT;
+
+	*ret = NULL;
+	if (str_is_empty(o->url) || !o->triage)
+		return 0;
+	if (make_question(i, &x, e) < 0 || connect_dojo(i, &dojo, e) < 0 ||
+	    dojo_read_triage(dojo, &x.q, deadline, &t, e) < 0)
+		return -1;
+	name = file_name(i, x.label);
+	text = triage_print(t);
+	/* without it the next inspection knows less, this one does not */
+	if (k->triage_fd >= 0)
+		(void)fs_publish(k->triage_fd, name, text, strlen(text), 0600, 0, &ignored);
+	*ret = take_ptr(t);
+	return 0;
+}
+
+struct triage *
+fetcher_kept_triage(const struct inspection *i, const struct kept *k)
+{
+	AUTO_QUESTION struct question x = { 0 };
+	AUTO(triage) struct triage *t = NULL;
+	AUTO_FREE char *name = NULL, *text = NULL;
+	struct err ignored = ERR_INIT;
+	size_t len;
+
+	if (str_is_empty(i->opt->defectdojo.url) || k->triage_fd < 0 || make_question(i, &x, &ignored) < 0)
+		return NULL;
+	name = file_name(i, x.label);
+	if (fs_read_max(k->triage_fd, name, TRIAGE_MAX, &text, &len, &ignored) < 0 ||
+	    triage_parse(text, len, &t, &ignored) < 0 || !str_eq(t->product, x.label))
+		return NULL;
+	return take_ptr(t);
+}
+
+/* ---- branches ---- */
+
+static bool
+has_branch(const struct baselines *l, const char *branch)
+{
+	for (size_t k = 0; k < l->n; k++)
+		if (str_eq(l->v[k].branch, branch))
+			return true;
+	return false;
+}
+
+/* A service that is no image's name says nothing of images. */
+static int
+ask_branch(const struct inspection *i, const char *branch, struct dojo *dojo, int64_t deadline,
+	   struct baselines *ret, struct err *e)
+{
+	const struct options_defectdojo *o = &i->opt->defectdojo;
+	AUTO_FREE char *ref = mem_strdup(branch), *product = NULL, *engagement = NULL, *fitted = NULL;
+	struct job_facts job = *i->job;
+
+	job.ref = ref;
+	product = product_for(&job, o->product);
+	engagement = engagement_for(&job, o->engagement);
+	fitted = branch_for(&job);
+	if (!product || !engagement || !fitted || !str_eq(fitted, branch) || !str_eq(o->service, "{image}"))
+		return 0;
+	return dojo_read_baselines(dojo,
+				   &(struct dojo_branch){ product, engagement, fitted,
+							  .project = i->job->project_path },
+				   deadline, ret, e);
+}
+
+/* Which no rule of a policy that cannot be had names. */
+static void
+list_branches(const struct inspection *i, struct strv *ret)
+{
+	AUTO(policy) struct policy *p = NULL;
+	struct policy_context c;
+	struct err ignored = ERR_INIT;
+
+	if (!i->policy_source)
+		return;
+	policy_feed_wait(i->policy_source);
+	if (gate_load_policy(i->opt, i->policy_source, &p, &ignored) < 0)
+		return;
+	gate_context(i->job, &c);
+	policy_other_branches(p, &c, ret);
+}
+
+int
+fetcher_ask_branches(const struct inspection *i, const struct baselines *kept, int64_t deadline,
+		     struct baselines *ret, struct err *e)
+{
+	AUTO_STRV struct strv branches = { 0 };
+	AUTO(dojo) struct dojo *dojo = NULL;
+
+	if (str_is_empty(i->opt->defectdojo.url))
+		return 0;
+	list_branches(i, &branches);
+	for (size_t k = 0; k < branches.n && k < FETCHER_BRANCHES_MAX; k++) {
+		if (has_branch(kept, branches.v[k]))
+			continue;
+		if ((!dojo && connect_dojo(i, &dojo, e) < 0) ||
+		    ask_branch(i, branches.v[k], dojo, deadline, ret, e) < 0)
+			return -1;
+	}
+	return 0;
+}
