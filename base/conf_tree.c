@@ -131,15 +131,14 @@ read_items(struct conf_reader *r, const struct conf_child *c, const char *path, 
 	return 0;
 }
 
-/* A text that must stand there is not switched off by "": it has no such default. */
+/* Whoever writes a key means something by it: "" is refused where it would be as if the key were not there, and so mean anything. */
 static struct conf_field
-strict_field(const struct conf_group *g, const struct conf_field *f)
+strict_field(const struct conf_field *f)
 {
 	struct conf_field strict = *f;
 
-	for (const char *const *key = g->needed; key && *key; key++)
-		if (str_eq(*key, f->key) && *f->fallback == '\0')
-			strict.fallback = "?";
+	if (*f->fallback == '\0')
+		strict.fallback = "?";
 	return strict;
 }
 
@@ -153,7 +152,7 @@ read_pair(struct conf_reader *r, const struct conf_group *g, const char *group_p
 	AUTO_FREE char *path = mem_printf("%s%s%s", group_path, *group_path ? "." : "", name);
 
 	if (f) {
-		const struct conf_field strict = strict_field(g, f);
+		const struct conf_field strict = strict_field(f);
 
 		if (conf_yaml_value(r, &strict, path, value, at(whole, f->offset), e) < 0)
 			return -1;
@@ -183,7 +182,7 @@ check_needed(const struct conf_reader *r, const struct conf_group *g, const char
 {
 	for (const char *const *key = g->needed; key && *key; key++) {
 		const struct conf_field *f = find_field(g, *key);
-		const struct conf_field strict = f ? strict_field(g, f) : (struct conf_field){ 0 };
+		const struct conf_field strict = f ? strict_field(f) : (struct conf_field){ 0 };
 		AUTO_FREE char *allowed = f ? conf_allowed(&strict) : NULL;
 
 		if (!has_key(r, node, *key))

@@ -1,7 +1,8 @@
 /*
  * A file that is a tree of groups and lists of groups, such as a policy: one constant table per struct, of the same fields as
  * settings have (base/conf.h), read as strictly: unknown keys, keys twice, wrong types, anchors, values out of range and
- * what is missing are refused with file, line, key, what was found and what is allowed.
+ * what is missing are refused with file, line, key, what was found and what is allowed. So is "" for a text that has a rule:
+ * a key that may be left out is left out.
  */
 #pragma once
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "cli/policy.h"
+#include "cli/policy_reach.h"
 
 #define HOUR_S INT64_C(3600)
 #define SOON_DEFAULT_MS (14 * POLICY_DAY_S * 1000)
@@ -43,48 +44,16 @@ say(struct counts *n, bool is_fault, const struct policy *p, size_t line, const 
 	n->n_warnings += !is_fault;
 }
 
-/* All that `b` matches `a` matches, as far as the same words say so. */
-static bool
-is_wider_list(const struct strv *a, const struct strv *b)
-{
-	if (a->n == 0)
-		return true;
-	for (size_t k = 0; k < b->n; k++)
-		if (!strv_has(a, b->v[k]))
-			return false;
-	return b->n > 0;
-}
-
-static bool
-is_wider(const struct policy_match *a, const struct policy_match *b)
-{
-	return is_wider_list(&a->projects, &b->projects) && is_wider_list(&a->branches, &b->branches) &&
-	       is_wider_list(&a->images, &b->images) && is_wider_list(&a->stages, &b->stages) &&
-	       is_wider_list(&a->jobs, &b->jobs) &&
-	       (a->is_protected == FLAG_ANY || a->is_protected == b->is_protected) &&
-	       (a->is_tag == FLAG_ANY || a->is_tag == b->is_tag);
-}
-
 static void
 check_rules(const struct policy *p, int64_t now_s, struct counts *n)
 {
 	for (size_t k = 0; k < p->rules.n; k++) {
 		const struct policy_rule *r = &p->rules.v[k];
+		AUTO_FREE char *by = policy_taken_by(p, k, now_s);
 
-		for (size_t i = 0; i < k; i++) {
-			const struct policy_rule *before = &p->rules.v[i];
-
-			if (policy_is_announced(before, now_s) || !is_wider(&before->match, &r->match))
-				continue;
-			say(n, true, p, r->line,
-			    "rule %s is never reached: rule %s in line %zu takes all that it matches",
-			    r->name, before->name, before->line);
-			break;
-		}
-	}
-	for (size_t k = 0; k < p->rules.n; k++) {
-		const struct policy_rule *r = &p->rules.v[k];
-
+		if (by)
+			say(n, true, p, r->line, "rule %s is never reached: %s %s all that it matches",
+			    r->name, by, str_has_prefix(by, "rules ") ? "take" : "takes");
 		if (r->grace.published > 0 && r->grace.published <= r->grace.fixed)
 			say(n, false, p, r->line,
 			    "rule %s: grace.published of %" PRId64

@@ -143,6 +143,78 @@ def test_what_the_reader_refuses_the_schema_refuses(tidewaiter, schema, policy, 
     assert not schema.is_valid(document)
 
 
+# every key, with a value that is allowed
+FULL = {
+    "version": 1, "max_days": 30, "contact": "c",
+    "rules": [{"name": "a", "mode": "warn", "severity": "HIGH", "fixable_only": True, "new_only": "main", "enforce_from": "2026-01-01",
+               "match": {"projects": ["x"], "branches": ["x"], "images": ["x"], "stages": ["x"], "jobs": ["x"], "protected": True,
+                         "tag": "any"},
+               "grace": {"published": 1, "fixed": 1}, "on_no_packages": "pass", "on_unknown_os": "pass", "on_eol_os": "pass",
+               "on_hidden_packages": "pass", "secrets": "pass", "misconfigurations": "off",
+               "accept": {"scope": "branch", "raised_severity": "ask"}, "ignore_files": ["openvex"]}],
+    "exceptions": [{**EXCEPTION, "aliases": ["GHSA-1"], "package": "p", "versions": "<1", "purl": "pkg:npm/a", "image": "i", "project": "p",
+                    "ticket": "t"}],
+    "break_glass": [BREAK_GLASS],
+}
+ODD = [None, True, -1, 1.5, 3651, "", "x", "a b", "x\ty", "CVE-1*", "A" * 65, "off", "true", [], ["x"], [""], [["x"]], {}, {"x": 1}]
+DAYS = ["2026-01-31", "2026-13-01", "2026-1-1", "2026-01-31T00:00:00Z", "2026-01-31 00:00:60.5+01:00", "2026-01-31T24:00:00Z",
+        "2026-01-31T00:00Z", "2026-01-31T00:00:00.Z", "2026-01-31T00:00:00+0100"]
+ODD_OF = {
+    "versions": ["<1", ">=1, <2", " < 1 ,", "~1", ",".join(8 * ["<1"]), ",".join(9 * ["<1"]), "<" + "1" * 255, "<" + "1" * 256],
+    "purl": ["pkg:npm/@a/b@1?x=y#z", "pkg:npm/", "PKG:npm/a", "pkg:npm/a@", "pkg:npm/*", "pkg:npm/a?b c", "pkg:/a", "pkg://npm/a",
+             "pkg:n@m/a", "pkg:npm/a/", "pkg:npm/a?", "pkg:npm/?a"],
+    "expires": DAYS, "enforce_from": DAYS, "from": DAYS,
+    "name": ["A" * 64, "é", "a/b"], "id": ["A" * 64, "é", "a/b:c"], "hours": [0, 72, 73], "max_days": [0, 3650], "contact": ["\u2028"],
+    "ignore_files": [["trivyignore", "openvex"], ["openvex", "openvex"]], "severity": ["HIGH", "high"], "mode": ["WARN"],
+}
+
+
+def places(node, at=()):
+    """Every place in it but the whole."""
+    if at:
+        yield at
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from places(value, (*at, key))
+
+
+def with_other(place, value):
+    whole = json.loads(json.dumps(FULL))
+    node = whole
+    for key in place[:-1]:
+        node = node[key]
+    was, node[place[-1]] = node[place[-1]], value
+    return whole, was
+
+
+def is_of_another_type(was, value):
+    """YAML knows no types: true is a text, too, and "1" a number. The schema wants the type, so that editors tell of a branch called 1.0."""
+    if isinstance(was, (dict, list)) or isinstance(value, (dict, list)):
+        return False
+    return isinstance(was, str) != isinstance(value, str)
+
+
+@pytest.mark.parametrize("place", list(places(FULL)), ids=lambda place: ".".join(map(str, place)))
+def test_reader_and_schema_say_the_same_of_any_value_of_any_key(tidewaiter, schema, policy, place):
+    for value in ODD + ODD_OF.get(place[-1], []):
+        document, was = with_other(place, value)
+        done = tidewaiter("check", policy(json.dumps(document, ensure_ascii=False)), "--today", "2026-01-15")
+        assert done.returncode in (0, 1, 2), done.stderr
+        reader, by_schema = done.returncode != 2, schema.is_valid(document)
+        assert reader == by_schema or (reader and is_of_another_type(was, value)), (value, done.stderr)
+
+
+def test_every_key_is_tried(schema):
+    def keys(node):
+        for key, value in (node.items() if isinstance(node, dict) else ()):
+            if key == "properties":
+                yield from value
+            yield from keys(value)
+        for value in node if isinstance(node, list) else ():
+            yield from keys(value)
+
+    assert set(keys(schema.schema)) == {place[-1] for place in places(FULL) if isinstance(place[-1], str)}
+
+
 def test_every_key_of_the_schema_stands_in_the_reference(schema):
     text = (SOURCE / "docs/reference/policy.md").read_text()
 
@@ -184,6 +256,38 @@ def test_check_names_a_grace_that_another_makes_needless(tidewaiter, policy):
         "a flaw is mostly published before there is a fix, and either is enough",
         f"{path}: ok, with warnings (2 rules, 0 exceptions, 0 break-glass entries)",
     ]
+
+
+@pytest.mark.parametrize("rules, taken_by", [
+    # by one
+    ([{}, {"tag": True}], "rule r1 in line 3 takes"),
+    ([{"projects": ["shop/**"]}, {"projects": ["shop/checkout", "shop/*/x"]}], "rule r1 in line 3 takes"),
+    ([{"projects": ["a", "**"]}, {}], "rule r1 in line 3 takes"),
+    ([{"branches": ["release/*"]}, {"branches": ["release/1"], "protected": True}], "rule r1 in line 3 takes"),
+    ([{"jobs": ["*"]}, {"jobs": ["build/*"]}], "rule r1 in line 3 takes"),
+    # by several
+    ([{"tag": True}, {"tag": False}, {}], "rules r1 in line 3 and r2 in line 4 take"),
+    ([{"tag": True}, {"protected": False}, {"protected": True, "tag": False}, {}],
+     "rules r1 in line 3, r3 in line 5 and r2 in line 4 take"),
+    ([{"protected": True}, {"protected": True, "tag": False}], "rule r1 in line 3 takes"),
+    # something is left
+    ([{"projects": ["shop/*"]}, {"projects": ["shop/**"]}], None),
+    ([{"projects": ["shop/*"]}, {"projects": ["shop/a/b"]}], None),
+    ([{"projects": ["shop/?"]}, {"projects": ["shop/*"]}], None),
+    ([{"projects": ["shop**"]}, {"projects": ["s*"]}], None),
+    ([{"projects": ["s**p"]}, {"projects": ["s*p"]}], None),
+    ([{"projects": ["*"]}, {}], None),
+    ([{"jobs": ["b*"]}, {"jobs": ["b/x"]}], None),
+    ([{"tag": True}, {"protected": True}, {}], None),
+    ([{"images": ["a"]}, {"images": ["a", "b"]}], None),
+])
+def test_check_sees_what_earlier_rules_leave(tidewaiter, policy, rules, taken_by):
+    lines = "".join(f"  - {json.dumps({'name': f'r{k}', 'mode': 'warn', 'match': match})}\n" for k, match in enumerate(rules, 1))
+    done = tidewaiter("check", policy(f"version: 1\nrules:\n{lines}"))
+    if taken_by:
+        assert done.returncode == 1 and f"rule r{len(rules)} is never reached: {taken_by} all that it matches" in done.stdout
+    else:
+        assert (done.returncode, "never reached" in done.stdout) == (0, False), done.stdout
 
 
 def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(tidewaiter, policy):
