@@ -1,0 +1,435 @@
+"""What the hosts of a fleet share of their deliveries, in a real Redis: first texts, and turns at a test. Two state directories are two hosts."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from test_doctor import doctor  # noqa: F401
+from test_fleet import KEY, certificate, free_port, make_redis, secret  # noqa: F401
+from test_spool import Spool
+from test_triage import FIXED, RAISED, Host, blocking, tools  # noqa: F401
+
+IS_ROOT = os.geteuid() == 0
+DAY = 86400
+
+
+def finding(cve="CVE-2024-1", title="flaw", severity="HIGH", fix=""):
+    return {"VulnerabilityID": cve, "PkgName": "libx", "InstalledVersion": "1.0", "Severity": severity, "Title": title,
+            "Description": f"all of {title}", "Status": "fixed" if fix else "affected", **({"FixedVersion": fix} if fix else {})}
+
+
+def report(*findings):
+    return {"SchemaVersion": 2, "ArtifactName": "app", "Results": [
+        {"Target": "app (debian 12)", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": list(findings)}]}
+
+
+FIRST = report(finding())
+REWORDED = report(finding(title="flaw, said otherwise", severity="CRITICAL", fix="1.1"))
+
+
+class Fleet:
+    def __init__(self, root, program, settings, dojo, redis, key):
+        self.root, self.program, self.settings, self.dojo, self.redis, self.key = root, program, settings, dojo, redis, key
+        self.token = root / "token"
+        self.token.write_text(dojo.token + "\n")
+        self.token.chmod(0o600)
+        self.spools = {}
+        if IS_ROOT:
+            shutil.chown(self.token, "daemon", "daemon")
+
+    def host(self, name, **defectdojo):
+        """Its spool, which remembers what was there before."""
+        place = self.root / name
+        place.mkdir(exist_ok=True)
+        config = self.settings({
+            "state_dir": str(place / "state"), "courier_user": "daemon",
+            "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "keep_text": "true",
+                           "redis": f"redis://127.0.0.1:{self.redis.port}", "redis_key_file": self.key, **defectdojo}})
+
+        def call(*args, timeout=60):
+            if IS_ROOT:
+                subprocess.run(["chown", "-R", "daemon:daemon", place / "state"], check=True)
+            return subprocess.run(argv(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+
+        def argv(*args):
+            return [self.program("tidewaiter"), *map(str, args)]
+
+        known = self.spools.get(name)
+        spool = Spool(place, call, config, self.dojo)
+        spool.n = known.n if known else len(self.spools) * 1000
+        spool.argv = lambda *args: argv("--config", config, "spool", *args)
+        (place / "state").chmod(0o711)
+        self.spools[name] = spool
+        return spool
+
+    def deliver(self, name, body, ok=True, add=None, **defectdojo):
+        spool = self.host(name, **defectdojo)
+        spool.add(body, findings=1, **(add or {}))
+        done = spool("flush", "--now")
+        assert (done.returncode == 0) == ok, done.stdout + done.stderr
+        return done
+
+    def texts(self):
+        return self.redis.ask("keys", "tidewaiter:texts:*").decode().split()
+
+    def turns(self):
+        return self.redis.ask("keys", "tidewaiter:turn:*").decode().split()
+
+
+@pytest.fixture
+def fleet(root, program, settings, dojo, make_redis, secret):  # noqa: F811
+    return Fleet(root, program, settings, dojo, make_redis(), secret("fleet.key", KEY))
+
+
+def only_finding(dojo, title="app"):
+    found, = dojo.findings(dojo.test(title)["id"])
+    return found
+
+
+def test_an_acceptance_survives_a_rewording_that_another_host_delivers(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    before = only_finding(dojo)
+    dojo.accept([before["id"]])
+    done = fleet.deliver("b", REWORDED)
+    after = only_finding(dojo)
+    assert after["id"] == before["id"] and after["risk_accepted"] and not after["is_mitigated"]
+    assert after["hash_code"] == before["hash_code"]
+    assert (after["severity"], after["mitigation"]) == ("Critical", "1.1") and "said otherwise" in after["description"]
+    assert "1 brought up to date" in done.stdout
+    # what was told the one need not be told again by the other
+    n = len(dojo.requests)
+    fleet.deliver("a", REWORDED)
+    assert not [r for r in dojo.requests[n:] if r.method == "PATCH"]
+    name, = fleet.texts()
+    assert 364 * DAY < int(fleet.redis.ask("ttl", name)) <= 365 * DAY
+    assert fleet.turns() == []
+
+
+def test_hosts_without_a_redis_do_not_know_of_each_other(fleet, dojo):
+    """The counterpart, so that the test above can fail."""
+    fleet.deliver("a", FIRST, redis="")
+    dojo.accept([only_finding(dojo)["id"]])
+    fleet.deliver("b", REWORDED, redis="")
+    assert [f["is_mitigated"] for f in dojo.findings(dojo.test("app")["id"])].count(True) == 1 and not fleet.texts()
+
+
+@pytest.mark.parametrize("kind", ["tls", "password", "that of results"])
+def test_texts_are_shared_over_tls_with_a_password_and_in_the_redis_of_results(kind, fleet, dojo, make_redis, certificate, secret):  # noqa: F811
+    fleet.redis = make_redis(certificate=certificate if kind == "tls" else None, password="not to be seen" if kind == "password" else None)
+    over = {"redis": f"redis{'s' if kind == 'tls' else ''}://127.0.0.1:{fleet.redis.port}"}
+    if kind == "tls":
+        over["redis_ca_file"] = str(certificate[0])
+    if kind == "password":
+        over["redis_auth_file"] = secret("auth", "fleet:not to be seen")
+    if kind == "that of results":
+        fleet.settings = with_trivy(fleet.settings, results_redis=over["redis"], results_key_file=fleet.key)
+        over = {"redis": "", "redis_key_file": ""}
+    fleet.deliver("a", FIRST, **over)
+    dojo.accept([only_finding(dojo)["id"]])
+    done = fleet.deliver("b", REWORDED, **over)
+    assert only_finding(dojo)["risk_accepted"] and len(fleet.texts()) == 1
+    assert "not to be seen" not in done.stdout + done.stderr
+
+
+def with_trivy(settings, **trivy):
+    return lambda over: settings({**over, "trivy": trivy})
+
+
+def test_what_hosts_have_kept_by_themselves_goes_into_the_redis_and_the_first_one_counts(fleet, dojo):
+    fleet.deliver("a", FIRST, redis="")
+    dojo.accept([only_finding(dojo)["id"]])
+    fleet.deliver("b", report(finding(cve="CVE-2024-2")), redis="", add={"test": "b's"})
+    fleet.deliver("a", FIRST)
+    fleet.deliver("b", REWORDED)
+    assert only_finding(dojo)["risk_accepted"], "what a had is first for b, too"
+    before = only_finding(dojo, "b's")
+    fleet.deliver("b", report(finding(cve="CVE-2024-2", title="otherwise")), add={"test": "b's"})
+    assert only_finding(dojo, "b's")["hash_code"] == before["hash_code"], "and what b had is not lost"
+
+
+def test_texts_that_the_redis_has_lost_come_back_from_the_hosts(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    dojo.accept([only_finding(dojo)["id"]])
+    fleet.deliver("b", FIRST)
+    fleet.redis.ask("flushall")
+    # a never comes again
+    fleet.deliver("b", REWORDED)
+    assert only_finding(dojo)["risk_accepted"]
+    fleet.deliver("c", REWORDED)
+    assert only_finding(dojo)["risk_accepted"]
+
+
+def test_a_redis_that_is_down_keeps_reports_in_the_spool_until_it_is_back(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    dojo.accept([only_finding(dojo)["id"]])
+    n = len(dojo.uploads)
+    down = {"redis": f"redis://127.0.0.1:{free_port()}"}
+    spool = fleet.host("b", **down)
+    spool.add(REWORDED, findings=1)
+    spool.add(REWORDED, findings=1, test="other")
+    began = time.monotonic()
+    done = spool("flush", "--now")
+    assert done.returncode == 3 and len(dojo.uploads) == n and "defectdojo.redis" in done.stdout + done.stderr
+    # asked once, not for each
+    assert time.monotonic() - began < 20 and len(spool.new()) == 2 and sum(row["attempts"] for row in spool.list()) == 0
+    spool = fleet.host("b")
+    done = spool("flush", "--now")
+    assert done.returncode == 0 and only_finding(dojo)["risk_accepted"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("answer", [b"", b"-NOAUTH who are you\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"$999999999999\r\n", b"*2147483647\r\n", b":0\r\n"])
+def test_a_redis_that_is_slow_or_lies_costs_a_bounded_delay_and_no_text(answer, fleet, dojo):
+    with Liar(answer) as liar:
+        spool = fleet.host("a", redis=f"redis://127.0.0.1:{liar.port}")
+        for n in range(5):
+            spool.add(FIRST, findings=1, test=f"test {n}")
+        done = spool("flush", "--now", timeout=45)
+        assert done.returncode == 3 and not dojo.uploads and len(spool.new()) == 5, done.stdout + done.stderr
+
+
+class Liar:
+    """Says one thing to whatever it is asked; b"": nothing."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.open = []
+
+    def __enter__(self):
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.close()
+        for c in self.open:
+            c.close()
+
+    def accept(self):
+        while True:
+            try:
+                c, _ = self.server.accept()
+            except OSError:
+                return
+            self.open.append(c)
+            threading.Thread(target=self.talk, args=(c,), daemon=True).start()
+
+    def talk(self, c):
+        try:
+            while c.recv(65536):
+                if self.answer:
+                    c.sendall(self.answer)
+        except OSError:
+            pass
+
+
+def test_without_kept_texts_a_redis_that_is_down_is_done_without(fleet, dojo):
+    done = fleet.deliver("a", FIRST, keep_text="false", redis=f"redis://127.0.0.1:{free_port()}")
+    assert done.stderr.count("defectdojo.redis") == 1 and len(dojo.uploads) == 1
+
+
+@pytest.mark.parametrize("how", ["invented", "of another test", "of another server", "of another key", "cut", "of another kind"])
+def test_an_entry_that_is_not_ours_is_not_believed_and_the_report_waits(how, fleet, dojo, secret):  # noqa: F811
+    fleet.deliver("a", FIRST)
+    name, = fleet.texts()
+    good = fleet.redis.get(name)
+    if how == "of another test":
+        fleet.deliver("a", FIRST, add={"test": "other"})
+    elif how == "of another server":
+        fleet.deliver("a", FIRST, redis_key_file=fleet.key, url=fleet.dojo.url.replace("127.0.0.1", "localhost"))
+    elif how == "of another key":
+        fleet.redis.ask("del", name)
+        fleet.deliver("c", FIRST, redis_key_file=secret("other.key", KEY + " no"))
+    others = set(fleet.texts()) - {name}
+    assert len(others) == (1 if how in ("of another test", "of another server") else 0)
+    bad = {"invented": b"{}", "cut": good[:-1], "of another key": fleet.redis.get(name),
+           "of another kind": b"TWMAC1 " + good[7:23] + b" " + b"0" * 64 + good[88:]}.get(how)
+    if others:
+        bad = fleet.redis.get(others.pop())
+    fleet.redis.ask("set", name, stdin=bad)
+    n = len(dojo.uploads)
+    done = fleet.deliver("b", REWORDED, ok=False)
+    assert len(dojo.uploads) == n and "is not of our key (defectdojo.redis_key_file)" in done.stdout, done.stdout
+    # another test is not in its way
+    spool = fleet.host("b")
+    spool.add(FIRST, findings=1, test="apart")
+    spool("flush", "--now")
+    assert len(dojo.uploads) == n + 1
+    fleet.redis.ask("set", name, stdin=good)
+    assert fleet.host("b")("flush", "--now").returncode == 0 and len(dojo.findings(dojo.test("app")["id"])) == 1
+
+
+def test_older_texts_that_are_put_back_excuse_and_change_nothing(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    name, = fleet.texts()
+    old = fleet.redis.get(name)
+    fleet.deliver("a", report(finding(), finding(cve="CVE-2024-2")), add={"n_findings": 2})
+    fleet.deliver("a", REWORDED)
+    fleet.redis.ask("set", name, stdin=old)
+    n = len(dojo.requests)
+    # a still knows what is not there any more, and what was told before is as it should be
+    fleet.deliver("a", report(finding(title="flaw, said otherwise", severity="CRITICAL", fix="1.1"), finding(cve="CVE-2024-2", title="new")),
+                  add={"n_findings": 2})
+    assert len(dojo.findings(dojo.test("app")["id"])) == 2
+    told = [json.loads(r.body) for r in dojo.requests[n:] if r.method == "PATCH"]
+    assert len(told) == 1 and "new" in told[0]["description"]
+
+
+def flushing(spool):
+    return subprocess.Popen(spool.argv("flush", "--now"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def own(fleet, *names):
+    for name in names:
+        if IS_ROOT:
+            subprocess.run(["chown", "-R", "daemon:daemon", fleet.root / name / "state"], check=True)
+
+
+def test_a_host_that_dies_between_putting_down_and_upload_leaves_texts_that_the_next_one_sends(fleet, dojo):
+    spool = fleet.host("a")
+    delivery = spool.add(FIRST, findings=1)
+    own(fleet, "a")
+    dojo.pause("context")  # nothing has been made there
+    process = flushing(spool)
+    dojo.wait_paused()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    dojo.fault = "drop"
+    dojo.resume()
+    assert len(fleet.texts()) == 1 and len(fleet.turns()) == 1
+    # the other host waits: the server may still be at work on it
+    other = fleet.host("b")
+    other.add(REWORDED, findings=1)
+    done = other("flush", "--now")
+    assert done.returncode == 3 and "delivers into the same test" in done.stdout, done.stdout
+    dojo.fault = None
+    # the one that died comes back, and its turn with it
+    spool.let_time_pass()
+    done = spool("flush", "--now")
+    assert done.returncode == 0 and spool.new() == [], done.stdout + done.stderr
+    assert fleet.turns() == [] and delivery
+    before = only_finding(dojo)
+    done = other("flush", "--now")
+    assert done.returncode == 0 and only_finding(dojo)["id"] == before["id"], done.stdout + done.stderr
+    assert only_finding(dojo)["hash_code"] == before["hash_code"]
+
+
+def test_two_hosts_do_not_deliver_into_one_test_at_once(fleet, dojo):
+    body = report(*[finding(cve=f"CVE-2024-{n}") for n in range(1, 21)])
+    a, b = fleet.host("a"), fleet.host("b")
+    a.add(body, findings=20)
+    b.add(body, findings=20)
+    b.add(body, findings=20, test="another")
+    own(fleet, "a", "b")
+    dojo.pause("findings")
+    first = flushing(a)
+    dojo.wait_paused()
+    second = flushing(b)
+    # its other test goes on
+    dojo.wait_paused(2)
+    dojo.resume()
+    assert first.wait(60) == 0
+    assert "delivers into the same test" in second.communicate(timeout=60)[0]
+    assert b("flush", "--now").returncode == 0
+    for title in ("app", "another"):
+        found = dojo.findings(dojo.test(title)["id"])
+        assert len(found) == 20 and len({f["hash_code"] for f in found}) == 20
+    assert [i["test"] for i in dojo.imports].count(dojo.test("app")["id"]) == 2 and fleet.turns() == []
+
+
+def test_texts_that_another_host_has_written_meanwhile_are_not_written_over(fleet, dojo):
+    a, b = fleet.host("a"), fleet.host("b")
+    a.add(FIRST, findings=1)
+    b.add(report(finding(), finding(cve="CVE-2024-2")), findings=2)
+    own(fleet, "a", "b")
+    a("flush")
+    a.add(REWORDED, findings=1)
+    own(fleet, "a")
+    dojo.pause("answer")
+    process = flushing(a)
+    dojo.wait_paused()
+    # as if the Redis had been started anew without it
+    fleet.redis.ask("del", *fleet.turns())
+    other = flushing(b)
+    dojo.wait_paused(2)
+    dojo.resume()
+    assert process.wait(60) == 0 and other.wait(60) == 0
+    # b's second finding is still known with the text it went with
+    before = {f["id"]: f["hash_code"] for f in dojo.findings(dojo.test("app")["id"])}
+    fleet.deliver("c", report(finding(title="x"), finding(cve="CVE-2024-2", title="y")), add={"n_findings": 2})
+    assert {f["id"]: f["hash_code"] for f in dojo.findings(dojo.test("app")["id"])} == before and len(before) == 2
+
+
+def test_a_turn_that_has_no_end_does_not_count(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    name = fleet.texts()[0].replace(":texts:", ":turn:")
+    fleet.redis.ask("set", name, "nobody 1")
+    done = fleet.deliver("a", FIRST)
+    assert "has no end" in done.stderr and len(dojo.uploads) == 2
+    fleet.redis.ask("set", name, "some-host 1", "px", "60000")
+    done = fleet.deliver("a", FIRST, ok=False)
+    assert "some-host delivers into the same test" in done.stdout
+
+
+def test_jobs_on_two_hosts_keep_acceptances_through_a_rewording_and_the_gate_asks_again(root, program, settings, tools, dojo,  # noqa: F811
+                                                                                         make_redis, secret):  # noqa: F811
+    redis, key = make_redis(), secret("fleet.key", KEY)
+    over = {"keep_text": "true", "redis": f"redis://127.0.0.1:{redis.port}", "redis_key_file": key}
+    hosts = []
+    for name in ("a", "b"):
+        place = root / name
+        place.mkdir()
+        place.chmod(0o755)
+        hosts.append(Host(place, program, lambda s, place=place: settings({**s, "state_dir": str(place / "state")}), tools, dojo))
+    a, b = hosts
+    a.configure(**over)
+    a.scan()
+    before = a.findings()
+    dojo.accept([f["id"] for f in before.values()])
+    b.configure(db="reworded/db", **over)
+    done = b.scan()
+    after = b.findings()
+    assert {n: f["id"] for n, f in after.items()} == {n: f["id"] for n, f in before.items()}, done.stderr
+    assert all(f["risk_accepted"] and not f["is_mitigated"] for f in after.values())
+    assert after[RAISED]["severity"] == "Critical" and after[FIXED]["mitigation"]
+    a.configure(db="reworded/db", **over)
+    for host in hosts:
+        assert blocking(host.scan()) == {RAISED}
+
+
+@pytest.mark.parametrize("limit, policy, journal, level, words", [
+    ("0", "noeviction", "yes", "ok", "serves"),
+    ("64mb", "noeviction", "yes", "ok", "serves"),
+    ("64mb", "volatile-ttl", "yes", "ok", "serves"),
+    ("64mb", "allkeys-lru", "yes", "warn", "evicts by allkeys-lru"),
+    ("64mb", "volatile-lru", "yes", "warn", "evicts by volatile-lru"),
+    ("0", "noeviction", "no", "warn", "writes no journal"),
+])
+def test_doctor_says_how_the_redis_keeps_texts(limit, policy, journal, level, words, doctor, make_redis, secret):  # noqa: F811
+    redis = make_redis()
+    for name, value in (("maxmemory", limit), ("maxmemory-policy", policy), ("appendonly", journal)):
+        redis.ask("config", "set", name, value)
+    over = {"defectdojo": {"keep_text": "true", "redis": f"redis://127.0.0.1:{redis.port}", "redis_key_file": secret("fleet.key", KEY)}}
+    assert words in doctor.line("fleet", level=level, over=over)["text"]
+
+
+def test_doctor_says_what_is_wrong_with_the_redis(doctor, make_redis, secret):  # noqa: F811
+    over = {"keep_text": "true", "redis": f"redis://127.0.0.1:{free_port()}", "redis_key_file": secret("fleet.key", KEY)}
+    assert not [line for line in doctor() if line["subject"] == "fleet"]
+    assert "deliveries wait" in doctor.line("fleet", level="fail", over={"defectdojo": over})["text"]
+    assert "at once" in doctor.line("fleet", level="fail", over={"defectdojo": {**over, "keep_text": "false"}})["text"]
+    redis = make_redis()
+    over["redis"] = f"redis://127.0.0.1:{redis.port}"
+    redis.ask("acl", "setuser", "default", "-info")
+    assert "does not tell" in doctor.line("fleet", level="ok", over={"defectdojo": over})["text"]
+    redis.ask("acl", "setuser", "default", "-eval")
+    assert "NOPERM" in doctor.line("fleet", level="fail", over={"defectdojo": over})["text"]
+    over["redis_key_file"] = secret("short.key", "short")
+    assert "32 characters" in doctor.line("fleet", level="fail", over={"defectdojo": over})["text"]
