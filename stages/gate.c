@@ -262,12 +262,23 @@ is_new_only(const struct inspection *i)
 	return false;
 }
 
+/* Whatever rule judges here and whatever comes of it: a date that another rule, job or project will ask for is put down now. */
+static void
+take_fixes(const struct inspection *i, struct fixes *ret)
+{
+	struct err e = ERR_INIT;
+
+	if (policy_asks_fixes(i->policy) && fix_recorder_ask(i, ret, &e) < 0)
+		log_line(i->log, LOG_WARN, "since when there are fixes is not known of all: %s", e.text);
+}
+
 /* By the reports alone, which says whether anybody has to be waited for; then by what is known besides. */
 static void
 judge_images(struct inspection *i)
 {
 	AUTO_KNOWN struct known known = { 0 };
 
+	take_fixes(i, &known.fixes);
 	for (size_t k = 0; k < i->n_images; k++)
 		judge_image(i, &known, &i->images[k]);
 	if (!i->fetcher)

@@ -106,7 +106,8 @@ struct inspection {
 	const struct layer_cache *layer_cache; /* layer_cache.h; NULL: none, or not unpacking */
 	const struct outside *outside;	       /* outside.h; NULL: nothing is asked of the network */
 	const struct fetcher *fetcher;	       /* fetcher.h; NULL: nothing is known besides the reports */
-	const struct kept *kept;	       /* kept.h; what pipeline_run() opened, NULL outside of it */
+	const struct fix_recorder *fix_recorder; /* fix_recorder.h; NULL: nobody keeps since when there are fixes */
+	const struct kept *kept;		 /* kept.h; what pipeline_run() opened, NULL outside of it */
 	struct scan *scan; /* scan.h: scans that have begun while unpack goes on; NULL: none may begin */
 	bool wants_json; /* the report stage prints one JSON object (render_json.h) on standard output, and no text; the log is elsewhere */
 	struct early_known *

@@ -17,6 +17,7 @@ static const struct {
 	{ "triage", offsetof(struct kept, triage_fd) },
 	{ "baselines", offsetof(struct kept, baselines_fd) },
 	{ "texts", offsetof(struct kept, texts_fd) },
+	{ "fixes", offsetof(struct kept, fixes_fd) },
 };
 
 static int *

@@ -4,6 +4,7 @@
  *   triage/<key>.json           what DefectDojo's triage excused in a product, when it was last asked (triage.h)
  *   baselines/<project>/<branch>-<image>.json   what the last delivered inspection of an image on a branch found (baseline.h)
  *   texts/<key>.json            the texts that findings of a test were first sent with (keep_text.h)
+ *   fixes/dates                 since when there are fixes (fix_dates.h)
  */
 #pragma once
 
@@ -14,8 +15,8 @@
 #include "base/mem.h"
 
 struct kept {
-	int triage_fd, baselines_fd, texts_fd; /* -1: could not be had */
-	struct err fault;		       /* why, ERR_NONE when all are there */
+	int triage_fd, baselines_fd, texts_fd, fixes_fd; /* -1: could not be had */
+	struct err fault;				 /* why, ERR_NONE when all are there */
 };
 
 /* Makes what is missing, for uid and gid where uid is not (uid_t)-1. Never fails: see fault. state_dir NULL: none of them. */

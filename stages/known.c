@@ -17,6 +17,7 @@ known_free(struct known *k)
 	triage_free(k->triage);
 	k->triage = NULL;
 	baselines_free(&k->baselines);
+	fixes_free(&k->fixes);
 	strv_free(&k->notes);
 }
 
@@ -183,6 +184,15 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 	return baseline_has(b, key);
 }
 
+static bool
+fix_since(const void *arg, const struct finding *f, int64_t *ret_s)
+{
+	const struct known_image *k = arg;
+
+	*ret_s = k->fix_since_s[f - k->query.report->findings];
+	return *ret_s > 0;
+}
+
 void
 known_of_image(const struct known *k, const struct inspection *i, const struct image *m,
 	       struct known_image *storage, struct policy_known *ret)
@@ -203,6 +213,10 @@ known_of_image(const struct known *k, const struct inspection *i, const struct i
 		return;
 	ret->has_baseline = has_baseline;
 	ret->is_known = is_known;
+	if (k->fixes.since_s) {
+		storage->fix_since_s = k->fixes.since_s[m - i->images];
+		ret->fix_since = fix_since;
+	}
 	if (k->triage && storage->service && storage->product)
 		ret->accepted = accepted;
 }

@@ -5,12 +5,14 @@
 
 #include "stages/baseline.h"
 #include "stages/fetcher.h"
+#include "stages/fix_recorder.h"
 #include "stages/policy.h"
 #include "stages/triage.h"
 
 struct known {
 	struct triage *triage; /* NULL: nothing is known, or it is too old */
 	struct baselines baselines;
+	struct fixes fixes; /* filled by the gate where the policy asks for it */
 	struct strv notes; /* lines for people: what could not be had, how old it is */
 };
 void known_free(struct known *k); /* what it owns */
@@ -26,6 +28,7 @@ void known_take(const struct inspection *i, bool needs_triage, bool needs_branch
 struct known_image {
 	struct triage_query query;
 	const struct known *known;
+	const int64_t *fix_since_s; /* of each finding; NULL: nobody asked */
 	char *image, *service, *product, *project;
 };
 void known_image_free(struct known_image *k);

@@ -14,6 +14,7 @@
 #include "stages/baseline.h"
 #include "stages/delivery.h"
 #include "stages/fetcher.h"
+#include "stages/fix_recorder.h"
 #include "stages/kept.h"
 #include "stages/outside.h"
 #include "stages/pipeline_child.h"
@@ -234,13 +235,17 @@ pipeline_run(struct inspection *i, const struct pipeline_users *users, struct pi
 	/* before anything else: what it asks for takes its time meanwhile */
 	AUTO(fetcher)
 	struct fetcher *fetcher = asks_others(i) ? fetcher_start(i, kept, uid, users->courier_gid) : NULL;
+	AUTO(fix_recorder)
+	struct fix_recorder *recorder = fix_recorder_start(i, kept, uid, users->courier_gid);
 	int rc;
 
 	i->kept = kept;
 	i->fetcher = fetcher;
+	i->fix_recorder = recorder;
 	rc = run_with_shared(&p, result, e);
 	i->kept = NULL;
 	i->fetcher = NULL;
+	i->fix_recorder = NULL;
 	return rc;
 }
 

@@ -1,0 +1,465 @@
+#include "stages/fix_dates.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "stages/identity.h"
+#include "stages/kept.h"
+
+#define FILE_NAME "dates"
+#define LOCK_NAME "lock"
+#define MAGIC "TWFIXES1"
+#define DAY_S INT64_C(86400)
+#define RENEW_S (7 * DAY_S) /* else every job would write */
+/* 2026-01-01: a clock that says less was never set, and what it dates would have no time left when it is. */
+#define CLOCK_SET_S INT64_C(1767225600)
+
+/* In the byte order of the host. */
+struct head {
+	char magic[8];
+	uint64_t n;
+	char sum[HASH_DIGEST_MAX]; /* SHA-256 of the records, NULs behind it */
+};
+#define FILE_MAX (sizeof(struct head) + FIX_DATES_MAX * sizeof(struct fix_date))
+
+_Static_assert(sizeof(struct head) == 152 && sizeof(struct fix_date) == 32, "written as they are in memory");
+
+int
+fix_key_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct fix_key));
+}
+
+bool
+fix_key_is_none(const struct fix_key *key)
+{
+	static const struct fix_key none;
+
+	return fix_key_compare(key, &none) == 0;
+}
+
+/* ---- keys ---- */
+
+struct package {
+	const char *id, *source;
+};
+struct packages {
+	struct package *v;
+	size_t n;
+};
+
+static int
+compare_packages(const void *a, const void *b)
+{
+	const struct package *x = a, *y = b;
+
+	return strcmp(x->id, y->id);
+}
+
+/* Those of one result that have a source. */
+static void
+list_packages(const cJSON *result, struct packages *ret)
+{
+	const cJSON *list = json_array(result, "Packages"), *one;
+
+	*ret = (struct packages){ .v = mem_array((list ? (size_t)cJSON_GetArraySize(list) : 0) + 1,
+						 sizeof(*ret->v)) };
+	cJSON_ArrayForEach(one, list)
+	{
+		const char *id = json_str(one, "ID"), *source = json_str(one, "SrcName");
+
+		if (!str_is_empty(id) && !str_is_empty(source))
+			ret->v[ret->n++] = (struct package){ id, source };
+	}
+	qsort(ret->v, ret->n, sizeof(*ret->v), compare_packages);
+}
+
+/* "" where it is not known. */
+static const char *
+source_of(const struct packages *l, const cJSON *vulnerability)
+{
+	const char *id = json_str(vulnerability, "PkgID");
+	const struct package wanted = { .id = id ? id : "" };
+	const struct package *p = bsearch(&wanted, l->v, l->n, sizeof(*l->v), compare_packages);
+
+	return p ? p->source : "";
+}
+
+static unsigned
+hex_value(char c)
+{
+	return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10);
+}
+
+static void
+make_key(const char *scope, const char *kind, const char *package, const char *id, struct fix_key *ret)
+{
+	const char *const parts[] = { scope, kind, package, id };
+	char hex[KEPT_KEY_SIZE];
+
+	_Static_assert(KEPT_KEY_SIZE == 2 * sizeof(ret->bytes) + 1, "as many bits");
+	kept_key(parts, MEM_COUNT(parts), hex);
+	for (size_t k = 0; k < sizeof(ret->bytes); k++)
+		ret->bytes[k] = (uint8_t)(hex_value(hex[2 * k]) << 4 | hex_value(hex[2 * k + 1]));
+}
+
+/* "npm" of a lock file and of a package in node_modules alike: the type of the package URL, where there is one. Owned by the caller. */
+static char *
+ecosystem_of(const struct finding *f)
+{
+	const char *type = str_has_prefix(f->purl, "pkg:") ? f->purl + strlen("pkg:") : "";
+	size_t len = strcspn(type, "/");
+
+	return type[len] == '/' && len > 0 ? mem_strndup(type, len) : mem_strdup(f->type);
+}
+
+static void
+make_keys(const struct finding *f, const char *system, const char *source, struct fix_key ret[FIX_KEYS])
+{
+	AUTO_FREE char *ecosystem = NULL;
+
+	if (!*f->fixed)
+		return;
+	if (str_eq(f->class, "os-pkgs")) {
+		make_key(system, "package", f->package, f->id, &ret[0]);
+		if (*source)
+			make_key(system, "source", source, f->id, &ret[1]);
+		return;
+	}
+	ecosystem = ecosystem_of(f);
+	make_key(ecosystem, "language", f->package, f->id, &ret[0]);
+}
+
+void
+fix_keys_make(const struct report *r, struct fix_keys *ret)
+{
+	AUTO_FREE char *release = identity_os_release(r->os_family, r->os_name);
+	AUTO_FREE char *system = mem_printf("%s %s", r->os_family, release);
+	const cJSON *result;
+	size_t index = 0;
+
+	ret->of = mem_array(r->n_findings + 1, sizeof(*ret->of));
+	/* findings stand in the order of the report, so both are walked once */
+	cJSON_ArrayForEach(result, json_array(r->json, "Results"))
+	{
+		struct packages packages = { 0 };
+		const cJSON *v;
+
+		if (ret->n < r->n_findings && r->findings[ret->n].result == index)
+			list_packages(result, &packages);
+		cJSON_ArrayForEach(v, json_array(result, "Vulnerabilities"))
+		{
+			if (ret->n == r->n_findings || r->findings[ret->n].result != index)
+				break;
+			make_keys(&r->findings[ret->n], system, source_of(&packages, v), ret->of[ret->n]);
+			ret->n++;
+		}
+		mem_free_at(&packages.v);
+		index++;
+	}
+}
+
+void
+fix_keys_free(struct fix_keys *k)
+{
+	mem_free_at(&k->of);
+	k->n = 0;
+}
+
+int64_t
+fix_keys_date(const struct fix_key of[FIX_KEYS],
+	      int64_t (*date_of)(const void *arg, const struct fix_key *key), const void *arg)
+{
+	int64_t first = 0;
+
+	for (size_t k = 0; k < FIX_KEYS; k++) {
+		int64_t s = fix_key_is_none(&of[k]) ? 0 : date_of(arg, &of[k]);
+
+		if (s > 0 && (first == 0 || s < first))
+			first = s;
+	}
+	return first;
+}
+
+/* ---- the file ---- */
+
+void
+fix_dates_free(struct fix_dates *d)
+{
+	mem_free_at(&d->v);
+	d->n = 0;
+}
+
+static void
+sum_of(const struct fix_date *v, size_t n, char ret[HASH_DIGEST_MAX])
+{
+	memset(ret, 0, HASH_DIGEST_MAX);
+	hash_of(HASH_SHA256, v, n * sizeof(*v), ret);
+}
+
+int
+fix_dates_parse(const char *text, size_t len, struct fix_dates *ret, struct err *e)
+{
+	struct head head;
+	char sum[HASH_DIGEST_MAX];
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+
+	if (len < sizeof(head))
+		return err_set(e, ERR_REFUSED, "it is cut off");
+	memcpy(&head, text, sizeof(head));
+	if (memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0)
+		return err_set(e, ERR_REFUSED, "it is not of this format");
+	if (head.n > FIX_DATES_MAX || len != sizeof(head) + head.n * sizeof(*d.v))
+		return err_set(e, ERR_REFUSED, "it is cut off, or holds too much");
+	d.n = (size_t)head.n;
+	d.v = mem_array(d.n + 1, sizeof(*d.v));
+	memcpy(d.v, text + sizeof(head), d.n * sizeof(*d.v));
+	sum_of(d.v, d.n, sum);
+	if (memcmp(sum, head.sum, sizeof(sum)) != 0)
+		return err_set(e, ERR_REFUSED, "its checksum is wrong");
+	for (size_t k = 0; k < d.n; k++)
+		if (d.v[k].since_s < CLOCK_SET_S || d.v[k].seen_s < CLOCK_SET_S ||
+		    (k > 0 && fix_key_compare(&d.v[k - 1].key, &d.v[k].key) >= 0))
+			return err_set(e, ERR_REFUSED, "record %zu is none", k + 1);
+	*ret = d;
+	d = (struct fix_dates){ 0 };
+	return 0;
+}
+
+void
+fix_dates_print(const struct fix_dates *d, char **ret_text, size_t *ret_len)
+{
+	struct head head = { .n = d->n };
+	char *text = mem_alloc(sizeof(head) + d->n * sizeof(*d->v));
+
+	memcpy(head.magic, MAGIC, sizeof(head.magic));
+	sum_of(d->v, d->n, head.sum);
+	memcpy(text, &head, sizeof(head));
+	if (d->n > 0)
+		memcpy(text + sizeof(head), d->v, d->n * sizeof(*d->v));
+	*ret_text = text;
+	*ret_len = sizeof(head) + d->n * sizeof(*d->v);
+}
+
+int
+fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e)
+{
+	AUTO_FD int fd = openat(dirfd, FILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	size_t len;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(e, FILE_NAME);
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid() ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return err_set(e, ERR_REFUSED, FILE_NAME ": not a file of ours alone");
+	if (fs_read_fd_max(fd, FILE_MAX, &text, &len, e) < 0 || fix_dates_parse(text, len, ret, e) < 0)
+		return err_wrap(e, FILE_NAME);
+	return 0;
+}
+
+static int64_t
+date_of(const void *arg, const struct fix_key *key)
+{
+	const struct fix_dates *d = arg;
+	const struct fix_date *at = bsearch(key, d->v, d->n, sizeof(*d->v), fix_key_compare);
+
+	return at ? at->since_s : 0;
+}
+
+int
+fix_dates_look(int dirfd, const struct report *r, int64_t now_s, int64_t **ret_since_s, struct err *e)
+{
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	AUTO_FIX_KEYS struct fix_keys keys = { 0 };
+	int64_t *since_s;
+
+	if (fix_dates_read(dirfd, &d, e) < 0)
+		return -1;
+	fix_keys_make(r, &keys);
+	since_s = mem_array(keys.n + 1, sizeof(*since_s));
+	for (size_t k = 0; k < keys.n; k++) {
+		since_s[k] = fix_keys_date(keys.of[k], date_of, &d);
+		if (since_s[k] == 0 && !fix_key_is_none(&keys.of[k][0]))
+			since_s[k] = now_s;
+	}
+	*ret_since_s = since_s;
+	return 0;
+}
+
+/* ---- merging ---- */
+
+struct merge {
+	struct fix_dates old; /* while it is looked at */
+	const struct fix_key *keys;
+	size_t n;
+	int64_t now_s;
+	int64_t *since_s;     /* answers */
+	bool has_changed;     /* what is kept is another then */
+	size_t n_new, n_full; /* that are put down; for which there is no room */
+};
+
+static bool
+is_stale(const struct fix_date *d, int64_t now_s)
+{
+	return now_s - d->seen_s > FIX_UNSEEN_DAYS * DAY_S;
+}
+
+/* What is kept of it when it was seen now. */
+static struct fix_date
+seen_now(const struct fix_date *d, int64_t now_s)
+{
+	struct fix_date seen = *d;
+
+	if (seen.since_s > now_s)
+		seen.since_s = now_s;
+	if (seen.seen_s > now_s || now_s - seen.seen_s > RENEW_S)
+		seen.seen_s = now_s;
+	return seen;
+}
+
+/* Answers what stands there, and counts what does not: how many of those that nobody sees any more would have to go. */
+static void
+look(struct merge *m)
+{
+	size_t at = 0, n_new = 0, n_stale = 0, room;
+
+	for (size_t k = 0; k < m->n; k++) {
+		const struct fix_date *d;
+		struct fix_date seen;
+
+		while (at < m->old.n && fix_key_compare(&m->old.v[at].key, &m->keys[k]) < 0)
+			n_stale += is_stale(&m->old.v[at++], m->now_s);
+		d = at < m->old.n ? &m->old.v[at] : NULL;
+		if (!d || fix_key_compare(&d->key, &m->keys[k]) != 0) {
+			n_new++;
+			continue;
+		}
+		at++;
+		seen = seen_now(d, m->now_s);
+		m->since_s[k] = seen.since_s;
+		m->has_changed = m->has_changed || seen.since_s != d->since_s || seen.seen_s != d->seen_s;
+	}
+	for (; at < m->old.n; at++)
+		n_stale += is_stale(&m->old.v[at], m->now_s);
+	room = FIX_DATES_MAX - m->old.n + n_stale;
+	m->n_new = n_new < room ? n_new : room;
+	m->n_full = n_new - m->n_new;
+	m->has_changed = m->has_changed || m->n_new > 0;
+}
+
+/* Both in one; those that nobody sees any more go only where that makes room. */
+static void
+join(const struct merge *m, struct fix_dates *ret)
+{
+	size_t drop = m->old.n + m->n_new > FIX_DATES_MAX ? m->old.n + m->n_new - FIX_DATES_MAX : 0;
+	size_t left = m->n_new, at = 0;
+
+	ret->v = mem_array(m->old.n + m->n_new + 1, sizeof(*ret->v));
+	for (size_t k = 0; k < m->n || at < m->old.n;) {
+		int order = k == m->n ? -1 : 1;
+
+		if (k < m->n && at < m->old.n)
+			order = fix_key_compare(&m->old.v[at].key, &m->keys[k]);
+		if (order > 0) {
+			if (left > 0) {
+				ret->v[ret->n++] = (struct fix_date){ m->keys[k], m->now_s, m->now_s };
+				left--;
+			}
+			k++;
+		} else if (order == 0) {
+			ret->v[ret->n++] = seen_now(&m->old.v[at++], m->now_s);
+			k++;
+		} else if (drop > 0 && is_stale(&m->old.v[at], m->now_s)) {
+			drop--;
+			at++;
+		} else {
+			ret->v[ret->n++] = m->old.v[at++];
+		}
+	}
+}
+
+/* What writers left that were killed. Under the lock nobody else writes. */
+static void
+drop_leftovers(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (str_has_prefix(entry->d_name, "." FILE_NAME "."))
+			unlinkat(dirfd, entry->d_name, 0);
+}
+
+static int
+write_joined(int dirfd, const struct merge *m, struct err *e)
+{
+	AUTO_FIX_DATES struct fix_dates joined = { 0 };
+	AUTO_FREE char *text = NULL;
+	size_t len, at = 0;
+
+	join(m, &joined);
+	fix_dates_print(&joined, &text, &len);
+	drop_leftovers(dirfd);
+	if (fs_publish(dirfd, FILE_NAME, text, len, 0600, FS_DURABLE, e) < 0)
+		return -1;
+	for (size_t k = 0; k < m->n; k++) {
+		while (at < joined.n && fix_key_compare(&joined.v[at].key, &m->keys[k]) < 0)
+			at++;
+		if (at < joined.n && fix_key_compare(&joined.v[at].key, &m->keys[k]) == 0)
+			m->since_s[k] = joined.v[at].since_s;
+	}
+	return 0;
+}
+
+/* Reads, answers, and with may_write puts down what is new. */
+static int
+see_once(int dirfd, struct merge *m, bool may_write, struct err *e)
+{
+	int rc = fix_dates_read(dirfd, &m->old, e);
+
+	m->has_changed = false;
+	if (rc == 0)
+		look(m);
+	if (rc == 0 && may_write && m->has_changed)
+		rc = write_joined(dirfd, m, e);
+	fix_dates_free(&m->old);
+	return rc;
+}
+
+int
+fix_dates_see(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s, int64_t deadline,
+	      int64_t *ret_since_s, struct err *e)
+{
+	struct merge m = { .keys = keys, .n = n, .now_s = now_s, .since_s = ret_since_s };
+	AUTO_FD int lock = -1;
+
+	for (size_t k = 0; k < n; k++)
+		ret_since_s[k] = 0;
+	if (now_s < CLOCK_SET_S)
+		return err_set(e, ERR_FAILED, "the clock of this host is not set");
+	/* mostly all is known, and nobody is to wait for a lock then */
+	if (see_once(dirfd, &m, false, e) < 0)
+		return -1;
+	if (m.has_changed) {
+		lock = fs_lock(dirfd, LOCK_NAME, deadline, e);
+		if (lock < 0 || see_once(dirfd, &m, true, e) < 0)
+			return -1;
+	}
+	if (m.n_full > 0)
+		return err_set(e, ERR_NO_SPACE, FILE_NAME ": full, there is no room for %zu of %zu fixes",
+			       m.n_full, n);
+	return 0;
+}

@@ -1,0 +1,538 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "stages/fix_dates.h"
+#include "stages/policy.h"
+
+#define NOW INT64_C(1775044800) /* 2026-04-01T12:00:00Z */
+#define DAY POLICY_DAY_S
+
+/* ---- a place ---- */
+
+struct place {
+	char path[64];
+	int fd;
+};
+
+static struct place
+make_place(void)
+{
+	struct place p = { .path = "/tmp/test_fix_dates.XXXXXX" };
+
+	assert_non_null(mkdtemp(p.path));
+	p.fd = open(p.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(p.fd >= 0);
+	return p;
+}
+
+static void
+free_place(struct place *p)
+{
+	close(p->fd);
+	assert_int_equal(fs_remove_tree(AT_FDCWD, p->path, NULL), 0);
+}
+#define AUTO_PLACE __attribute__((cleanup(free_place)))
+
+/* Sorted, as numbers are. */
+static struct fix_key
+key(uint32_t n)
+{
+	return (struct fix_key){ { 1, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n } };
+}
+
+static int
+see_some(int dirfd, uint32_t first, size_t n, int64_t now_s, int64_t *since_s, struct err *e)
+{
+	AUTO_FREE struct fix_key *keys = mem_array(n + 1, sizeof(*keys));
+
+	for (size_t k = 0; k < n; k++)
+		keys[k] = key(first + (uint32_t)k);
+	return fix_dates_see(dirfd, keys, n, now_s, clock_deadline(5000), since_s, e);
+}
+
+static int64_t
+see(const struct place *p, uint32_t n, int64_t now_s)
+{
+	struct err e = ERR_INIT;
+	int64_t since_s;
+
+	if (see_some(p->fd, n, 1, now_s, &since_s, &e) < 0)
+		fail_msg("%s", e.text);
+	return since_s;
+}
+
+static void
+keep(const struct place *p, const struct fix_date *v, size_t n)
+{
+	const struct fix_dates d = { (struct fix_date *)(uintptr_t)v, n };
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	fix_dates_print(&d, &text, &len);
+	assert_int_equal(fs_publish(p->fd, "dates", text, len, 0600, 0, NULL), 0);
+}
+
+static size_t
+count_files(const struct place *p)
+{
+	AUTO_DIR DIR *dir = opendir(p->path);
+	const struct dirent *entry;
+	size_t n = 0;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		n += entry->d_name[0] != '.' || strlen(entry->d_name) > 2;
+	return n;
+}
+
+/* ---- dates ---- */
+
+static void
+the_first_time_that_a_fix_was_seen_stays(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+
+	(void)state;
+	assert_int_equal(see(&p, 5, NOW), NOW);
+	assert_int_equal(see(&p, 3, NOW + DAY), NOW + DAY);
+	assert_int_equal(see(&p, 9, NOW + 2 * DAY), NOW + 2 * DAY);
+	for (int later = 0; later < 1000; later += 100) {
+		assert_int_equal(see(&p, 5, NOW + later * DAY), NOW);
+		assert_int_equal(see(&p, 9, NOW + (2 + later) * DAY), NOW + 2 * DAY);
+	}
+}
+
+static void
+a_clock_that_is_behind_makes_a_date_earlier_and_one_that_is_ahead_never_later(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	int64_t since_s;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(see(&p, 1, NOW + 3650 * DAY), NOW + 3650 * DAY);
+	assert_int_equal(see(&p, 1, NOW), NOW);
+	assert_int_equal(see(&p, 1, NOW + 20 * DAY), NOW);
+	/* one that was never set dates nothing: it would have no time left when it is */
+	assert_int_equal(see_some(p.fd, 2, 1, 1000, &since_s, &e), -1);
+	assert_int_equal(since_s, 0);
+	assert_int_equal(see(&p, 2, NOW), NOW);
+}
+
+static void
+nothing_is_written_where_nothing_is_new(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	struct stat before, after;
+
+	(void)state;
+	see(&p, 1, NOW);
+	assert_int_equal(fstatat(p.fd, "dates", &before, 0), 0);
+	see(&p, 1, NOW + 6 * DAY);
+	assert_int_equal(fstatat(p.fd, "dates", &after, 0), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	see(&p, 1, NOW + 8 * DAY);
+	assert_int_equal(fstatat(p.fd, "dates", &after, 0), 0);
+	assert_int_not_equal(before.st_ino, after.st_ino);
+	assert_int_equal(after.st_mode & 07777, 0600);
+}
+
+/* ---- what lies there ---- */
+
+static void
+assert_refused(const struct place *p, const char *words)
+{
+	struct err e = ERR_INIT;
+	int64_t since_s = 7;
+
+	assert_int_equal(see_some(p->fd, 1, 1, NOW + DAY, &since_s, &e), -1);
+	assert_non_null(strstr(e.text, words));
+	assert_int_equal(since_s, 0);
+}
+
+static void
+what_is_cut_off_or_changed_gives_no_dates_and_stays_as_it_is(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
+	(void)state;
+	see(&p, 1, NOW);
+	see(&p, 2, NOW);
+	assert_int_equal(fs_read_max(p.fd, "dates", 65536, &text, &len, NULL), 0);
+	for (size_t n = 0; n < len; n++) {
+		AUTO_FREE char *changed = mem_alloc(len);
+		struct fix_dates d = { 0 };
+
+		assert_int_equal(fix_dates_parse(text, n, &d, NULL), -1);
+		memcpy(changed, text, len);
+		changed[n] ^= 4;
+		assert_int_equal(fix_dates_parse(changed, len, &d, NULL), -1);
+	}
+	assert_int_equal(fs_publish(p.fd, "dates", text, len - 1, 0600, 0, NULL), 0);
+	assert_refused(&p, "cut off");
+	assert_int_equal(fs_publish(p.fd, "dates", "", 0, 0600, 0, NULL), 0);
+	assert_refused(&p, "cut off");
+	text[len - 1] ^= 1;
+	assert_int_equal(fs_publish(p.fd, "dates", text, len, 0600, 0, NULL), 0);
+	assert_refused(&p, "checksum");
+	/* removed by hand, all begins anew */
+	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
+	assert_int_equal(see(&p, 1, NOW + DAY), NOW + DAY);
+}
+
+static void
+records_out_of_order_twice_or_of_no_time_are_refused(void **state)
+{
+	const struct fix_date bad[][2] = {
+		{ { key(2), NOW, NOW }, { key(1), NOW, NOW } },
+		{ { key(1), NOW, NOW }, { key(1), NOW, NOW } },
+		{ { key(1), 0, NOW }, { key(2), NOW, NOW } },
+		{ { key(1), NOW, -1 }, { key(2), NOW, NOW } },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(bad); k++) {
+		AUTO_PLACE struct place p = make_place();
+
+		keep(&p, bad[k], 2);
+		assert_refused(&p, "record");
+	}
+}
+
+static void
+a_file_that_others_may_write_is_not_believed(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+
+	(void)state;
+	see(&p, 1, NOW);
+	assert_int_equal(fchmodat(p.fd, "dates", 0620, 0), 0);
+	assert_refused(&p, "not a file of ours alone");
+	assert_int_equal(fchmodat(p.fd, "dates", 0600, 0), 0);
+	assert_int_equal(linkat(p.fd, "dates", p.fd, "other", 0), 0);
+	assert_refused(&p, "not a file of ours alone");
+	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
+	assert_int_equal(symlinkat("other", p.fd, "dates"), 0);
+	assert_refused(&p, "dates");
+	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
+	assert_int_equal(mkfifoat(p.fd, "dates", 0600), 0);
+	assert_refused(&p, "not a file of ours alone");
+	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
+	if (geteuid() != 0)
+		return;
+	see(&p, 1, NOW);
+	assert_int_equal(fchownat(p.fd, "dates", 12345, 12345, 0), 0);
+	assert_refused(&p, "not a file of ours alone");
+}
+
+/* ---- the bound ---- */
+
+static void
+fill(const struct place *p, int64_t seen_s)
+{
+	AUTO_FREE struct fix_date *v = mem_array(FIX_DATES_MAX, sizeof(*v));
+
+	for (size_t k = 0; k < FIX_DATES_MAX; k++)
+		v[k] = (struct fix_date){ key((uint32_t)(2 * k)), NOW, seen_s };
+	keep(p, v, FIX_DATES_MAX);
+}
+
+static void
+where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	const struct fix_key keys[] = { key(10), key(11), key(12) };
+	struct err e = ERR_INIT;
+	int64_t since_s[3];
+	struct stat before, after;
+
+	(void)state;
+	fill(&p, NOW);
+	assert_int_equal(fstatat(p.fd, "dates", &before, 0), 0);
+	assert_int_equal(fix_dates_see(p.fd, keys, 3, NOW + DAY, clock_deadline(5000), since_s, &e), -1);
+	assert_non_null(strstr(e.text, "no room for 1 of 3"));
+	assert_int_equal(since_s[0], NOW);
+	assert_int_equal(since_s[1], 0);
+	assert_int_equal(since_s[2], NOW);
+	assert_int_equal(fstatat(p.fd, "dates", &after, 0), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+}
+
+static void
+what_nobody_has_seen_for_more_than_a_year_makes_room_where_it_is_needed(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	int64_t later = NOW + (FIX_UNSEEN_DAYS + 1) * DAY;
+
+	(void)state;
+	fill(&p, NOW);
+	/* seen again after all that time, it still has its date */
+	assert_int_equal(see(&p, 10, later), NOW);
+	assert_int_equal(see(&p, 11, later), later);
+	assert_int_equal(see(&p, 10, later), NOW);
+	assert_int_equal(fix_dates_read(p.fd, &d, NULL), 0);
+	assert_int_equal(d.n, FIX_DATES_MAX);
+}
+
+/* ---- processes ---- */
+
+static void
+many_at_once_lose_nothing(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	pid_t pids[8];
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(pids); k++) {
+		pids[k] = fork();
+		if (pids[k] == 0) {
+			int64_t since_s[40];
+
+			/* each a range of its own, and one that all see */
+			for (uint32_t round = 0; round < 20; round++)
+				if (see_some(p.fd, 1000 + 1000 * (uint32_t)k + 10 * round, 10, NOW + (int)k,
+					     since_s, NULL) < 0 ||
+				    see_some(p.fd, 10 * round, 40, NOW + (int)k, since_s, NULL) < 0)
+					_exit(1);
+			_exit(0);
+		}
+	}
+	for (size_t k = 0; k < MEM_COUNT(pids); k++) {
+		int status;
+
+		assert_int_equal(waitpid(pids[k], &status, 0), pids[k]);
+		assert_int_equal(status, 0);
+	}
+	assert_int_equal(fix_dates_read(p.fd, &d, NULL), 0);
+	assert_int_equal(d.n, 8 * 200 + 10 * 19 + 40);
+	/* whoever came first, the earliest that anybody saw it counts */
+	for (uint32_t k = 0; k < 10 * 19 + 40; k++)
+		assert_int_equal(see(&p, k, NOW + DAY), NOW);
+}
+
+/* What was answered stands there, whenever it was killed, and what it was writing is gone with the next one. */
+static void
+a_process_that_is_killed_leaves_all_that_it_answered(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	uint32_t first = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 20; round++) {
+		int ends[2];
+		pid_t pid;
+		uint32_t n;
+
+		assert_int_equal(pipe(ends), 0);
+		pid = fork();
+		if (pid == 0) {
+			int64_t since_s[200];
+
+			for (n = first;; n += 200)
+				if (see_some(p.fd, n, 200, NOW + round, since_s, NULL) < 0 ||
+				    write(ends[1], &n, sizeof(n)) != sizeof(n))
+					_exit(1);
+		}
+		close(ends[1]);
+		/* in the middle of the one that follows */
+		assert_int_equal(read(ends[0], &n, sizeof(n)), sizeof(n));
+		usleep(200 * round);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		for (; read(ends[0], &n, sizeof(n)) == sizeof(n);)
+			;
+		close(ends[0]);
+		for (uint32_t k = first; k < n + 200; k += 37)
+			assert_int_equal(see(&p, k, NOW + 100), NOW + round);
+		first = n + 400;
+	}
+	see(&p, 4000000, NOW);
+	assert_int_equal(count_files(&p), 2); /* dates and lock */
+}
+
+static void
+where_nothing_can_be_written_only_what_is_known_has_a_date(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	pid_t pid;
+	int status;
+
+	(void)state;
+	see(&p, 1, NOW);
+	pid = fork();
+	if (pid == 0) {
+		struct rlimit limit = { 100, 100 };
+		struct err e = ERR_INIT;
+		int64_t since_s[2];
+
+		signal(SIGXFSZ, SIG_IGN);
+		if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
+			_exit(1);
+		if (see_some(p.fd, 1, 2, NOW + DAY, since_s, &e) == 0 || since_s[0] != NOW || since_s[1] != 0)
+			_exit(2);
+		_exit(see_some(p.fd, 1, 1, NOW + DAY, since_s, &e) == 0 && since_s[0] == NOW ? 0 : 3);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(see(&p, 2, NOW + 2 * DAY), NOW + 2 * DAY);
+}
+
+/* ---- keys ---- */
+
+static struct report *
+report_of(const char *system, const char *release, const char *results)
+{
+	AUTO_FREE char *text =
+		mem_printf("{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"%s\",\"Name\":\"%s\"}},\"Results\":[%s]}",
+			   system, release, results);
+	struct report *r = NULL;
+	struct err e = ERR_INIT;
+
+	if (report_parse(text, strlen(text), 65536, &r, &e) < 0)
+		fail_msg("%s", e.text);
+	return r;
+}
+
+static char *
+os_result(const char *package, const char *source, const char *id, const char *fixed)
+{
+	return mem_printf(
+		"{\"Target\":\"t\",\"Class\":\"os-pkgs\",\"Type\":\"debian\",\"Packages\":[{\"ID\":\"other\",\"SrcName\":\"o\"},"
+		"{\"ID\":\"%s@1\",\"Name\":\"%s\",\"SrcName\":\"%s\"}],\"Vulnerabilities\":[{\"VulnerabilityID\":\"%s\","
+		"\"PkgID\":\"%s@1\",\"PkgName\":\"%s\",\"InstalledVersion\":\"1\",\"FixedVersion\":\"%s\",\"Severity\":\"HIGH\"}]}",
+		package, package, source, id, package, package, fixed);
+}
+
+static void
+the_same_fix_is_known_by_release_id_and_package_or_source(void **state)
+{
+	static const struct {
+		const char *system, *release, *package, *source, *id;
+		bool is_same;
+	} others[] = {
+		{ "debian", "12.9", "libssl3", "openssl", "CVE-1", true },
+		{ "debian", "12", "libssl3-renamed", "openssl", "CVE-1", true },
+		{ "debian", "12", "libssl3", "openssl-renamed", "CVE-1", true },
+		{ "debian", "12", "libssl3", "", "CVE-1", true },
+		{ "debian", "11", "libssl3", "openssl", "CVE-1", false },
+		{ "ubuntu", "12", "libssl3", "openssl", "CVE-1", false },
+		{ "debian", "12", "libssl3", "openssl", "CVE-2", false },
+		{ "debian", "12", "other", "else", "CVE-1", false },
+		/* a package that has the name of a source is not that source */
+		{ "debian", "12", "openssl", "else", "CVE-1", false },
+	};
+	AUTO_FREE char *first = os_result("libssl3", "openssl", "CVE-1", "3.0.11");
+	AUTO(report) struct report *r = report_of("debian", "12.5", first);
+	AUTO_FIX_KEYS struct fix_keys keys = { 0 };
+
+	(void)state;
+	fix_keys_make(r, &keys);
+	assert_int_equal(keys.n, 1);
+	for (size_t k = 0; k < MEM_COUNT(others); k++) {
+		AUTO_FREE char *text = os_result(others[k].package, others[k].source, others[k].id, "9");
+		AUTO(report) struct report *other = report_of(others[k].system, others[k].release, text);
+		AUTO_FIX_KEYS struct fix_keys x = { 0 };
+		bool is_same = false;
+
+		fix_keys_make(other, &x);
+		for (size_t a = 0; a < FIX_KEYS; a++)
+			for (size_t b = 0; b < FIX_KEYS; b++)
+				is_same = is_same || (!fix_key_is_none(&keys.of[0][a]) &&
+						      fix_key_compare(&keys.of[0][a], &x.of[0][b]) == 0);
+		if (is_same != others[k].is_same)
+			fail_msg("case %zu", k);
+	}
+}
+
+static void
+a_finding_without_a_fix_has_no_key_and_a_package_of_a_language_one_by_its_ecosystem(void **state)
+{
+	static const char npm[] =
+		"{\"Target\":\"t\",\"Class\":\"lang-pkgs\",\"Type\":\"%s\",\"Vulnerabilities\":[{\"VulnerabilityID\":\"CVE-1\","
+		"\"PkgName\":\"lodash\",\"InstalledVersion\":\"1\",\"FixedVersion\":\"2\",\"Severity\":\"HIGH\","
+		"\"PkgIdentifier\":{\"PURL\":\"pkg:npm/lodash@1\"}}]}";
+	AUTO_FREE char *unfixed = os_result("libssl3", "openssl", "CVE-1", "");
+	AUTO_FREE char *a = mem_printf(npm, "npm"), *b = mem_printf(npm, "node-pkg");
+	AUTO_FREE char *all = mem_printf("%s,%s,%s", unfixed, a, b);
+	AUTO(report) struct report *r = report_of("debian", "12.5", all);
+	AUTO_FIX_KEYS struct fix_keys keys = { 0 };
+
+	(void)state;
+	fix_keys_make(r, &keys);
+	assert_int_equal(keys.n, 3);
+	assert_true(fix_key_is_none(&keys.of[0][0]) && fix_key_is_none(&keys.of[0][1]));
+	assert_false(fix_key_is_none(&keys.of[1][0]));
+	assert_int_equal(fix_key_compare(&keys.of[1][0], &keys.of[2][0]), 0);
+}
+
+static void
+who_only_looks_puts_nothing_down(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	AUTO_FREE char *one = os_result("libssl3", "openssl", "CVE-1", "9"),
+		       *two = os_result("libssl3", "openssl", "CVE-2", "9"),
+		       *three = os_result("libssl3", "openssl", "CVE-3", "");
+	AUTO_FREE char *all = mem_printf("%s,%s,%s", one, two, three);
+	AUTO(report) struct report *r = report_of("debian", "12.5", all);
+	AUTO_FIX_KEYS struct fix_keys keys = { 0 };
+	AUTO_FREE int64_t *since_s = NULL;
+	int64_t put_s;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	fix_keys_make(r, &keys);
+	assert_int_equal(fix_dates_see(p.fd, &keys.of[0][1], 1, NOW, clock_deadline(5000), &put_s, &e), 0);
+	assert_int_equal(fix_dates_look(p.fd, r, NOW + DAY, &since_s, &e), 0);
+	assert_int_equal(since_s[0], NOW);
+	assert_int_equal(since_s[1], NOW + DAY);
+	assert_int_equal(since_s[2], 0);
+	mem_free_at(&since_s);
+	assert_int_equal(fix_dates_look(p.fd, r, NOW + 2 * DAY, &since_s, &e), 0);
+	assert_int_equal(since_s[1], NOW + 2 * DAY);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_first_time_that_a_fix_was_seen_stays),
+		cmocka_unit_test(a_clock_that_is_behind_makes_a_date_earlier_and_one_that_is_ahead_never_later),
+		cmocka_unit_test(nothing_is_written_where_nothing_is_new),
+		cmocka_unit_test(what_is_cut_off_or_changed_gives_no_dates_and_stays_as_it_is),
+		cmocka_unit_test(records_out_of_order_twice_or_of_no_time_are_refused),
+		cmocka_unit_test(a_file_that_others_may_write_is_not_believed),
+		cmocka_unit_test(where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs),
+		cmocka_unit_test(what_nobody_has_seen_for_more_than_a_year_makes_room_where_it_is_needed),
+		cmocka_unit_test(many_at_once_lose_nothing),
+		cmocka_unit_test(a_process_that_is_killed_leaves_all_that_it_answered),
+		cmocka_unit_test(where_nothing_can_be_written_only_what_is_known_has_a_date),
+		cmocka_unit_test(the_same_fix_is_known_by_release_id_and_package_or_source),
+		cmocka_unit_test(
+			a_finding_without_a_fix_has_no_key_and_a_package_of_a_language_one_by_its_ecosystem),
+		cmocka_unit_test(who_only_looks_puts_nothing_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
