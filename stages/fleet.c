@@ -16,9 +16,6 @@
 #define TEXTS "tidewaiter:texts:%s"
 #define TURN "tidewaiter:turn:%s"
 #define PROBE "tidewaiter:probe"
-/* As keep_text.c forgets: what nobody has delivered for so long. volatile-ttl evicts results, which end sooner, before it. */
-#define TEXTS_TTL "31536000" /* seconds */
-
 #define TEXTS_WAIT_MS 10000
 #define TURN_ASK_MS 1500
 #define TURN_WAIT_MS 3000
@@ -29,16 +26,16 @@
 #define HOST_SHOWN 64
 #define SEALED_MAX (FLEET_ENTRY_MAX + SEAL_LEN)
 
-/* Both by what stands there now: nothing another host did in between is lost. */
+/* Each decides by what stands there at that moment, so that nothing another host did in between is lost. */
 static const char take_script[] = "local v = redis.call('GET', KEYS[1]) "
 				  "if v and v ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end "
 				  "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 0";
 static const char give_script[] = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) "
 				  "end return 0";
-static const char write_script[] =
-	"local v = redis.call('GETRANGE', KEYS[1], 0, " /* as much as a seal has: it stands for the whole */
-	"tonumber(ARGV[4])) if v ~= ARGV[1] then return 0 end "
-	"redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1";
+/* A seal stands for all that it seals. */
+static const char write_script[] = "if redis.call('GETRANGE', KEYS[1], 0, 88) ~= ARGV[1] then return 0 end "
+				   "redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1";
+_Static_assert(SEAL_LEN == 89, "as in the script");
 static const char probe_script[] = "return redis.call('EXISTS', KEYS[1])";
 
 struct fleet {
@@ -222,13 +219,12 @@ fleet_read(struct fleet_place *p, int64_t deadline, struct buf *json, struct err
 int
 fleet_write(struct fleet_place *p, int64_t deadline, const char *json, size_t len, struct err *e)
 {
-	static const char last[] = "88"; /* of a seal's bytes */
+	AUTO_FREE char *ttl = mem_printf("%d", FLEET_KEEP_S);
 	AUTO_BUF struct buf entry = BUF_INIT(FLEET_ENTRY_MAX);
 	AUTO_BUF struct buf sealed = BUF_INIT(SEALED_MAX);
 	AUTO_FREE char *key = mem_printf(TEXTS, p->name);
-	struct question q = { .script = write_script, .key = key, .n_args = 4 };
+	struct question q = { .script = write_script, .key = key, .n_args = 3 };
 
-	_Static_assert(SEAL_LEN == 89, "as `last` says");
 	result_pack(p->name, json, len, &entry);
 	if (entry.is_full)
 		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %zu bytes, packed",
@@ -238,8 +234,7 @@ fleet_write(struct fleet_place *p, int64_t deadline, const char *json, size_t le
 	seal_add(p->fleet->mac_key, KIND, p->name, entry.data, entry.len, &sealed);
 	q.args[0] = (struct redis_arg){ p->seen, strlen(p->seen) };
 	q.args[1] = (struct redis_arg){ sealed.data, sealed.len };
-	q.args[2] = (struct redis_arg){ TEXTS_TTL, strlen(TEXTS_TTL) };
-	q.args[3] = (struct redis_arg){ last, strlen(last) };
+	q.args[2] = (struct redis_arg){ ttl, strlen(ttl) };
 	if (ask(p->fleet, &q, sooner(deadline, TEXTS_WAIT_MS), e) < 0)
 		return -1;
 	if (q.number != 1)

@@ -26,6 +26,7 @@
 #include "stages/options.h"
 #include "stages/seal.h"
 
+#define FLEET_KEEP_S (365 * 24 * 3600)	   /* what nobody has delivered for so long may be forgotten */
 #define FLEET_ENTRY_MAX ((size_t)16 << 20) /* bytes of a test's texts, packed */
 
 struct fleet;

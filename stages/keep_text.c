@@ -13,10 +13,7 @@
 #include "base/json.h"
 #include "stages/dojo_read.h"
 
-#define VERSION 1
 #define SAME_MAX 64 /* of one flaw of one package at one place in a report */
-/* What nobody has sent for a year may be forgotten. */
-#define FORGET_S ((int64_t)365 * 24 * 60 * 60)
 #define TRIES_MAX 5 /* when other hosts write at the same time, which their turns prevent mostly */
 
 static void
@@ -29,8 +26,8 @@ texts_free(struct texts *t)
 	mem_free_at(&t->cwe);
 }
 
-static void
-free_entry(struct entry *x)
+void
+keep_text_free_entry(struct entry *x)
 {
 	texts_free(&x->first);
 	mem_free_at(&x->told_severity);
@@ -43,7 +40,7 @@ keep_text_free(struct keep_text *t)
 	if (!t)
 		return;
 	for (size_t k = 0; k < t->n_entries; k++)
-		free_entry(&t->entries[k]);
+		keep_text_free_entry(&t->entries[k]);
 	for (size_t k = 0; k < t->n_now; k++) {
 		struct now *x = &t->now[k];
 		char **const owned[] = { &x->id, &x->package, &x->version, &x->target, &x->type, &x->path };
@@ -114,188 +111,6 @@ keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE])
 	kept_key((const char *const[]){ t->title, t->description, t->fixed }, 3, out);
 }
 
-/* ---- what is kept ---- */
-
-static int
-compare_entries(const void *a, const void *b)
-{
-	return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
-}
-
-static int
-read_key(const cJSON *o, const char *name, char out[KEPT_KEY_SIZE], struct err *e)
-{
-	const char *s;
-
-	if (json_need_str(o, name, &s, e) < 0)
-		return -1;
-	if (strlen(s) != KEPT_KEY_SIZE - 1 || !str_is_hex(s, KEPT_KEY_SIZE - 1))
-		return err_set(e, ERR_FAILED, "%s is no key", name);
-	snprintf(out, KEPT_KEY_SIZE, "%s", s);
-	return 0;
-}
-
-static int
-read_entry(const cJSON *o, struct entry *x, struct err *e)
-{
-	const struct {
-		const char *name;
-		char **to;
-	} members[] = {
-		{ "title", &x->first.title },	  { "description", &x->first.description },
-		{ "fixed", &x->first.fixed },	  { "severity", &x->first.severity },
-		{ "cwe", &x->first.cwe },	  { "told_severity", &x->told_severity },
-		{ "told_fixed", &x->told_fixed },
-	};
-
-	for (size_t k = 0; k < MEM_COUNT(members); k++) {
-		const char *s;
-
-		if (json_need_str(o, members[k].name, &s, e) < 0)
-			return -1;
-		*members[k].to = mem_strdup(s);
-	}
-	if (read_key(o, "key", x->key, e) < 0 || read_key(o, "told_words", x->told_words, e) < 0)
-		return -1;
-	return json_need_int(o, "seen_s", &x->seen_s, e);
-}
-
-static struct entry *
-add_entry(struct keep_text *t)
-{
-	if ((t->n_entries & (t->n_entries - 1)) == 0)
-		t->entries = mem_resize(t->entries, t->n_entries ? 2 * t->n_entries : 1, sizeof(*t->entries));
-	t->entries[t->n_entries] = (struct entry){ 0 };
-	return &t->entries[t->n_entries++];
-}
-
-static void
-sort_entries(struct keep_text *t)
-{
-	if (t->n_entries > 0)
-		qsort(t->entries, t->n_entries, sizeof(*t->entries), compare_entries);
-	t->n_sorted = t->n_entries;
-}
-
-/* SIZE_MAX: it was never sent. Those of this report are looked at one by one: there are few of the same key. */
-static size_t
-find(const struct keep_text *t, const char *key)
-{
-	struct entry wanted;
-	const struct entry *x;
-
-	snprintf(wanted.key, sizeof(wanted.key), "%s", key);
-	x = t->n_sorted == 0 ? NULL
-			     : bsearch(&wanted, t->entries, t->n_sorted, sizeof(*t->entries), compare_entries);
-	return x ? (size_t)(x - t->entries) : SIZE_MAX;
-}
-
-/* Adds the findings in `j` that are not known yet. */
-static int
-add_kept(struct keep_text *t, const cJSON *j, struct err *e)
-{
-	const cJSON *one;
-	int64_t version;
-
-	if (json_need_int(j, "version", &version, e) < 0)
-		return -1;
-	if (version != VERSION || !json_array(j, "findings"))
-		return err_set(e, ERR_FAILED, "it is of another release");
-	cJSON_ArrayForEach(one, json_array(j, "findings"))
-	{
-		struct entry x = { 0 };
-
-		if (t->n_entries >= KEEP_TEXT_FINDINGS_MAX)
-			return err_set(e, ERR_FAILED, "more than %d findings", KEEP_TEXT_FINDINGS_MAX);
-		if (read_entry(one, &x, e) < 0) {
-			free_entry(&x);
-			return -1;
-		}
-		if (find(t, x.key) == SIZE_MAX)
-			*add_entry(t) = x;
-		else
-			free_entry(&x);
-	}
-	sort_entries(t);
-	return 0;
-}
-
-static int
-read_own(struct keep_text *t, struct err *e)
-{
-	AUTO_JSON cJSON *j = NULL;
-
-	if (t->kept->texts_fd < 0)
-		return err_set(e, ERR_FAILED, "%s", t->kept->fault.text);
-	if (json_load(t->kept->texts_fd, t->name, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0)
-		return e->no == ENOENT ? (err_clear(e), 0) : -1;
-	return add_kept(t, j, e);
-}
-
-static int
-read_shared(struct keep_text *t, int64_t deadline, struct err *e)
-{
-	AUTO_BUF struct buf text = BUF_INIT(KEEP_TEXT_FILE_MAX);
-	AUTO_JSON cJSON *j = NULL;
-	int rc = fleet_read(t->place, deadline, &text, e);
-
-	if (rc <= 0)
-		return rc;
-	return json_parse(text.data, text.len, KEEP_TEXT_FILE_MAX, JSON_UNIQUE, &j, e) < 0 ? -1
-											   : add_kept(t, j, e);
-}
-
-/* What all hosts know comes first: what only we know is added. */
-static int
-read_kept(struct keep_text *t, int64_t deadline, struct err *e)
-{
-	if (t->place && read_shared(t, deadline, e) < 0)
-		return -1;
-	return read_own(t, e) < 0 ? err_wrap(e, "texts/%s", t->name) : 0;
-}
-
-static cJSON *
-print_entry(const struct entry *x)
-{
-	cJSON *o = cJSON_CreateObject();
-
-	json_add_str(o, "key", x->key);
-	json_add_str(o, "title", x->first.title);
-	json_add_str(o, "description", x->first.description);
-	json_add_str(o, "fixed", x->first.fixed);
-	json_add_str(o, "severity", x->first.severity);
-	json_add_str(o, "cwe", x->first.cwe);
-	json_add_str(o, "told_severity", x->told_severity);
-	json_add_str(o, "told_fixed", x->told_fixed);
-	json_add_str(o, "told_words", x->told_words);
-	json_add_int(o, "seen_s", x->seen_s);
-	return o;
-}
-
-int
-keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e)
-{
-	AUTO_JSON cJSON *j = cJSON_CreateObject();
-	AUTO_FREE char *text = NULL;
-	int64_t oldest_s = clock_wall_s() - FORGET_S;
-	cJSON *list;
-	int rc;
-
-	json_add_int(j, "version", VERSION);
-	list = json_add_array(j, "findings");
-	for (size_t k = 0; k < t->n_entries; k++)
-		if (t->entries[k].seen_s >= oldest_s)
-			cJSON_AddItemToArray(list, print_entry(&t->entries[k]));
-	text = json_print(j);
-	if (strlen(text) > KEEP_TEXT_FILE_MAX)
-		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %d bytes",
-			       KEEP_TEXT_FILE_MAX);
-	rc = t->place ? fleet_write(t->place, deadline, text, strlen(text), e) : 1;
-	if (rc == 1 && fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e) < 0)
-		return err_wrap(e, "texts/%s", t->name);
-	return rc;
-}
-
 /* ---- the report ---- */
 
 /* The same flaw of the same package at the same place may stand in a report several times: the nth is the nth. */
@@ -343,7 +158,7 @@ set_first(struct entry *x, const struct texts *texts)
 static size_t
 remember(struct keep_text *t, const struct now *x, const char *key)
 {
-	struct entry *made = add_entry(t);
+	struct entry *made = keep_text_add(t);
 
 	snprintf(made->key, sizeof(made->key), "%s", key);
 	set_first(made, &x->texts);
@@ -392,7 +207,7 @@ apply(struct keep_text *t, struct now *x, cJSON *v)
 		return false;
 	}
 	if (!is_wanted(t, &known->first)) {
-		free_entry(known);
+		keep_text_free_entry(known);
 		set_first(known, &x->texts);
 		return false;
 	}
@@ -421,7 +236,7 @@ take_finding(struct keep_text *t, struct met *m, const cJSON *result, cJSON *v, 
 	/* of more than so many of a kind none is known: whoever makes such a report may not keep us busy */
 	is_known = !*m->keys[at];
 	snprintf(m->keys[at], sizeof(m->keys[at]), "%s", key);
-	x.entry = is_known ? find(t, key) : SIZE_MAX;
+	x.entry = is_known ? keep_text_find(t, key) : SIZE_MAX;
 	if (is_known && x.entry == SIZE_MAX && t->n_entries < KEEP_TEXT_FINDINGS_MAX)
 		x.entry = remember(t, &x, key);
 	if (x.entry != SIZE_MAX)
@@ -503,7 +318,7 @@ begin(struct keep_text *t, int64_t deadline, struct err *e)
 
 	if (t->delivery->report_len > KEEP_TEXT_REPORT_MAX)
 		return 1;
-	if (read_kept(t, deadline, e) < 0 || read_report(t->delivery, t->file, &report, e) < 0)
+	if (keep_text_read(t, deadline, e) < 0 || read_report(t->delivery, t->file, &report, e) < 0)
 		return -1;
 	take_report(t, report, &is_changed);
 	rc = keep_text_write(t, deadline, e);

@@ -41,6 +41,14 @@ struct keep_text {
 
 /* 32 hex digits that stand for title, description and fix. */
 void keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE]);
+/* ---- keep_text_store.c ---- */
+
+void keep_text_free_entry(struct entry *x);	  /* what it owns */
+struct entry *keep_text_add(struct keep_text *t); /* empty; pointers to others end their life here */
+/* Of those that were read; SIZE_MAX: it was never sent. Those of this report are looked at one by one: there are few of the same key. */
+size_t keep_text_find(const struct keep_text *t, const char *key);
+/* What all hosts know comes first: what only we know is added. */
+int keep_text_read(struct keep_text *t, int64_t deadline, struct err *e);
 /* What is kept, durably: 1, or 0 when another host has changed it meanwhile, or -1. */
 int keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e);
 bool keep_text_equal(const struct texts *a, const struct texts *b);
