@@ -42,6 +42,10 @@ version_order_of(const char *type)
 		{ "wolfi", VERSION_ALPINE },
 		{ "chainguard", VERSION_ALPINE },
 		{ "minimos", VERSION_ALPINE },
+		{ "jar", VERSION_MAVEN },
+		{ "pom", VERSION_MAVEN },
+		{ "gradle", VERSION_MAVEN },
+		{ "sbt", VERSION_MAVEN },
 	};
 
 	for (size_t k = 0; k < MEM_COUNT(table); k++)
@@ -331,7 +335,7 @@ compare_release(const char **a, const char **b)
 
 /* Where the rest stands against a release without one. */
 static int
-rest_rank(const char *s)
+rest_rank(const char *s, enum version_order order)
 {
 	const char *word = *s == '-' ? s + 1 : skip_dots(s);
 	size_t n = span_alpha(word);
@@ -340,10 +344,20 @@ rest_rank(const char *s)
 	if (!*s)
 		return 0;
 	rank = n > 0 ? word_rank(word, n) : 2;
-	/* SemVer: all behind "-" comes before the release; words that are known say it themselves */
-	if (*s == '-' && rank == 2)
+	/* SemVer: all behind "-" comes before the release; words that are known say it themselves. In Maven "32.0-jre" is no less than 32.0 */
+	if (*s == '-' && rank == 2 && order != VERSION_MAVEN)
 		return -7;
 	return rank;
+}
+
+/* "1.0.Final" is 1.0. */
+static const char *
+skip_final(const char *s)
+{
+	const char *word = s + strspn(s, "-._");
+	size_t n = span_alpha(word);
+
+	return n > 0 && word[n] == '\0' && word_rank(word, n) == 0 ? word + n : s;
 }
 
 /* SemVer, 11.4: fields between dots, numbers before words; a word and its number ("rc1") are two fields. */
@@ -387,7 +401,7 @@ general_core(const char *v)
 }
 
 static int
-compare_general(const char *x, const char *y)
+compare_general(enum version_order order, const char *x, const char *y)
 {
 	AUTO_FREE char *owned_a = general_core(x), *owned_b = general_core(y);
 	const char *a = owned_a, *b = owned_b, *epoch_a, *epoch_b;
@@ -401,8 +415,10 @@ compare_general(const char *x, const char *y)
 	diff = compare_digits(&epoch_a, &epoch_b);
 	if (diff == 0)
 		diff = compare_release(&a, &b);
+	a = skip_final(a);
+	b = skip_final(b);
 	if (diff == 0)
-		diff = sign(rest_rank(a) - rest_rank(b));
+		diff = sign(rest_rank(a, order) - rest_rank(b, order));
 	return diff != 0 ? diff : compare_rest(a, b);
 }
 
@@ -417,7 +433,8 @@ version_compare(enum version_order order, const char *a, const char *b)
 	case VERSION_ALPINE:
 		return compare_alpine(a, b);
 	case VERSION_GENERAL:
-		return compare_general(a, b);
+	case VERSION_MAVEN:
+		return compare_general(order, a, b);
 	}
 	return 0;
 }

@@ -4,14 +4,15 @@
  *   RPM     rpmvercmp: epoch, "~" before the end, "^" behind it
  *   Alpine  apk: _alpha _beta _pre _rc before the end, _cvs … _p behind it, -rN
  *   general SemVer 2.0 where it is one; else numbers as numbers, a leading v and what follows + do not count, words after
- *           "-", and words such as rc or alpha, come before the end. For npm, Go, PyPI, Maven, NuGet, Cargo and the rest: exact
- *           for releases; of their pre-releases those that look like SemVer's.
+ *           "-", and words such as rc or alpha, come before the end. For npm, Go, PyPI, NuGet, Cargo and the rest: exact
+ *           for releases; of their pre-releases those that look like SemVer's. PyPI's "1.0-1" is read as SemVer's.
+ *   Maven   the same, but that words behind "-" which say nothing of before or after ("32.0-jre") come behind the end
  */
 #pragma once
 
 #include <stdbool.h>
 
-enum version_order { VERSION_GENERAL, VERSION_DEBIAN, VERSION_RPM, VERSION_ALPINE };
+enum version_order { VERSION_GENERAL, VERSION_DEBIAN, VERSION_RPM, VERSION_ALPINE, VERSION_MAVEN };
 
 /* By Trivy's type of a result: "debian", "redhat", "alpine", "npm" … */
 enum version_order version_order_of(const char *type);

@@ -160,6 +160,8 @@ versions_stand_in_the_order_of_their_ecosystem(void **state)
 	static const char *const general[] = { "1.0.0-alpha",	"1.0.0-alpha.1", "1.0.0-beta.2",
 					       "1.0.0-beta.11", "1.0.0-rc.1",	 "v1.0.0",
 					       "1.0.1",		"1.2",		 "1.10.0" };
+	static const char *const maven[] = { "1.0-SNAPSHOT", "1.0",	"1.0-sp1", "1.0-jre",
+					     "1.0.1",	     "1.1-rc1", "1.1",	   "32.0-jre" };
 	static const char *const python[] = { "1.0.dev1", "1.0a1",     "1.0b2", "1.0rc1",
 					      "1.0",	  "1.0.post1", "1.0.1", "1!0.1" };
 
@@ -169,7 +171,12 @@ versions_stand_in_the_order_of_their_ecosystem(void **state)
 	assert_order(VERSION_ALPINE, alpine, MEM_COUNT(alpine));
 	assert_order(VERSION_GENERAL, general, MEM_COUNT(general));
 	assert_order(VERSION_GENERAL, python, MEM_COUNT(python));
+	assert_order(VERSION_MAVEN, maven, MEM_COUNT(maven));
 	assert_int_equal(version_compare(VERSION_GENERAL, "1.2", "v1.2.0+build5"), 0);
+	assert_int_equal(version_compare(VERSION_MAVEN, "4.1.100.Final", "4.1.100"), 0);
+	assert_int_equal(version_compare(VERSION_MAVEN, "1-ga", "1.0"), 0);
+	assert_int_equal(version_compare(VERSION_GENERAL, "32.0-jre", "32.0"), -1);
+	assert_int_equal(version_order_of("jar"), VERSION_MAVEN);
 	assert_int_equal(version_order_of("ubuntu"), VERSION_DEBIAN);
 	assert_int_equal(version_order_of("gomod"), VERSION_GENERAL);
 }
@@ -453,6 +460,10 @@ what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant(void **stat
 	assert_int_equal(rule_for(text, &c), 2);
 	c.image = NULL;
 	assert_int_equal(rule_for(text, &c), 1);
+	/* behind a rule for all images no other is meant */
+	assert_int_equal(rule_for("version: 1\nrules:\n - {name: c, mode: warn}\n - {name: d, mode: enforce}\n",
+				  &c),
+			 0);
 }
 
 int
