@@ -273,6 +273,55 @@ def test_a_duplicate_counts_as_its_original_does(host, dojo):
     assert host.scan().returncode == BLOCKED
 
 
+def test_one_package_in_two_places_is_one_finding_and_its_duplicate(host, dojo):
+    """DefectDojo's hash has no place of a package of a language; nobody could accept the second one."""
+    steps = [*images.app().steps, ("RUN npm ci", images.layer(images.npm([images.LODASH, images.MINIMIST], where="srv")))]
+    images.classic(images.Image(steps)).write(host.archive)
+    host.scan()
+    places = {f["file_path"]: f for f in dojo.findings() if f["vulnerability_ids"] == ["CVE-2019-10744"]}
+    assert {f["duplicate"] for f in places.values()} == {True, False} and len(places) == 2
+    dojo.accept([f["id"] for f in dojo.findings() if f["severity"] == "Critical" and not f["duplicate"]])
+    for _ in range(2):
+        done = host.scan()
+        assert done.returncode == PASSED, done.stdout + done.stderr
+    # a twin that is open there is none that anybody has accepted
+    twin, = [f for f in places.values() if f["duplicate"]]
+    dojo.set_finding(twin["id"], duplicate=False, is_mitigated=False, active=True)
+    done = host.scan(upload=False)
+    assert done.returncode == BLOCKED and blocking(done) == {"CVE-2019-10744"}, done.stdout + done.stderr
+
+
+def test_products_of_their_own_for_each_image_are_asked_for_by_the_project(host, dojo):
+    own = {"product": "{project_path}/{image}", "test": "trivy"}
+    host.configure(**own)
+    host.scan()
+    name = "group/app/group/app"
+    assert [p["name"] for p in dojo.products] == ["foreign", name]
+    dojo.accept([f["id"] for f in dojo.findings() if f["severity"] == "Critical"])
+    done = host.scan()
+    assert done.returncode == PASSED, done.stdout[-3000:] + done.stderr
+    # what another image's people have accepted, and what another project's have
+    host.image("registry.example.org/group/other:1.0")
+    assert host.scan().returncode == BLOCKED
+    host.image()
+    assert host.scan(project="group/ap").returncode == BLOCKED
+    assert host.scan(project="group").returncode == BLOCKED
+    # kept under the project's own name
+    host.configure(wait="1s", **own)
+    dojo.fault = "502@any"
+    done = host.scan(upload=False)
+    assert done.returncode == PASSED and "triage is" in done.stderr, done.stderr
+
+
+def test_a_product_that_an_image_alone_names_is_nobodys_to_ask_for(host, dojo):
+    host.configure(product="{image}")
+    host.scan()
+    dojo.accept([f["id"] for f in dojo.findings("group/app") if f["severity"] == "Critical"])
+    done = host.scan(upload=False)
+    assert done.returncode == BLOCKED, done.stdout
+    assert "triage excuses nothing: defectdojo.product depends on the image" in done.stderr, done.stderr
+
+
 RAISED, FIXED = "CVE-2022-0778", "CVE-2023-23914"  # was HIGH and is CRITICAL; had no fix and has one
 REWORDED = {"CVE-2023-38545", RAISED, FIXED}
 

@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import pytest
-from inspected import inspected, log  # noqa: F401
+from inspected import images, inspected, log  # noqa: F401
 from slot_host import host, needs_root  # noqa: F401
 
 pytestmark = needs_root
@@ -109,3 +109,95 @@ def test_what_defectdojo_closed_on_the_default_branch_is_new(inspected, dojo):  
     assert result.state == "failed", log(result)
     assert f"it adds 1 finding that is CRITICAL to what main has: {gone['vulnerability_ids'][0]}" in \
         " ".join(log(result).split())
+
+
+# ---- merge requests ----
+
+
+def fewer_flaws(tmp_path):
+    path = tmp_path / "fewer"
+    steps = list(images.app().steps)
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL])))
+    images.classic(images.Image(steps)).write(path)
+    return path.read_bytes()
+
+
+REQUEST = {"ref": "refs/merge-requests/5/head", "target": "main"}
+ADDED = "it adds 2 findings that are CRITICAL to what main has: CVE-2023-23914, CVE-2023-38545"
+
+
+def test_a_merge_request_blocks_what_it_adds_to_its_target_by_name_and_shows_the_rest_as_known(inspected, dojo, tmp_path):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "target"))
+    fewer = {"image": fewer_flaws(tmp_path)}
+    first = inspected.play(id=1, project=fewer)
+    assert first.state == "failed" and len(dojo.uploads) == 1, "a branch has no target: all of it counts"
+    # nothing is added
+    result = inspected.play(id=2, project=fewer, **REQUEST)
+    assert result.state == "success" and "known" in log(result), log(result)
+    # curl comes
+    result = inspected.play(id=3, **REQUEST)
+    assert result.exit_code == 90 and ADDED in " ".join(log(result).split()), log(result)
+    # what a merge request brings does not become known by its own delivery
+    assert len(dojo.uploads) == 3
+    result = inspected.play(id=4, **REQUEST)
+    assert result.exit_code == 90 and ADDED in " ".join(log(result).split())
+    # merged: now it is known
+    inspected.play(id=5)
+    assert inspected.play(id=6, **REQUEST).state == "success"
+
+
+def test_a_job_cannot_choose_what_it_is_compared_with(inspected, dojo, tmp_path):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "target"))
+    inspected.play(id=1, project={"image": fewer_flaws(tmp_path)})
+    inspected.play(id=2, ref="bad")
+    lie = {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "bad", "CI_PIPELINE_SOURCE": "merge_request_event",
+           "CI_DEFAULT_BRANCH": "bad"}
+    # in a merge request, by variables of the job, and by whatever its script leaves behind
+    script = [f"echo {name}={value} >> $GITLAB_ENV" for name, value in lie.items()]
+    result = inspected.play(id=3, variables=lie, more=script, **REQUEST)
+    assert result.exit_code == 90 and ADDED in " ".join(log(result).split()), log(result)
+    # a push that says it is a merge request has no target
+    result = inspected.play(id=4, variables=lie, ref="feature")
+    assert result.exit_code == 90 and "all findings count as new" in " ".join(log(result).split()), log(result)
+    policy(inspected, "default")
+    result = inspected.play(id=5, variables=lie, ref="feature")
+    assert result.exit_code == 90 and ADDED in " ".join(log(result).split()), log(result)
+
+
+def test_a_branch_that_a_rule_names_is_asked_for_where_this_host_never_saw_it(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "release/1.x"))
+    inspected.play(id=1, ref="release/1.x")
+    shutil.rmtree(inspected.host.state / "baselines")
+    result = inspected.play(id=2, ref="feature")
+    assert result.state == "success" and "release/1.x" in log(result), log(result)
+
+
+def test_nobody_is_asked_for_branches_that_no_rule_of_the_job_compares_with(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo)
+    inspected.play(id=1, ref="feature")
+    assert not [r for r in dojo.requests if r.method == "GET" and r.path == "/api/v2/engagements/"
+                and "name=main" in r.query]
+
+
+# ---- DefectDojo is down when it is judged ----
+
+
+def test_what_was_kept_counts_until_it_is_too_old(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, wait="1s", triage_max_age="1h")
+    inspected.play(id=1)
+    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+    assert inspected.play(id=2).state == "success"
+    kept, = (inspected.host.state / "triage").iterdir()
+
+    def age(seconds):
+        text = json.loads(kept.read_text())
+        text["fetched_s"] -= seconds
+        kept.write_text(json.dumps(text))
+
+    dojo.fault = "502@any"
+    age(1800)
+    result = inspected.play(id=3)
+    assert result.state == "success" and "triage is 30 min" in log(result), log(result)
+    age(1801)
+    result = inspected.play(id=4)
+    assert result.exit_code == 90 and "triage excuses nothing" in log(result), log(result)

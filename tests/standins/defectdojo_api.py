@@ -1034,6 +1034,7 @@ FINDING_FILTERS = {
     "service": contains("service"),
     "product_name": _product_name,
     "vulnerability_id": _vulnerability,
+    "tags": lambda api, key, text: lambda row: bool(set(text.split(",")) & set(row["tags"] or ())),
     "duplicate_finding": related("findings", _own("duplicate_finding")),
     **{k: flag(k) for k in ("active", "verified", "duplicate", "false_p", "out_of_scope", "risk_accepted",
                             "is_mitigated", "fix_available")},

@@ -69,7 +69,8 @@ class Job:
     makes a directory), put there when get_sources is over. `artifacts`, `cache`,
     `services`, `dependencies` are in the payload's form; `artifacts` also takes a
     list of paths. `variables`: name → value, or a dict in the payload's form.
-    `steps`: more user steps after the script, as (name, [lines]).
+    `steps`: more user steps after the script, as (name, [lines]). `target`: the branch that the merge request of its
+    pipeline is to go to; `ref` is then what GitLab calls that ("refs/merge-requests/5/head").
     """
 
     script: list = field(default_factory=lambda: ["true"])
@@ -90,6 +91,7 @@ class Job:
     project_id: int = 42
     ref: str = "main"
     ref_type: str = "branch"
+    target: str = ""
     sha: str = "60e138186b7a29a56fa04d6bed0a8b3bebd4c0f1"
     id: int = 1000
     pipeline_id: int = 500
@@ -115,6 +117,10 @@ class Job:
         }
         variables = [_variable(v["key"], fill(v["value"], values), public=v["public"], masked=v["masked"])
                      for v in RULES["job_variables"]]
+        if self.target:
+            variables = [v for v in variables if v["key"] not in ("CI_PIPELINE_SOURCE", "CI_COMMIT_BRANCH")]
+            variables += [_variable("CI_PIPELINE_SOURCE", "merge_request_event"),
+                          _variable("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", self.target)]
         if self.image:
             variables.append(_variable("CI_JOB_IMAGE", self.image))
         for key, value in {**self.variables, "GIT_STRATEGY": "none"}.items():
