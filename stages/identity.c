@@ -147,8 +147,20 @@ identity_os_release(const char *family, const char *name)
 		const char *family;
 		unsigned n;
 	} known[] = {
-		{ "debian", 1 }, { "redhat", 1 }, { "centos", 1 }, { "rocky", 1 }, { "alma", 1 },
-		{ "oracle", 1 }, { "amazon", 1 }, { "fedora", 1 }, { "wolfi", 0 }, { "chainguard", 0 },
+		{ "debian", 1 },
+		{ "redhat", 1 },
+		{ "centos", 1 },
+		{ "rocky", 1 },
+		{ "alma", 1 },
+		{ "oracle", 1 },
+		{ "amazon", 1 },
+		{ "fedora", 1 },
+		/* without releases: what they call one is a day */
+		{ "wolfi", 0 },
+		{ "chainguard", 0 },
+		{ "minimos", 0 },
+		{ "opensuse.tumbleweed", 0 },
+		{ "opensuse-tumbleweed", 0 },
 	};
 	size_t len = strcspn(name, " "), end = 0;
 	unsigned n = 2;

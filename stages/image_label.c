@@ -36,7 +36,8 @@ image_is_platform(const struct strv *list, const char *platform)
 static const char *
 without_hub(const char *tag)
 {
-	static const char *const fronts[] = { "docker.io/", "library/" };
+	static const char *const fronts[] = { "docker.io/", "index.docker.io/", "registry-1.docker.io/",
+					      "library/" };
 
 	for (size_t i = 0; i < MEM_COUNT(fronts); i++)
 		tag += str_has_prefix(tag, fronts[i]) ? strlen(fronts[i]) : 0;
@@ -49,30 +50,32 @@ image_is_same_name(const char *a, const char *b)
 	return !strcmp(without_hub(a), without_hub(b));
 }
 
+/* https://github.com/distribution/reference: a first part with a dot, a colon or a capital, or "localhost". */
+static bool
+is_registry(const char *part, size_t len)
+{
+	for (size_t k = 0; k < len; k++)
+		if (part[k] == '.' || part[k] == ':' || (part[k] >= 'A' && part[k] <= 'Z'))
+			return true;
+	return len == strlen("localhost") && memcmp(part, "localhost", len) == 0;
+}
+
 char *
 image_repository(const char *tag)
 {
-	const char *at = strchr(tag, '@'), *slash = strchr(tag, '/'), *colon;
-	size_t len = at ? (size_t)(at - tag) : strlen(tag);
-	AUTO_FREE char *name = mem_strndup(tag, len);
-	char *last;
+	const char *name = without_hub(tag);
+	size_t len = strcspn(name, "@"), first = strcspn(name, "/@");
+	const char *slash, *colon;
 
-	/* https://github.com/distribution/reference: a first part with a dot or a colon, or "localhost", is a registry. */
-	if (slash && slash < tag + len) {
-		size_t first = (size_t)(slash - tag);
-
-		colon = memchr(tag, ':', first);
-		if (colon || memchr(tag, '.', first) || (first == 9 && !memcmp(tag, "localhost", 9)))
-			memmove(name, name + first + 1, len - first);
+	/* Docker Hub was all of a registry that it had */
+	if (name == tag && name[first] == '/' && is_registry(name, first)) {
+		name += first + 1;
+		len -= first + 1;
 	}
-	/* what engines leave out when they show it */
-	if (str_has_prefix(tag, "docker.io/library/") || str_has_prefix(tag, "library/"))
-		memmove(name, name + strlen("library/"), strlen(name) - strlen("library/") + 1);
-	last = strrchr(name, '/');
-	last = strchr(last ? last : name, ':');
-	if (last)
-		*last = '\0';
-	return take_ptr(name);
+	slash = memrchr(name, '/', len);
+	slash = slash ? slash : name;
+	colon = memchr(slash, ':', len - (size_t)(slash - name));
+	return mem_strndup(name, colon ? (size_t)(colon - name) : len);
 }
 
 static size_t

@@ -20,11 +20,14 @@ a_registry_a_port_a_tag_and_a_digest_are_no_part_of_an_image(void **state)
 		"app",
 		"app:1.0",
 		"docker.io/library/app:2",
+		"index.docker.io/library/app:2",
+		"registry-1.docker.io/library/app",
 		"library/app:2",
 		"localhost/app",
 		"registry.example.com/app:1",
 		"registry.example.com:5000/app:1",
 		"registry:5000/app@sha256:0000",
+		"REGISTRY/app:1",
 		"registry:5000/app:1@sha256:0000",
 	};
 
@@ -34,6 +37,9 @@ a_registry_a_port_a_tag_and_a_digest_are_no_part_of_an_image(void **state)
 
 		assert_string_equal(got, "app");
 	}
+	/* of another registry it is a name like any other */
+	AUTO_FREE char *own = image_repository("registry.example.com/library/app:1");
+	assert_string_equal(own, "library/app");
 }
 
 static void
@@ -138,6 +144,53 @@ images_of_one_repository_are_told_apart_by_what_changes_least(void **state)
 	sample_free(&s);
 }
 
+static void
+a_point_release_and_a_tag_are_no_part_of_a_target(void **state)
+{
+	static const char *const cases[][3] = {
+		/* family, name as Trivy has it, release */
+		{ "debian", "12.5", "12" },
+		{ "debian", "12", "12" },
+		{ "debian", "trixie/sid", "trixie/sid" },
+		{ "ubuntu", "22.04", "22.04" },
+		{ "alpine", "3.19.1", "3.19" },
+		{ "alpine", "3.21.0_alpha20240807", "3.21" },
+		{ "redhat", "9.3", "9" },
+		{ "alma", "8.9", "8" },
+		{ "rocky", "9.3", "9" },
+		{ "oracle", "8.9", "8" },
+		{ "centos", "7.9.2009", "7" },
+		{ "amazon", "2 (Karoo)", "2" },
+		{ "amazon", "2023.3.20240108 (Amazon Linux)", "2023" },
+		{ "cbl-mariner", "2.0.20240609", "2.0" },
+		{ "photon", "5.0", "5.0" },
+		{ "opensuse.leap", "15.5", "15.5" },
+		{ "opensuse.tumbleweed", "20240607", "" },
+		{ "wolfi", "20230201", "" },
+		{ "", "", "" },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		AUTO_FREE char *artifact = mem_printf("tar_images/app:1.%zu.tar", k);
+		struct report r = { .artifact_name = artifact,
+				    .os_family = (char *)(uintptr_t)cases[k][0],
+				    .os_name = (char *)(uintptr_t)cases[k][1] };
+		AUTO_FREE char *release = identity_os_release(r.os_family, r.os_name);
+		AUTO_FREE char *of_trivy = mem_printf("%s (%s %s)", artifact, r.os_family, r.os_name);
+		AUTO_FREE char *target = identity_target(&r, of_trivy, "group/app");
+		AUTO_FREE char *wanted = *release ? mem_printf("group/app (%s %s)", r.os_family, release)
+						  : mem_printf("group/app (%s)", r.os_family);
+		AUTO_FREE char *bare = identity_target(&r, artifact, "group/app");
+		AUTO_FREE char *of_language = identity_target(&r, "srv/package-lock.json", "group/app");
+
+		assert_string_equal(release, cases[k][2]);
+		assert_string_equal(target, wanted);
+		assert_string_equal(bare, "group/app");
+		assert_string_equal(of_language, "srv/package-lock.json");
+	}
+}
+
 int
 main(void)
 {
@@ -146,6 +199,7 @@ main(void)
 		cmocka_unit_test(a_branch_is_no_part_of_an_image_where_pipelines_put_it),
 		cmocka_unit_test(findings_of_one_report_are_told_apart),
 		cmocka_unit_test(severity_text_and_fix_are_no_part_of_a_finding_and_the_version_is),
+		cmocka_unit_test(a_point_release_and_a_tag_are_no_part_of_a_target),
 		cmocka_unit_test(images_of_one_repository_are_told_apart_by_what_changes_least),
 	};
 
