@@ -6,6 +6,7 @@
 #include "executor/host.h"
 #include "executor/phase.h"
 #include "executor/plan.h"
+#include "stages/policy_source.h"
 
 #define NAME_SHOWN_MAX 200 /* characters of what the job's author wrote */
 
@@ -45,6 +46,9 @@ inspection_words(const struct plan *p)
 {
 	if (!p->is_matching)
 		return mem_strdup("this job's images are not inspected");
+	if (policy_source_is_configured(&p->opt.policy))
+		return mem_strdup(
+			"this job's images are inspected when its script has succeeded (as the policy says)");
 	return mem_printf("this job's images are inspected when its script has succeeded (mode %s, from %s)",
 			  gate_mode_words[p->opt.gate.mode], severity_words[p->opt.gate.severity]);
 }

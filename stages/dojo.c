@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/str.h"
+#include "stages/dojo_link.h"
 #include "stages/options.h"
 
 #define ANSWER_MAX (1024 * 1024)      /* bytes; an upload's answer has 6 KB, an HTML error page 42 KB */
@@ -100,7 +101,7 @@ dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e)
 	struct http_settings hs = { .ca_file = s->ca_file, .proxy = s->proxy };
 	int rc;
 
-	if (http_base_url(s->url, &base, e) < 0 || read_client(s, &hs, &key, e) < 0)
+	if (dojo_base_url(s->url, &base, e) < 0 || read_client(s, &hs, &key, e) < 0)
 		return -1;
 	if (fs_read_secret(s->token_file, &token, e) < 0) {
 		wipe(key);
@@ -114,8 +115,6 @@ dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e)
 	wipe(key);
 	if (rc < 0)
 		return err_wrap(e, "%s", s->token_file);
-	if (str_has_suffix(base, "/api/v2"))
-		base[strlen(base) - strlen("/api/v2")] = '\0';
 	d->api = mem_printf("%s/api/v2", base);
 	*ret = take_ptr(d);
 	return 0;

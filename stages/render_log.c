@@ -10,7 +10,8 @@
 #include "stages/render_text.h"
 
 #define LABEL_MAX 100
-#define OS_MAX 30 /* columns */
+#define EXCUSED_SHOWN 8 /* excuses of an image */
+#define OS_MAX 30	/* columns */
 
 static void
 add_step(const struct inspection *i, struct buf *out, const struct image *m, const struct explanation *x,
@@ -40,6 +41,15 @@ add_image_head(const struct inspection *i, struct buf *out, const struct image *
 	buf_add_char(out, '\n');
 }
 
+/* Does its rule look at more than packages? */
+static bool
+judges_others(const struct image *m)
+{
+	const struct policy_rule *r = m->decision ? m->decision->rule : NULL;
+
+	return r && (r->secrets != REACT_PASS || r->misconfigurations != MISCONFIGURATIONS_OFF);
+}
+
 static void
 add_image_figures(struct buf *out, const struct image *m)
 {
@@ -58,27 +68,47 @@ add_image_figures(struct buf *out, const struct image *m)
 		    render_text_columns(head) + strlen(": ") + counts.len <= RENDER_TEXT_COLUMNS;
 	buf_printf(out, "%s%s%s\n", head, counts.len == 0 ? "" : is_beside ? ": " : "\n  ", buf_str(&counts));
 	if (r->n_secrets + r->n_misconfigurations > 0)
-		render_text_addf(out, 2,
-				 "also %zu secret%s and %zu misconfiguration%s: in the report, not judged",
+		render_text_addf(out, 2, "also %zu secret%s and %zu misconfiguration%s: in the report%s",
 				 r->n_secrets, r->n_secrets == 1 ? "" : "s", r->n_misconfigurations,
-				 r->n_misconfigurations == 1 ? "" : "s");
+				 r->n_misconfigurations == 1 ? "" : "s",
+				 judges_others(m) ? "" : ", not judged");
+}
+
+static void
+add_excused(struct buf *out, const struct image *m)
+{
+	AUTO_STRV struct strv lines = { 0 };
+
+	render_policy_excused(m, EXCUSED_SHOWN, &lines);
+	if (lines.n > 0)
+		buf_add_str(out, "\n  excused\n");
+	for (size_t k = 0; k < lines.n; k++)
+		render_text_addf(out, 4, "- %s", lines.v[k]);
+}
+
+static void
+add_origins(const struct inspection *i, struct buf *out, const struct image *m, size_t *rows_left)
+{
+	AUTO_EXPLANATION struct explanation x = { 0 };
+
+	explain_image(m, &x);
+	for (size_t k = 0; k < x.n_steps; k++)
+		add_step(i, out, m, &x, &x.steps[k], rows_left);
 }
 
 static void
 add_image(const struct inspection *i, struct buf *out, const struct image *m, size_t *rows_left)
 {
-	AUTO_EXPLANATION struct explanation x = { 0 };
-
 	add_image_head(i, out, m);
 	if (m->report)
 		add_image_figures(out, m);
 	if (render_text_has_reasons(i))
 		render_text_add_reasons(out, 2, &m->reasons);
-	if (!m->report || m->n_blocking == 0 || !render_text_has_tables(i))
+	if (!m->report || !render_text_has_tables(i))
 		return;
-	explain_image(m, &x);
-	for (size_t k = 0; k < x.n_steps; k++)
-		add_step(i, out, m, &x, &x.steps[k], rows_left);
+	if (m->n_blocking > 0)
+		add_origins(i, out, m, rows_left);
+	add_excused(out, m);
 }
 
 static void

@@ -1,3 +1,4 @@
+#include <stdint.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -7,9 +8,10 @@
 #include "stages/render_policy.h"
 #include "stages/render_text.h"
 
-#define EXCUSED_SHOWN 8 /* findings of an image */
-#define RULED_SHOWN 8	/* images */
-#define ADVISED_MAX 8	/* images */
+#define RULED_SHOWN 8 /* images */
+#define NOTES_SHOWN 8
+#define LINK_MAX 1000 /* columns */
+#define ADVISED_MAX 8 /* images */
 
 static size_t
 count_archives_with(const struct inspection *i, enum err_kind kind)
@@ -154,7 +156,7 @@ add_points(const struct inspection *i, struct buf *out)
 		render_text_add(out, 4,
 				"- what is not looked at as it is: its line says what would be; which platforms are is said by "
 				"images.platforms of the settings");
-	if (has_other_faults(i))
+	if (has_other_faults(i) || !i->policy)
 		render_text_add(
 			out, 4,
 			render_text_is_by_hand(i)
@@ -166,6 +168,17 @@ add_points(const struct inspection *i, struct buf *out)
 	if (i->n_images == 0 && !inspection_has_archives(i) && i->verdict != VERDICT_PASS)
 		render_text_add(out, 4,
 				"- save what the job builds where it is looked for: `docker save -o tar_images/NAME.tar IMAGE`");
+}
+
+/* Where GitLab shows them, when the job has ended. */
+static void
+add_artifacts(const struct inspection *i, struct buf *out)
+{
+	AUTO_FREE char *project = str_safe(i->job->project_url ? i->job->project_url : "", LINK_MAX);
+
+	if (has_files(i) && str_has_prefix(project, "http") && i->job->job_id > 0)
+		buf_printf(out, "  %s/-/jobs/%jd/artifacts/browse/%s/\n", project, (intmax_t)i->job->job_id,
+			   i->opt->report.dir);
 }
 
 static void
@@ -183,6 +196,7 @@ add_what_to_do(const struct inspection *i, struct buf *out)
 		render_text_addf(out, 2,
 				 "All findings: %s/ in this job's artifacts, .html to read, .json for programs.",
 				 i->opt->report.dir);
+	add_artifacts(i, out);
 }
 
 /* The audit's one sentence. */
@@ -221,26 +235,79 @@ add_mode(const struct inspection *i, struct buf *out)
 				"The settings let a job go on that could not be decided (gate.on_error).");
 }
 
+/* "rule hard of policy.yml, mode enforce"; NULL where no policy judged. Owned by the caller. */
+static char *
+judge_of(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *rule = render_policy_rule(i, m);
+
+	return rule ? mem_printf("%s, mode %s", rule, gate_mode_words[m->mode]) : NULL;
+}
+
+static bool
+is_under_one_rule(const struct inspection *i)
+{
+	for (size_t k = 1; k < i->n_images; k++) {
+		AUTO_FREE char *a = judge_of(i, &i->images[0]), *b = judge_of(i, &i->images[k]);
+
+		if (!a || !b || !str_eq(a, b))
+			return false;
+	}
+	return true;
+}
+
+static void
+add_rules(const struct inspection *i, struct buf *out)
+{
+	bool is_one = is_under_one_rule(i);
+	size_t n = 0;
+
+	for (size_t k = 0; k < (is_one && i->n_images > 0 ? 1 : i->n_images); k++) {
+		AUTO_FREE char *judge = judge_of(i, &i->images[k]);
+		AUTO_FREE char *name = inspection_image_name(i, &i->images[k]);
+
+		if (!judge || ++n > RULED_SHOWN)
+			continue;
+		render_text_addf(out, 2, "%s%s by %s.", is_one ? "" : name, is_one ? "Judged" : " was judged",
+				 judge);
+	}
+	if (n > RULED_SHOWN)
+		buf_printf(out, "  … and %zu more images\n", n - RULED_SHOWN);
+}
+
+/* What is said of one image alone is said with its name. */
+static void
+add_notes(const struct inspection *i, struct buf *out)
+{
+	AUTO_STRV struct strv said = { 0 };
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_images; k++) {
+		const struct image *m = &i->images[k];
+		AUTO_FREE char *name = inspection_image_name(i, m);
+
+		for (size_t l = 0; m->decision && l < m->decision->notes.n; l++) {
+			if (strv_has(&said, m->decision->notes.v[l]) || ++n > NOTES_SHOWN)
+				continue;
+			strv_add(&said, m->decision->notes.v[l]);
+			render_text_addf(out, 4, "- %s%s%s", i->n_images > 1 ? name : "",
+					 i->n_images > 1 ? ": " : "", m->decision->notes.v[l]);
+		}
+	}
+	if (n > NOTES_SHOWN)
+		buf_printf(out, "    … and %zu more such notes\n", n - NOTES_SHOWN);
+}
+
 /* Which rule judged, what was excused, what is announced. Without a policy: what a job asked for and does not get. */
 static void
 add_policy(const struct inspection *i, struct buf *out)
 {
-	size_t n = 0;
+	AUTO_FREE char *sums = render_policy_sums(i);
 
-	for (size_t k = 0; k < i->n_images && n < RULED_SHOWN; k++) {
-		const struct image *m = &i->images[k];
-		AUTO_FREE char *rule = render_policy_rule(i, m), *name = inspection_image_name(i, m);
-		AUTO_STRV struct strv lines = { 0 };
-
-		render_policy_excused(m, EXCUSED_SHOWN, &lines);
-		n += rule != NULL || lines.n > 0;
-		if (rule)
-			render_text_addf(out, 2, "%s%s by %s, mode %s.", i->n_images > 1 ? name : "",
-					 i->n_images > 1 ? " was judged" : "Judged", rule,
-					 gate_mode_words[m->mode]);
-		for (size_t l = 0; l < lines.n; l++)
-			render_text_addf(out, 4, "- %s", lines.v[l]);
-	}
+	add_rules(i, out);
+	if (sums)
+		render_text_addf(out, 2, "%s", sums);
+	add_notes(i, out);
 }
 
 void

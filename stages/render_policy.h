@@ -14,14 +14,20 @@ bool render_has_policy(const struct inspection *i);
 /* "rule prod of file /etc/tidewaiter/policy.yml"; owned by the caller, safe to print. NULL where no policy judged. */
 char *render_policy_rule(const struct inspection *i, const struct image *m);
 
-/* "excepted until 2026-03-01: exception in line 3 …"; owned by the caller, safe. NULL for one that blocks or is below. */
+/*
+ * "excepted until 2026-03-01: exception in line 3 …"; owned by the caller, safe. NULL for one that blocks or is below. A date is the
+ * last day that it counts, in UTC; what ends within a day has its time.
+ */
 char *render_policy_excuse(const struct finding_fate *f);
 
 /*
- * A line each: "CVE-1 in openssl 3.0.11: excepted until …", worst first; at most `max`, then "and N more". Then what is
- * announced, and what a job asked for and does not get.
+ * What is excused, a line for each excuse: "CVE-1 in openssl 3.0.11, CVE-2 in curl 7.88: excepted until …", worst first; at most
+ * `max` lines, then "and N more".
  */
 void render_policy_excused(const struct image *m, size_t max, struct strv *ret);
+
+/* Of all images in one line: "Excused: 1 excepted until 2026-03-01, 2 known." Owned by the caller; NULL where nothing is excused. */
+char *render_policy_sums(const struct inspection *i);
 
 /* "what cannot be fixed now can be excepted: ask appsec@example.org"; owned by the caller. NULL where no policy judged. */
 char *render_policy_contact(const struct inspection *i);

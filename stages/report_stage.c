@@ -13,6 +13,7 @@
 #include "stages/render_html.h"
 #include "stages/render_json.h"
 #include "stages/render_log.h"
+#include "stages/render_policy.h"
 
 #define SECTION "tidewaiter_inspection"
 #define REPORT_MODE 0644
@@ -345,12 +346,13 @@ print_log(const struct inspection *i)
 	AUTO_BUF struct buf details = BUF_INIT(RENDER_LOG_MAX);
 	AUTO_BUF struct buf verdict = BUF_INIT(RENDER_LOG_MAX);
 	bool is_by_hand = i->project_fd < 0;
+	AUTO_FREE char *excused = render_policy_sums(i);
 
 	render_log_title(i, &title);
 	render_log_details(i, &details);
 	render_log_verdict(i, &verdict);
 	if (!is_by_hand)
-		log_section_start(i->log, SECTION, buf_str(&title), i->verdict == VERDICT_PASS);
+		log_section_start(i->log, SECTION, buf_str(&title), i->verdict == VERDICT_PASS && !excused);
 	print(i, &details);
 	if (!is_by_hand)
 		log_section_end(i->log, SECTION);

@@ -130,6 +130,26 @@ the_verdict_lists_what_to_do_and_what_cannot_be_done(void **state)
 }
 
 static void
+the_verdict_ends_with_a_link_to_the_reports_where_the_project_is_known(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	free(s.job.project_url);
+	s.job.project_url = mem_strdup("https://gitlab.example.org/group/app");
+	judge(&s);
+	AUTO_FREE char *end = verdict(&s);
+	assert_has(end,
+		   "\n  https://gitlab.example.org/group/app/-/jobs/4711/artifacts/browse/scan_result/\n");
+	s.opt.report.artifact = false;
+	AUTO_FREE char *without = verdict(&s);
+	assert_has_not(without, "https://");
+	sample_free(&s);
+}
+
+static void
 of_several_blocked_images_each_is_named_with_its_archive_and_its_best_change(void **state)
 {
 	struct sample s;
@@ -512,6 +532,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_blocked_image_shows_its_table_by_build_step),
 		cmocka_unit_test(the_verdict_lists_what_to_do_and_what_cannot_be_done),
+		cmocka_unit_test(the_verdict_ends_with_a_link_to_the_reports_where_the_project_is_known),
 		cmocka_unit_test(of_several_blocked_images_each_is_named_with_its_archive_and_its_best_change),
 		cmocka_unit_test(each_reason_is_given_once),
 		cmocka_unit_test(an_audit_with_several_reasons_names_them_in_the_details),

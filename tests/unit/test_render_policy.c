@@ -71,18 +71,30 @@ day(int in_days)
 	return mem_strdup(date);
 }
 
-/* The job log in one line. Owned by the caller. */
+/* A part of the job log in one line. Owned by the caller. */
 static char *
-log_of(const struct place *p)
+line_of(const struct place *p, void (*render)(const struct inspection *, struct buf *))
 {
 	AUTO_BUF struct buf out = BUF_INIT(RENDER_LOG_MAX);
 	AUTO_BUF struct buf line = BUF_INIT(RENDER_LOG_MAX);
 
-	render_log_verdict(&p->s.i, &out);
+	render(&p->s.i, &out);
 	for (const char *c = buf_str(&out); *c; c++)
 		if ((*c != '\n' && *c != ' ') || line.len == 0 || line.data[line.len - 1] != ' ')
 			buf_add_char(&line, *c == '\n' ? ' ' : *c);
 	return buf_take(&line);
+}
+
+static char *
+log_of(const struct place *p)
+{
+	return line_of(p, render_log_verdict);
+}
+
+static char *
+details_of(const struct place *p)
+{
+	return line_of(p, render_log_details);
 }
 
 static void
@@ -190,7 +202,8 @@ static void
 the_log_says_which_rule_what_is_excused_until_when_and_whom_to_ask(void **state)
 {
 	struct place *p = *state;
-	AUTO_FREE char *soon = day(30), *policy = NULL, *text = NULL, *expected = NULL;
+	AUTO_FREE char *soon = day(30), *policy = NULL, *text = NULL, *details = NULL, *expected = NULL;
+	AUTO_FREE char *sum = mem_printf("Excused: 1 excepted until %s.", soon);
 
 	sample_add_image(&p->s, sample_report);
 	policy = mem_printf("version: 1\ncontact: appsec@example.org\nrules:\n  - {name: hard, mode: enforce}\n"
@@ -203,7 +216,9 @@ the_log_says_which_rule_what_is_excused_until_when_and_whom_to_ask(void **state)
 			   soon);
 	assert_has(text, "2 findings are CRITICAL");
 	assert_has(text, "Judged by rule hard of file policy.yml, mode enforce.");
-	assert_has(text, expected);
+	assert_has(text, sum);
+	details = details_of(p);
+	assert_has(details, expected);
 	assert_has(text, "- what cannot be fixed now can be excepted: ask appsec@example.org");
 }
 
@@ -225,24 +240,105 @@ the_log_says_what_is_announced(void **state)
 }
 
 static void
-many_excuses_are_capped(void **state)
+assert_has_not(const char *text, const char *words)
 {
-	struct place *p = *state;
+	if (strstr(text, words))
+		fail_msg("\"%s\" is in:\n%s", words, text);
+}
+
+/* n findings, of which every `same` were published on one day. */
+static void
+add_published(struct place *p, int n, int same)
+{
 	AUTO_BUF struct buf report = BUF_INIT(65536);
-	AUTO_FREE char *text = NULL;
 
 	buf_add_str(&report, "{\"SchemaVersion\":2,\"Results\":[{\"Target\":\"t\",\"Vulnerabilities\":[");
-	for (int k = 0; k < 30; k++)
+	for (int k = 0; k < n; k++)
 		buf_printf(&report,
-			   "%s{\"VulnerabilityID\":\"CVE-%d\",\"PkgName\":\"p\",\"Severity\":\"CRITICAL\",\"PublishedDate\":\"%s\"}",
-			   k ? "," : "", k, "2099-01-01T00:00:00Z");
+			   "%s{\"VulnerabilityID\":\"CVE-%02d\",\"PkgName\":\"p\",\"Severity\":\"CRITICAL\","
+			   "\"PublishedDate\":\"2099-01-%02dT00:00:00Z\"}",
+			   k ? "," : "", k, 1 + k / same);
 	buf_add_str(&report, "]}]}");
 	sample_add_image(&p->s, buf_str(&report));
+}
+
+static void
+many_excuses_are_capped_and_those_of_one_cause_share_a_line(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *text = NULL, *details = NULL;
+
+	add_published(p, 30, 3);
 	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 7}}\n");
+	details = details_of(p);
+	assert_has(details, "- CVE-00 in p, CVE-01 in p, CVE-02 in p: in grace until 2099-01-07: ");
+	assert_has(details, "- CVE-21 in p, CVE-22 in p, CVE-23 in p: in grace until 2099-01-14: ");
+	assert_has(details, "- and 6 more that are excused");
 	text = log_of(p);
-	assert_has(text, "CVE-0 in p : in grace until 2099-01-07");
-	assert_has(text, "- and 22 more that are excused");
+	assert_has(text, "Excused: 30 in grace, the first until 2099-01-07.");
+	assert_has_not(text, "CVE-00");
 	assert_int_equal(p->s.i.images[0].n_blocking, 0);
+}
+
+static void
+of_many_findings_with_one_excuse_the_worst_are_named(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *details = NULL;
+
+	add_published(p, 30, 30);
+	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 7}}\n");
+	details = details_of(p);
+	assert_has(details, "CVE-02 in p and 27 more: in grace until 2099-01-07: ");
+}
+
+static void
+what_holds_of_all_images_is_said_once(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+
+	sample_add_image(&p->s, sample_report);
+	sample_add_image(&p->s, sample_report);
+	p->s.job.wants_mode = mem_strdup("audit");
+	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce}\n");
+	text = log_of(p);
+	assert_has(text, "Judged by rule a of file policy.yml, mode enforce.");
+	assert_has(text, "TIDEWAITER_MODE=audit is not followed");
+	assert_has_not(text, "was judged");
+	assert_has_not(strstr(text, "is not followed") + 1, "is not followed");
+}
+
+static void
+images_under_several_rules_are_named_with_theirs(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+	struct image *soft;
+
+	sample_add_image(&p->s, sample_report);
+	soft = sample_add_image(&p->s, sample_report);
+	free(soft->repository);
+	soft->repository = mem_strdup("test/app");
+	strv_free(&soft->tags);
+	judge(p, "version: 1\nrules:\n  - {name: soft, mode: warn, match: {images: [\"test/*\"]}}\n"
+		 "  - {name: hard, mode: enforce}\n");
+	text = log_of(p);
+	assert_has(text, "was judged by rule hard of file policy.yml, mode enforce.");
+	assert_has(text, "was judged by rule soft of file policy.yml, mode warn.");
+}
+
+static void
+a_policy_that_cannot_be_read_is_no_fault_of_the_change(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *text = NULL;
+
+	sample_add_image(&p->s, sample_report);
+	judge(p, "version: 2\n");
+	text = log_of(p);
+	assert_has(text, "Tidewaiter: undecided");
+	assert_has(text, "- what could not be decided is no fault of your change");
 }
 
 static void
@@ -264,6 +360,8 @@ a_waiver_is_shown_counted_and_becomes_a_tag(void **state)
 	assert_int_equal(p->s.i.images[0].n_blocking, 0);
 	text = log_of(p);
 	assert_has(text, "break-glass night of Ops lets it go on until ");
+	assert_has(text, "Excused: 3 waived until ");
+	assert_has(text, " 00:00 UTC.");
 	assert_int_equal(report_delivery(&p->s.i, &p->s.i.images[0], 0, &d, &e), 0);
 	assert_true(strv_has(&d.tags, "waiver:night"));
 	free(p->s.job.ref);
@@ -318,7 +416,11 @@ main(void)
 		TEST(a_job_can_ask_for_more_with_and_without_a_policy),
 		TEST(the_log_says_which_rule_what_is_excused_until_when_and_whom_to_ask),
 		TEST(the_log_says_what_is_announced),
-		TEST(many_excuses_are_capped),
+		TEST(many_excuses_are_capped_and_those_of_one_cause_share_a_line),
+		TEST(of_many_findings_with_one_excuse_the_worst_are_named),
+		TEST(what_holds_of_all_images_is_said_once),
+		TEST(images_under_several_rules_are_named_with_theirs),
+		TEST(a_policy_that_cannot_be_read_is_no_fault_of_the_change),
 		TEST(a_waiver_is_shown_counted_and_becomes_a_tag),
 		TEST(page_and_json_say_what_became_of_each_finding),
 	};
