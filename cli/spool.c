@@ -133,15 +133,19 @@ item_json(const struct spool_item *i)
 }
 
 static int
-run_list(const struct spool *s, bool wants_json, struct err *e)
+run_list(const struct spool *s, const struct options_defectdojo *o, bool wants_json, struct err *e)
 {
 	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
 	AUTO_JSON cJSON *list = cJSON_CreateArray();
-	AUTO_FREE char *text = NULL;
+	AUTO_FREE char *text = NULL, *warning = NULL;
+	struct spool_bounds bounds;
+	struct spool_usage u;
 	size_t n_dead = 0;
 
-	if (spool_list(s, &items, e) < 0)
+	if (spool_list(s, &items, e) < 0 || spool_usage(s, &u, e) < 0)
 		return -1;
+	spool_bounds_of(o, &bounds);
+	warning = spool_warning(s, &u, &bounds);
 	for (size_t i = 0; i < items.n; i++) {
 		n_dead += items.v[i].is_dead;
 		if (wants_json)
@@ -154,6 +158,8 @@ run_list(const struct spool *s, bool wants_json, struct err *e)
 		fputs(text, stdout);
 	} else {
 		printf("%zu waiting, %zu dead in %s\n", items.n - n_dead, n_dead, s->path);
+		if (warning)
+			printf("%s\n", warning);
 	}
 	return CLI_OK;
 }
@@ -172,24 +178,27 @@ each_id(struct spool *s, const struct arguments *a, const char *did,
 	return CLI_OK;
 }
 
+/* One that is in somebody's hands just now keeps none of the others from it. */
 static int
-retry_dead(struct spool *s, struct err *e)
+retry_dead(const struct cli *cli, struct spool *s, struct err *e)
 {
-	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+	AUTO_STRV struct strv ids = { 0 };
 	size_t n = 0;
 
-	if (spool_list(s, &items, e) < 0)
+	if (spool_dead_ids(s, &ids, e) < 0)
 		return -1;
-	for (size_t i = 0; i < items.n; i++) {
-		if (!items.v[i].is_dead)
+	for (size_t i = 0; i < ids.n; i++) {
+		struct err why = ERR_INIT;
+
+		if (spool_retry(s, ids.v[i], &why) < 0) {
+			log_line(&cli->log, LOG_WARN, "%s", why.text);
 			continue;
-		if (spool_retry(s, items.v[i].id, e) < 0)
-			return -1;
-		printf("%s  waits again\n", items.v[i].id);
+		}
+		printf("%s  waits again\n", ids.v[i]);
 		n++;
 	}
-	printf("%zu wait again\n", n);
-	return CLI_OK;
+	printf("%zu of %zu wait again\n", n, ids.n);
+	return n == ids.n ? CLI_OK : CLI_UNDECIDED;
 }
 
 /* ---- the verb ---- */
@@ -247,7 +256,7 @@ act(const struct cli *cli, const struct settings *s, struct spool *spool, enum a
 
 	switch (action) {
 	case ACTION_LIST:
-		return run_list(spool, a->wants_json, e);
+		return run_list(spool, &s->opt.defectdojo, a->wants_json, e);
 	case ACTION_FLUSH:
 		return spool_flush(cli, s, spool, &f, e);
 	case ACTION_DROP:
@@ -256,17 +265,7 @@ act(const struct cli *cli, const struct settings *s, struct spool *spool, enum a
 	case ACTION_SERVE:
 		break;
 	}
-	return a->is_dead ? retry_dead(spool, e) : each_id(spool, a, "waits again", spool_retry, e);
-}
-
-static int
-read_settings_text(const char *path, char **ret, size_t *ret_len, struct err *e)
-{
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return err_errno(e, "%s", path);
-	return fs_read_fd_max(fd, SETTINGS_MAX, ret, ret_len, e);
+	return a->is_dead ? retry_dead(cli, spool, e) : each_id(spool, a, "waits again", spool_retry, e);
 }
 
 static int
@@ -302,7 +301,7 @@ run_spool(struct cli *cli, int argc, char **argv, struct err *e)
 	if (action == ACTION_SERVE)
 		return serve(cli, &a, e);
 	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &s, e) < 0 ||
-	    read_settings_text(s->path, &text, &a.settings_len, e) < 0 || courier_become(s, e) < 0 ||
+	    settings_read_text(s->path, &text, &a.settings_len, e) < 0 || courier_become(s, e) < 0 ||
 	    spool_open(s->state_dir, &spool, e) < 0)
 		return -1;
 	a.settings_text = text;
@@ -332,6 +331,7 @@ const struct command command_spool = {
 	.options = options,
 	.n_options = MEM_COUNT(options),
 	.notes = "Exit codes: 0 done (flush: nothing is left), 2 wrong use or settings,\n"
-		 "3 flush: something still waits or was given up; else the spool cannot be used.\n",
+		 "3 flush: something still waits or was given up; retry --dead: not all could be; else the\n"
+		 "spool cannot be used.\n",
 	.run = run_spool,
 };

@@ -189,16 +189,18 @@ send_item(struct flushing *f, const char *id, struct err *e)
 	int64_t deadline = f->flush->deadline;
 	struct target *t = NULL;
 	struct err why = ERR_INIT;
+	bool is_broken;
 
-	/* One that cannot be read has no project; spool_send() sees to it. */
+	/* One that cannot be read has no project, and needs no server; spool_send() sees to it. */
 	(void)!delivery_open(f->spool->new_fd, id, &d, &file, &why);
+	is_broken = why.kind == ERR_REFUSED || why.kind == ERR_UNSUPPORTED;
 	if (why.no == ENOENT)
 		return 0;
 	if (target_of(f, d.project ? d.project : "", &t, e) < 0)
 		return -1;
 	if (!is_wanted(f->flush, t) || is_young(f, t, &d))
 		return 0;
-	if (t->stop_reason) {
+	if (t->stop_reason && !is_broken) {
 		note_stop(f, t);
 		return 0;
 	}
@@ -257,6 +259,20 @@ spool_flush_pass(const struct cli *cli, const struct settings *s, struct spool *
 	return rc;
 }
 
+void
+spool_flush_warn(const struct cli *cli, const struct settings *s, const struct spool *spool)
+{
+	AUTO_FREE char *warning = NULL;
+	struct spool_bounds bounds;
+	struct spool_usage u;
+
+	spool_bounds_of(&s->opt.defectdojo, &bounds);
+	if (spool_usage(spool, &u, NULL) == 0)
+		warning = spool_warning(spool, &u, &bounds);
+	if (warning)
+		log_line(&cli->log, LOG_WARN, "%s", warning);
+}
+
 /* Until an open fate is worth another question; false when that is after the deadline. */
 static bool
 wait_for_open(const struct flushing *f)
@@ -300,6 +316,7 @@ spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool
 	mem_free_at(&pass.stop);
 	if (rc < 0 || spool_ids(spool, &ids, e) < 0)
 		return -1;
+	spool_flush_warn(cli, s, spool);
 	printf("%zu delivered, %zu given up, %zu waiting\n", pass.n_delivered, pass.n_dead, ids.n);
 	return ids.n == 0 && pass.n_dead == 0 ? CLI_OK : CLI_UNDECIDED;
 }

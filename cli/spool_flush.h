@@ -33,3 +33,6 @@ int spool_flush_pass(const struct cli *cli, const struct settings *s, struct spo
 /* Says a line for each delivery that it tried. Exit code: 0 nothing is left, 3 something waits or was given up. */
 int spool_flush(const struct cli *cli, const struct settings *s, struct spool *spool, const struct flush *f,
 		struct err *e);
+
+/* Says where what waits comes near to the bounds of the spool. */
+void spool_flush_warn(const struct cli *cli, const struct settings *s, const struct spool *spool);

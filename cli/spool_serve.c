@@ -27,6 +27,7 @@
 #define PAUSE_MS 200 /* between two passes: what comes together is taken together */
 #define STOP_MS 1000
 #define RESTART_MAX_MS 60000
+#define WARN_EACH_MS ((int64_t)60 * 60 * 1000)
 
 /* ---- a process that delivers ---- */
 
@@ -36,12 +37,15 @@ watch_spool(const struct spool *s, struct err *e)
 	AUTO_FREE char *path = mem_printf("%s/new", s->path);
 	AUTO_FD int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-	if (fd < 0 || inotify_add_watch(fd, path, IN_MOVED_TO | IN_ONLYDIR) < 0)
+	if (fd < 0 ||
+	    inotify_add_watch(fd, path, IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
 		return err_errno(e, "watch %s", path);
 	return take_fd(fd);
 }
 
-/* Whether one of the events was a delivery; states of deliveries are our own doing. */
+#define OTHER_NEWS (IN_Q_OVERFLOW | IN_DELETE_SELF | IN_MOVE_SELF)
+
+/* Whether one of the events is worth a look; states of deliveries are our own doing. */
 static bool
 read_events(int fd)
 {
@@ -53,7 +57,7 @@ read_events(int fd)
 		for (char *p = events; p < events + n;) {
 			const struct inotify_event *event = (const void *)p;
 
-			has_news = has_news || (event->mask & IN_Q_OVERFLOW) ||
+			has_news = has_news || (event->mask & OTHER_NEWS) ||
 				   (event->len > 0 && spool_is_id(event->name));
 			p += sizeof(*event) + event->len;
 		}
@@ -81,6 +85,21 @@ wait_for_work(int watch, int64_t next_s)
 	poll(NULL, 0, PAUSE_MS);
 }
 
+/* In place of what *spool and *watch were, which lies elsewhere now. */
+static int
+open_spool(const struct settings *s, struct spool **spool, int *watch, struct err *e)
+{
+	struct spool *old = take_ptr(*spool);
+
+	if (old)
+		spool_free(old);
+	mem_close_at(watch);
+	if (spool_open(s->state_dir, spool, e) < 0)
+		return -1;
+	*watch = watch_spool(*spool, e);
+	return *watch < 0 ? -1 : 0;
+}
+
 static int
 deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *f, int ready_fd, struct err *e)
 {
@@ -88,13 +107,13 @@ deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *
 	AUTO(fleet) struct fleet *fleet = fleet_new(&s->opt, &cli->log);
 	AUTO_FREE char *said = NULL;
 	AUTO_FD int watch = -1;
+	int64_t warn_ms = 0;
 
-	if (courier_become(s, e) < 0 || spool_open(s->state_dir, &spool, e) < 0)
+	if (courier_become(s, e) < 0)
 		return -1;
 	/* After the change of user, which undoes it. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	watch = watch_spool(spool, e);
-	if (watch < 0)
+	if (open_spool(s, &spool, &watch, e) < 0)
 		return -1;
 	(void)!write(ready_fd, "", 1);
 	close(ready_fd);
@@ -111,7 +130,13 @@ deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *
 			log_line(&cli->log, LOG_WARN, "%s", pass.stop);
 		mem_free_at(&said);
 		said = take_ptr(pass.stop);
+		if (f->part == 0 && clock_left_ms(warn_ms) == 0) {
+			spool_flush_warn(cli, s, spool);
+			warn_ms = clock_deadline(WARN_EACH_MS);
+		}
 		wait_for_work(watch, pass.next_s);
+		if (!spool_is_in_place(spool) && open_spool(s, &spool, &watch, e) < 0)
+			return -1;
 	}
 }
 

@@ -130,7 +130,9 @@ read_head(const cJSON *j, struct delivery *d, struct err *e)
 	if (need_range(j, "format", INT32_MAX, &format, e) < 0)
 		return -1;
 	if (format != FORMAT)
-		return err_set(e, ERR_UNSUPPORTED, "format %lld, expected %d", (long long)format, FORMAT);
+		return err_set(e, ERR_UNSUPPORTED,
+			       "format %lld, expected %d: another version of Tidewaiter has written it",
+			       (long long)format, FORMAT);
 	for (size_t i = 0; i < MEM_COUNT(text_fields); i++) {
 		const char *s;
 
@@ -363,6 +365,18 @@ delivery_fit_text(char **text, size_t max)
 	*text = mem_printf("%.*s~%.8s", (int)keep, old, hex);
 }
 
+/* The server takes blanks off both ends of a name, and would then be asked for one that it does not have. */
+static void
+trim(char *s)
+{
+	size_t start = strspn(s, " "), len = strlen(s + start);
+
+	while (len > 0 && s[start + len - 1] == ' ')
+		len--;
+	memmove(s, s + start, len);
+	s[len] = '\0';
+}
+
 /* Tags: `a b` is refused, `a,b` and `a"b` become two (FACTS.md, 2). */
 static void
 fit_tag(char *tag)
@@ -377,8 +391,12 @@ void
 delivery_fit(struct delivery *d)
 {
 	for (size_t i = 0; i < MEM_COUNT(text_fields); i++) {
-		if (text_fields[i].max > 0)
-			delivery_fit_text(text_at(d, &text_fields[i]), text_fields[i].max);
+		char **text = text_at(d, &text_fields[i]);
+
+		if (text_fields[i].max == 0 || !*text)
+			continue;
+		trim(*text);
+		delivery_fit_text(text, text_fields[i].max);
 	}
 	for (size_t i = 0; i < d->tags.n; i++) {
 		delivery_fit_text(&d->tags.v[i], 120);

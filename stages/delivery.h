@@ -68,7 +68,7 @@ int delivery_parse_head(const char *text, size_t len, struct delivery *ret, stru
 
 /*
  * Makes every value fit DefectDojo 3.2.0 (FACTS.md, 2): lengths in code points (version 100; branch, commit and build id
- * 150; service 200; test 255; product 255; engagement 300), tags without spaces, commas and quotes. What was too long
+ * 150; service 200; test 255; product 255; engagement 300), no blanks at their ends, tags without spaces, commas and quotes. What was too long
  * ends in '~' and eight digits of its SHA-256, so that two long names stay two. Doing it twice changes nothing more.
  */
 void delivery_fit(struct delivery *d);

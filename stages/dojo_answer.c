@@ -41,7 +41,8 @@ static const struct rule {
 	{ 403, 403, BODY_JSON, "credentials were not provided", DOJO_WAIT, SERVER_WIDE, 0, "no token arrived" },
 	/* Other products may be allowed; this one will be when somebody grants it. */
 	{ 403, 403, BODY_ANY, NULL, DOJO_WAIT, 0, 0, NULL },
-	{ 404, 404, BODY_JSON, NULL, DOJO_DEAD, 0, 0, NULL },
+	/* Its own; any other JSON is that of a gateway without a route. */
+	{ 404, 404, BODY_JSON, "could not be found", DOJO_DEAD, 0, 0, NULL },
 	{ 404, 405, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0,
 	  "wrong base URL, or a proxy without DefectDojo" },
 	{ 407, 407, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "the proxy asks for a login" },

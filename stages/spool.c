@@ -85,6 +85,16 @@ spool_free(struct spool *s)
 	mem_free_at(&s);
 }
 
+bool
+spool_is_in_place(const struct spool *s)
+{
+	AUTO_FREE char *path = mem_printf("%s/new", s->path);
+	struct stat ours, there;
+
+	return fstat(s->new_fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino &&
+	       ours.st_dev == there.st_dev;
+}
+
 /* A directory stream of its own: reading must not move the descriptor that others share. */
 static DIR *
 open_stream(int dirfd, struct err *e)
@@ -134,6 +144,12 @@ int
 spool_ids(const struct spool *s, struct strv *ret, struct err *e)
 {
 	return list_ids(s->new_fd, ret, e);
+}
+
+int
+spool_dead_ids(const struct spool *s, struct strv *ret, struct err *e)
+{
+	return list_ids(s->dead_fd, ret, e);
 }
 
 /* ---- listing ---- */

@@ -37,6 +37,8 @@ struct spool {
 /* Makes the directories that are missing. A spool that belongs to somebody else is an error that says so. */
 int spool_open(const char *state_dir, struct spool **ret, struct err *e);
 void spool_free(struct spool *s);
+/* Its path still leads to it: nobody has put another directory there. */
+bool spool_is_in_place(const struct spool *s);
 MEM_AUTO_DECLARE(spool)
 
 /* What is remembered of a delivery's attempts. */
@@ -75,6 +77,7 @@ void spool_items_free(struct spool_items *l);
 int spool_list(const struct spool *s, struct spool_items *ret, struct err *e);
 /* The ids in new/ alone, oldest first; reads no file. */
 int spool_ids(const struct spool *s, struct strv *ret, struct err *e);
+int spool_dead_ids(const struct spool *s, struct strv *ret, struct err *e); /* the same of dead/ */
 /* Those of one test (spool_key()). */
 int spool_ids_of(const struct spool *s, const char *key, struct strv *ret, struct err *e);
 
@@ -105,6 +108,8 @@ int spool_take(struct spool *s, const struct delivery *d, const struct delivery_
 /* Over half of a bound: for a warning long before it bites. */
 bool spool_is_nearly_full(const struct spool_usage *u, const struct spool_bounds *bounds);
 bool spool_is_getting_old(const struct spool_usage *u, const struct spool_bounds *bounds);
+/* One line that says so, NULL when neither is; owned by the caller. */
+char *spool_warning(const struct spool *s, const struct spool_usage *u, const struct spool_bounds *bounds);
 
 /*
  * The breaker of one server: after an answer that any delivery would get (dojo_answer.is_server_wide) nobody asks it for a
@@ -121,8 +126,11 @@ struct spool_breaker {
 };
 /* A breaker that cannot be read is closed. */
 void spool_breaker_look(const struct spool *s, const char *key, struct spool_breaker *ret);
-/* The same, and where its time has passed it is ours to try: is_open is false, and true for all others for a minute. */
-void spool_breaker_enter(const struct spool *s, const char *key, struct spool_breaker *ret);
+/*
+ * The same, and where its time has passed one process tries: is_open is false for it, and true for all others until it has closed
+ * the descriptor that is returned, or died. -1: nothing is to be closed.
+ */
+int spool_breaker_enter(const struct spool *s, const char *key, struct spool_breaker *ret);
 /* retry_after_s: at least so long; *ret_until_s: until then. */
 int spool_breaker_open(const struct spool *s, const char *key, const char *reason, int64_t base_s,
 		       int64_t retry_after_s, int64_t *ret_until_s, struct err *e);

@@ -13,7 +13,7 @@
 
 #define BACKOFF_MAX_S 3600
 #define STATE_MAX 8192 /* bytes */
-/* One that tries has so long before another one does. */
+/* After so long those that wait for one that tries look again. */
 #define TRIAL_S 60
 /* A time that no backoff and no Retry-After gives comes from a clock that was wrong. */
 #define UNTIL_MAX_S (7 * 3600)
@@ -75,21 +75,27 @@ lock_breaker(const struct spool *s, const char *key, int64_t wait_ms)
 	return fs_lock(s->server_fd, name, clock_deadline(wait_ms), NULL);
 }
 
-void
+int
 spool_breaker_enter(const struct spool *s, const char *key, struct spool_breaker *ret)
 {
-	AUTO_FD int lock = -1;
+	AUTO_FREE char *name = mem_printf("%s.trial.lock", key);
+	AUTO_FD int trial = -1;
+	struct err why = ERR_INIT;
 
 	spool_breaker_look(s, key, ret);
 	if (ret->is_open || ret->faults == 0)
-		return;
-	lock = lock_breaker(s, key, 1000);
-	/* Another one may have begun to try meanwhile, or have found it well. */
+		return -1;
+	trial = fs_lock(s->server_fd, name, clock_deadline(0), &why);
+	/* Another one may have tried meanwhile. */
 	spool_breaker_look(s, key, ret);
-	if (ret->is_open || ret->faults == 0 || lock < 0)
-		return;
+	if (ret->is_open || ret->faults == 0)
+		return -1;
 	ret->until_s = clock_wall_s() + TRIAL_S;
-	(void)store(s, key, ret, NULL);
+	if (trial < 0 && why.kind == ERR_TIMEOUT)
+		ret->is_open = true;
+	else
+		(void)store(s, key, ret, NULL); /* for those that only look */
+	return take_fd(trial);
 }
 
 int

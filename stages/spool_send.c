@@ -17,6 +17,8 @@
 /* How long a server works on a report: 60 s + 20 ms a finding is generous (FACTS.md, 7). */
 #define SETTLE_BASE_S 60
 #define SETTLE_FINDING_MS 20
+/* A question takes seconds (FACTS.md, 4); who does not answer in this time does not answer. */
+#define ASK_MAX_MS (2 * 60 * 1000)
 /* Of a turn among hosts, beyond that: what is asked and told around an upload. */
 #define TURN_EXTRA_S 60
 
@@ -32,6 +34,7 @@ struct sending {
 	struct spool_state state;
 	struct fleet_place place; /* fleet NULL: no other host */
 	bool has_turn;		  /* among the hosts */
+	int trial;		  /* spool_breaker_enter() */
 	struct kept *kept;
 	struct keep_text *texts; /* NULL: it is sent as it is */
 	struct spool_result *result;
@@ -42,6 +45,7 @@ sending_free(struct sending *n)
 {
 	keep_text_free(n->texts);
 	kept_free(n->kept);
+	mem_close_at(&n->trial);
 }
 
 void
@@ -216,12 +220,14 @@ static int
 ask_first(struct sending *n, struct err *e)
 {
 	int64_t now = clock_wall_s(), waited_s = now - n->state.sent_s, settled = settled_s(n);
+	int64_t deadline = clock_deadline(ASK_MAX_MS);
 	struct err why = ERR_INIT;
 	enum dojo_fate fate;
 
 	if (n->state.sent_s == 0)
 		return 0;
-	if (dojo_ask_fate(n->dojo, &n->delivery, n->deadline, &fate, &why) < 0) {
+	if (dojo_ask_fate(n->dojo, &n->delivery, deadline < n->deadline ? deadline : n->deadline, &fate,
+			  &why) < 0) {
 		int64_t wait_s;
 
 		n->result->is_server_wide = true;
@@ -336,10 +342,24 @@ reimport(struct sending *n, struct err *e)
 	return dojo_reimport(n->dojo, &sent, keep_text_file(n->texts), n->deadline, &n->result->answer, e);
 }
 
+/*
+ * Who takes a report and says nothing for as long as any report may take would say nothing to the next one. A job, which waits
+ * for seconds, cannot tell that from a server that is at work.
+ */
+static void
+check_silence(struct sending *n, int64_t took_ms)
+{
+	struct dojo_answer *a = &n->result->answer;
+
+	if (a->status == 0 && a->may_run && took_ms >= n->options->timeout_ms / 10 * 9)
+		a->is_server_wide = true;
+}
+
 static int
 attempt(struct sending *n, struct err *e)
 {
 	struct err why = ERR_INIT;
+	int64_t begun_ms;
 
 	if (keep_texts(n, &why) < 0) {
 		err_wrap(&why, "defectdojo.keep_text");
@@ -352,12 +372,14 @@ attempt(struct sending *n, struct err *e)
 	n->state.is_sending = true;
 	if (spool_state_write(n->spool->new_fd, n->id, &n->state, e) < 0)
 		return -1;
+	begun_ms = clock_mono_ms();
 	if (reimport(n, &why) < 0) {
 		n->state.faults++;
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
 		return later(n, spool_backoff_s(WAIT_BASE_S, n->state.faults), e);
 	}
+	check_silence(n, clock_mono_ms() - begun_ms);
 	return settle_attempt(n, e);
 }
 
@@ -454,7 +476,7 @@ check_breaker(struct sending *n)
 
 	if (!n->options->breaker || n->options->is_forced)
 		return 0;
-	spool_breaker_enter(n->spool, n->options->breaker, &b);
+	n->trial = spool_breaker_enter(n->spool, n->options->breaker, &b);
 	if (!b.is_open)
 		return 0;
 	text = spool_breaker_describe(&b);
@@ -513,6 +535,7 @@ spool_send(struct spool *s, const char *id, struct dojo *dojo, const struct spoo
 			     .options = o,
 			     .deadline = deadline,
 			     .file = DELIVERY_FILE_INIT,
+			     .trial = -1,
 			     .result = ret };
 	struct err why = ERR_INIT;
 	int lock = spool_lock(s, spool_key(id), deadline, &why);

@@ -14,7 +14,8 @@
 
 #define STALE_S 3600 /* a temporary name of that age has no writer any more */
 #define FORGOTTEN_S (7 * 24 * 3600)
-#define TAKE_WAIT_MS 5000
+/* Longer than many jobs take one after the other on a slow disk: who gives up here loses a report. */
+#define TAKE_WAIT_MS 60000
 #define USAGE_NAME "usage"
 #define USAGE_MAX 4096 /* bytes */
 #define USAGE_GOOD_S 60
@@ -52,6 +53,17 @@ increment(char *digits)
 
 /* ---- bounds ---- */
 
+/* What lies beside a delivery that is gone: whoever removed it, or gave it up, died before the rest. */
+static bool
+is_orphan(int dirfd, const char *name)
+{
+	size_t len = strcspn(name, ".");
+	AUTO_FREE char *id = mem_strndup(name, len);
+
+	return spool_is_id(id) && (str_eq(name + len, ".state") || str_eq(name + len, ".answer")) &&
+	       faccessat(dirfd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 /* What the files of one directory amount to. Also removes what writers that died have left. */
 static int
 measure(int dirfd, size_t *ret_n, uint64_t *size, int64_t *oldest_s, struct err *e)
@@ -71,7 +83,7 @@ measure(int dirfd, size_t *ret_n, uint64_t *size, int64_t *oldest_s, struct err 
 		if (str_eq(name, ".") || str_eq(name, "..") ||
 		    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		if (name[0] == '.' && st.st_mtime < clock_wall_s() - STALE_S) {
+		if (st.st_mtime < clock_wall_s() - STALE_S && (name[0] == '.' || is_orphan(dirfd, name))) {
 			unlinkat(dirfd, name, 0);
 			continue;
 		}
@@ -148,6 +160,22 @@ bool
 spool_is_getting_old(const struct spool_usage *u, const struct spool_bounds *b)
 {
 	return b->age_max_s > 0 && u->oldest_s > 0 && clock_wall_s() - u->oldest_s > b->age_max_s / 2;
+}
+
+char *
+spool_warning(const struct spool *s, const struct spool_usage *u, const struct spool_bounds *b)
+{
+	AUTO_FREE char *size = str_human_size(u->size), *max = str_human_size((uint64_t)size_max(b));
+	AUTO_FREE char *age = str_human_duration(b->age_max_s * 1000);
+
+	if (spool_is_nearly_full(u, b))
+		return mem_printf("spool %s is more than half full: %zu wait, %zu are dead, %s; beyond %lld or %s no report is kept "
+				  "(defectdojo.spool_count_max, spool_size_max)",
+				  s->path, u->n_new, u->n_dead, size, (long long)count_max(b), max);
+	if (spool_is_getting_old(u, b))
+		return mem_printf("spool %s: %zu wait, the oldest for more than half of defectdojo.spool_age_max; after %s it is given up",
+				  s->path, u->n_new, age);
+	return NULL;
 }
 
 static int

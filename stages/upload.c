@@ -175,6 +175,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
 	AUTO_DELIVERY_FILE struct delivery_file f = DELIVERY_FILE_INIT;
+	AUTO_FREE char *warning = NULL;
 	struct spool_usage usage;
 	struct err e = ERR_INIT;
 	struct parcel p = { 0 };
@@ -202,14 +203,9 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
 			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",
 			 usage.n_superseded == 1 ? "was" : "were");
-	if (spool_is_nearly_full(&usage, bounds))
-		log_line(i->log, LOG_WARN,
-			 "spool %s is more than half full: %zu deliveries wait, %zu are dead", s->path,
-			 usage.n_new, usage.n_dead);
-	if (spool_is_getting_old(&usage, bounds))
-		log_line(i->log, LOG_WARN,
-			 "spool %s: %zu deliveries wait, the oldest for more than half of defectdojo.spool_age_max",
-			 s->path, usage.n_new);
+	warning = spool_warning(s, &usage, bounds);
+	if (warning)
+		log_line(i->log, LOG_WARN, "%s", warning);
 	ps->v = mem_resize(ps->v, ps->n + 1, sizeof(*ps->v));
 	ps->v[ps->n++] = p;
 }
@@ -386,8 +382,13 @@ upload(const struct inspection *i)
 	struct err e = ERR_INIT;
 
 	spool_bounds_of(o, &bounds);
-	if (list_deliveries(i->out_fd, &names, &e) < 0 || spool_open(i->state_dir, &s, &e) < 0) {
+	if (list_deliveries(i->out_fd, &names, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: %s", e.text);
+		return;
+	}
+	if (spool_open(i->state_dir, &s, &e) < 0) {
+		log_line(i->log, LOG_WARN, "DefectDojo: %zu report%s not delivered, now or later: %s",
+			 names.n, names.n == 1 ? " is" : "s are", e.text);
 		return;
 	}
 	if (str_glob_any(&o->refs, i->job->ref ? i->job->ref : "")) {

@@ -344,6 +344,23 @@ long_values_are_shortened_and_stay_different(void **state)
 }
 
 static void
+blanks_at_the_ends_of_a_name_go_as_the_server_lets_them_go(void **state)
+{
+	struct delivery d = { .test = mem_strdup("  my app "),
+			      .engagement = mem_strdup("   "),
+			      .version = mem_strdup(""),
+			      .token_file = mem_strdup("/a path ") };
+
+	(void)state;
+	delivery_fit(&d);
+	assert_string_equal(d.test, "my app");
+	assert_string_equal(d.engagement, "");
+	assert_string_equal(d.version, "");
+	assert_string_equal(d.token_file, "/a path ");
+	delivery_free(&d);
+}
+
+static void
 tags_lose_what_would_split_or_refuse_them(void **state)
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
@@ -573,6 +590,7 @@ main(void)
 		WITH_FIXTURE(a_file_that_is_shorter_or_longer_than_its_head_says_is_refused),
 		WITH_FIXTURE(a_head_without_an_end_is_refused_by_its_length),
 		cmocka_unit_test(long_values_are_shortened_and_stay_different),
+		cmocka_unit_test(blanks_at_the_ends_of_a_name_go_as_the_server_lets_them_go),
 		cmocka_unit_test(tags_lose_what_would_split_or_refuse_them),
 		cmocka_unit_test(a_key_stands_for_one_test),
 		cmocka_unit_test(a_report_without_fault_stays_as_it_is),

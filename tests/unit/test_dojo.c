@@ -278,6 +278,8 @@ faults_of_the_network_are_told_apart(void **state)
 		{ HTTP_ANSWERED, 400, true, "text/html", "<html>", DOJO_WAIT, false },
 		{ HTTP_ANSWERED, 401, true, "text/html", "<html>", DOJO_WAIT, false },
 		{ HTTP_ANSWERED, 403, true, "text/html", "<html>", DOJO_WAIT, false },
+		{ HTTP_ANSWERED, 404, true, "application/json", "{\"message\": \"no Route matched\"}",
+		  DOJO_WAIT, false },
 		{ HTTP_ANSWERED, 407, false, "text/html", "<html>", DOJO_WAIT, false },
 		{ HTTP_ANSWERED, 413, true, "text/html", "<html>", DOJO_DEAD, false },
 		{ HTTP_CUT, 413, false, "text/html", "<ht", DOJO_DEAD, false },

@@ -257,11 +257,21 @@ fullness_is_told_before_it_bites(void **state)
 {
 	struct spool_bounds b = { .count_max = 10, .size_max = 1000 };
 	struct spool_usage u = { .n_new = 3, .n_dead = 2, .size = 500 };
+	const struct spool s = { .path = (char *)(uintptr_t) "/spool" };
+	AUTO_FREE char *full = NULL, *old = NULL;
 
 	(void)state;
 	assert_false(spool_is_nearly_full(&u, &b));
+	assert_null(spool_warning(&s, &u, &b));
 	u.n_dead = 3;
 	assert_true(spool_is_nearly_full(&u, &b));
+	full = spool_warning(&s, &u, &b);
+	assert_non_null(strstr(full, "3 wait, 3 are dead"));
+	u.n_dead = 0;
+	u.oldest_s = clock_wall_s() - 60;
+	b.age_max_s = 100;
+	old = spool_warning(&s, &u, &b);
+	assert_non_null(strstr(old, "more than half of defectdojo.spool_age_max"));
 	u.n_dead = 2;
 	u.size = 501;
 	assert_true(spool_is_nearly_full(&u, &b));
@@ -280,6 +290,30 @@ what_a_dead_writer_left_is_cleared_away_in_time(void **state)
 	id = take(f, "img");
 	assert_false(has(f->spool->new_fd, ".old.1"));
 	assert_true(has(f->spool->new_fd, ".new.1"));
+}
+
+static void
+what_lies_beside_a_delivery_that_is_gone_is_cleared_away_in_time(void **state)
+{
+	struct fixture *f = *state;
+	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	static const char *const gone[] = { "20260102030405000000-0123456789abcdef.state",
+					    "20260102030405000000-0123456789abcdef.answer" };
+	AUTO_FREE char *id = take(f, "img"), *state_of_it = mem_printf("%s.state", id);
+	struct spool_usage u;
+
+	for (size_t i = 0; i < MEM_COUNT(gone); i++) {
+		assert_int_equal(fs_publish(f->spool->dead_fd, gone[i], "{}", 2, 0600, 0, NULL), 0);
+		assert_int_equal(utimensat(f->spool->dead_fd, gone[i], old, 0), 0);
+	}
+	assert_int_equal(fs_publish(f->spool->new_fd, gone[0], "{}", 2, 0600, 0, NULL), 0);
+	assert_int_equal(fs_publish(f->spool->new_fd, state_of_it, "{}", 2, 0600, 0, NULL), 0);
+	assert_int_equal(utimensat(f->spool->new_fd, state_of_it, old, 0), 0);
+	assert_int_equal(spool_usage(f->spool, &u, NULL), 0);
+	assert_false(has(f->spool->dead_fd, gone[0]) || has(f->spool->dead_fd, gone[1]));
+	/* Somebody may just be giving it up. */
+	assert_true(has(f->spool->new_fd, gone[0]));
+	assert_true(has(f->spool->new_fd, state_of_it));
 }
 
 static void
@@ -679,6 +713,7 @@ main(void)
 		WITH_FIXTURE(a_full_spool_takes_nothing_more_and_says_its_bound),
 		cmocka_unit_test(fullness_is_told_before_it_bites),
 		WITH_FIXTURE(what_a_dead_writer_left_is_cleared_away_in_time),
+		WITH_FIXTURE(what_lies_beside_a_delivery_that_is_gone_is_cleared_away_in_time),
 		WITH_FIXTURE(the_list_has_everything_and_names_what_is_broken),
 		WITH_FIXTURE(a_confirmed_delivery_is_gone_without_a_trace),
 		WITH_FIXTURE(an_answer_that_does_not_add_up_is_delivered_and_said),
