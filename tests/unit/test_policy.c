@@ -411,6 +411,8 @@ a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
 			       table[k].is_given ? "break-glass night of w"
 			       : c.is_tag	 ? "is not for this project and tag"
 						 : "is not for this project and branch");
+		c.wants_waiver = "nigh";
+		assert_decides(text, &c, VERDICT_BLOCK, FATE_BLOCKS, "the policy has no waiver nigh");
 	}
 }
 

@@ -147,6 +147,7 @@ a_rule_tail(void)
 	static const char *const new_only[] = { "off", "off", "default", "target", "main" };
 	static const char *const files[] = { "[]", "[trivyignore]", "[openvex]", "[trivyignore, openvex]" };
 	static const char *const lists[] = { "projects", "branches", "images" };
+	static const char *const flags[] = { "any", "any", "any", "true", "false" };
 	AUTO_BUF struct buf b = BUF_INIT(TEXT_MAX);
 
 	buf_printf(&b, ", mode: %s, fixable_only: %s, new_only: %s, ignore_files: %s", ONE_OF(modes),
@@ -157,7 +158,8 @@ a_rule_tail(void)
 	if (any(5) == 0)
 		buf_printf(&b, ", enforce_from: %s", ONE_OF(dates));
 	if (any(3))
-		buf_printf(&b, ", match: {%s: [\"%s\"]}", ONE_OF(lists), ONE_OF(globs));
+		buf_printf(&b, ", match: {%s: [\"%s\"], protected: %s, tag: %s}", ONE_OF(lists),
+			   ONE_OF(globs), ONE_OF(flags), ONE_OF(flags));
 	buf_add_str(&b, "}\n");
 	return buf_take(&b);
 }
@@ -174,6 +176,8 @@ make_job(struct a_case *x)
 	c->default_branch = "main";
 	c->target_branch = any(2) ? "main" : "";
 	c->image = ONE_OF(projects);
+	c->is_tag = any(3) == 0;
+	c->is_protected = any(2);
 	c->wants_waiver = any(2) ? "night" : "";
 	c->ignores = x->ignores;
 	c->n_ignores = any(3);
@@ -465,6 +469,31 @@ a_stricter_wish_of_the_job_never_blocks_less_and_a_looser_one_changes_nothing(vo
 	assert_true(n_changed > 5);
 }
 
+/* By triage, or of the other branch. */
+static void
+what_is_known_more_never_blocks_more(void **state)
+{
+	unsigned n_accepted = 0, n_known = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		AUTO_CASE struct a_case x = { 0 };
+		struct answer before, after;
+
+		make_case(&x);
+		before = decide(&x);
+		x.accepted_mask |= 1U << any(MEM_COUNT(ids));
+		x.known_mask |= 1U << any(MEM_COUNT(ids));
+		after = decide(&x);
+		assert_never_blocks_more(&after, &before, x.n_findings, round);
+		for (size_t k = 0; k < x.n_findings; k++) {
+			n_accepted += before.fates[k] == FATE_BLOCKS && after.fates[k] == FATE_ACCEPTED;
+			n_known += before.fates[k] == FATE_BLOCKS && after.fates[k] == FATE_KNOWN;
+		}
+	}
+	assert_true(n_accepted > 0 && n_known > 0);
+}
+
 static void
 the_order_of_findings_does_not_matter(void **state)
 {
@@ -535,7 +564,7 @@ a_waiver_counts_for_its_project_ref_and_hours_alone(void **state)
 		x.c.wants_waiver = "night";
 		p = policy_of(&x);
 		b = &p->break_glass.v[0];
-		is_meant = str_eq(b->project, x.c.project) && str_eq(b->ref, x.c.branch) &&
+		is_meant = str_eq(b->project, x.c.project) && str_eq(b->ref, x.c.branch) && !x.c.is_tag &&
 			   b->from_s <= TODAY && TODAY < b->from_s + b->hours * 3600;
 		with = decide(&x);
 		x.c.wants_waiver = "";
@@ -592,6 +621,7 @@ main(void)
 		cmocka_unit_test(a_fix_that_is_there_earlier_never_blocks_less),
 		cmocka_unit_test(a_fix_of_tomorrow_has_the_grace_of_one_of_today),
 		cmocka_unit_test(a_stricter_wish_of_the_job_never_blocks_less_and_a_looser_one_changes_nothing),
+		cmocka_unit_test(what_is_known_more_never_blocks_more),
 		cmocka_unit_test(the_order_of_findings_does_not_matter),
 		cmocka_unit_test(an_exception_that_expired_or_runs_too_long_is_as_one_that_is_absent),
 		cmocka_unit_test(a_waiver_counts_for_its_project_ref_and_hours_alone),
