@@ -1,0 +1,525 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "stages/dojo_list.h"
+#include "stages/dojo_read.h"
+#include "tests/unit/canned_server.h"
+
+#define REPLIES_MAX 48
+#define WAIT_MS 20000
+
+/* ---- a DefectDojo that says what it is told to ---- */
+
+struct fixture {
+	char token_file[64];
+	char *texts[REPLIES_MAX];
+	struct canned_reply replies[REPLIES_MAX];
+	size_t n;
+	struct canned *server;
+	struct dojo *dojo;
+};
+
+static int
+setup(void **state)
+{
+	struct fixture *f = mem_alloc(sizeof(*f));
+	int fd;
+
+	snprintf(f->token_file, sizeof(f->token_file), "/tmp/test_dojo_read.XXXXXX");
+	fd = mkstemp(f->token_file);
+	if (fd < 0 || write(fd, "token\n", 6) != 6)
+		return -1;
+	close(fd);
+	*state = f;
+	return 0;
+}
+
+/* Ready for other replies. */
+static void
+stop(struct fixture *f)
+{
+	if (f->dojo)
+		dojo_free(f->dojo);
+	f->dojo = NULL;
+	if (f->server)
+		canned_stop(f->server);
+	f->server = NULL;
+	for (size_t k = 0; k < f->n; k++)
+		free(f->texts[k]);
+	f->n = 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	stop(f);
+	unlink(f->token_file);
+	free(f);
+	return 0;
+}
+
+static void
+reply_with(struct fixture *f, enum canned_manner manner, char *text)
+{
+	assert_true(f->n < REPLIES_MAX);
+	f->texts[f->n] = text;
+	f->replies[f->n] = (struct canned_reply){ manner, text };
+	f->n++;
+}
+
+static void
+reply(struct fixture *f, const char *body)
+{
+	reply_with(f, CANNED_ANSWER, canned_json("200 OK", body));
+}
+
+static void
+start(struct fixture *f)
+{
+	struct dojo_settings s = { .token_file = f->token_file };
+	struct err e = ERR_INIT;
+
+	f->server = canned_start(f->replies, f->n);
+	s.url = canned_url(f->server);
+	if (dojo_new(&s, &f->dojo, &e) < 0)
+		fail_msg("%s", e.text);
+}
+
+/* ---- rows ---- */
+
+#define PAGE_OF(count, rows) "{\"count\":" count ",\"next\":null,\"results\":[" rows "]}"
+#define EMPTY PAGE_OF("0", "")
+#define TEST_OF(product, name)                                                                              \
+	"{\"test\":{\"id\":7,\"branch_tag\":\"main\",\"engagement\":{\"id\":5,\"product\":{\"id\":" product \
+	",\"name\":\"" name "\"}}}}"
+#define ROW_OF(id, related, more)                                                                                          \
+	"{\"id\":" id ",\"test\":7,\"related_fields\":" related                                                            \
+	",\"vulnerability_ids\":[{\"vulnerability_id\":\"CVE-1\"}],\"component_name\":\"p\","                              \
+	"\"component_version\":\"1\",\"service\":\"app\",\"severity\":\"High\",\"out_of_scope\":false,"                    \
+	"\"false_p\":false,\"is_mitigated\":false,\"under_review\":false,\"accepted_risks\":[],\"description\":\"\"," more \
+	"}"
+#define ACCEPTED "\"active\":false,\"risk_accepted\":true,\"duplicate\":false,\"file_path\":\"a\""
+#define ROW(id) ROW_OF(id, TEST_OF("1", "p"), ACCEPTED)
+#define PRODUCT PAGE_OF("1", "{\"id\":1,\"name\":\"p\"}")
+
+static int
+ask(struct fixture *f, struct triage **ret, struct err *e)
+{
+	const struct dojo_question q = { .product = "p", .label = "p", .branch = "main", .has_branches = true };
+
+	start(f);
+	return dojo_read_triage(f->dojo, &q, clock_deadline(WAIT_MS), ret, e);
+}
+
+/* The answers about one flag, none for the other two, none that is active. */
+static size_t
+n_excused_by(struct fixture *f, const char *flagged)
+{
+	AUTO(triage) struct triage *t = NULL;
+	struct err e = ERR_INIT;
+	size_t n;
+
+	reply(f, PRODUCT);
+	reply(f, flagged);
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	assert_int_equal(ask(f, &t, &e), 0);
+	n = t->n;
+	stop(f);
+	return n;
+}
+
+/* ---- tests ---- */
+
+static void
+only_rows_of_the_product_that_was_asked_for_excuse_anything(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW("9"))), 1);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("2", "p"), ACCEPTED))), 0);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "P"), ACCEPTED))), 0);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", "null", ACCEPTED))), 0);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", "{\"test\":{\"id\":7}}", ACCEPTED))), 0);
+	/* a filter that was ignored brings what nobody has excused */
+	assert_int_equal(n_excused_by(f, PAGE_OF("2",
+						 ROW("9") "," ROW_OF("10", TEST_OF("1", "p"),
+								     "\"active\":true,\"risk_accepted\":false,"
+								     "\"duplicate\":false"))),
+			 1);
+}
+
+static void
+a_list_that_does_not_add_up_is_an_error(void **state)
+{
+	static const char *const lists[] = {
+		PAGE_OF("0", ROW("9")),
+		PAGE_OF("1", ROW("9") "," ROW("10")),
+		PAGE_OF("2", ROW("9")),
+		PAGE_OF("-1", ""),
+		PAGE_OF("1.5", ROW("9")),
+		PAGE_OF("\"1\"", ROW("9")),
+		PAGE_OF("10001", ROW("9")),
+		PAGE_OF("1e300", ROW("9")),
+		PAGE_OF("2", ROW("9") "," ROW("9")),
+		PAGE_OF("2", ROW("10") "," ROW("9")),
+		PAGE_OF("1", ROW("-9")),
+		PAGE_OF("1", ROW("\"9\"")),
+		PAGE_OF("1", "null"),
+		"{\"count\":0,\"results\":null}",
+		"{\"count\":0}",
+		"{\"results\":[]}",
+		"[]",
+		"null",
+		"",
+		"{\"count\":1,\"results\":[" ROW("9"),
+		EMPTY "x",
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(lists); k++) {
+		struct fixture *f = *state;
+		AUTO(triage) struct triage *t = NULL;
+		struct err e = ERR_INIT;
+
+		reply(f, PRODUCT);
+		reply(f, lists[k]);
+		reply(f, EMPTY);
+		if (ask(f, &t, &e) == 0)
+			fail_msg("taken: %s", lists[k]);
+		assert_null(t);
+		stop(f);
+	}
+}
+
+static void
+what_is_no_answer_of_defectdojo_excuses_nothing(void **state)
+{
+	static const char *const replies[] = {
+		"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}",
+		"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/api/v2/findings/\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\n\r\n",
+		"HTTP/1.1 206 Partial Content\r\nContent-Type: application/json\r\nContent-Length: 24\r\n\r\n"
+		"{\"count\":0,\"results\":[]}",
+		/* packed, though nobody asked for that */
+		"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+		"\x1f\x8b\x08\x01\x01\x01\x01\x01",
+		/* cut */
+		"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+		"{\"count\":0,\"results\":[]}",
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(replies); k++) {
+		struct fixture *f = *state;
+		AUTO(triage) struct triage *t = NULL;
+		struct err e = ERR_INIT;
+
+		reply(f, PRODUCT);
+		reply_with(f, CANNED_ANSWER, mem_strdup(replies[k]));
+		reply(f, EMPTY);
+		assert_int_equal(ask(f, &t, &e), -1);
+		assert_int_equal(canned_count(f->server), 2);
+		stop(f);
+	}
+}
+
+static void
+a_page_beyond_all_measure_is_not_read_to_its_end(void **state)
+{
+	struct fixture *f = *state;
+	AUTO(triage) struct triage *t = NULL;
+	AUTO_FREE char *body = mem_alloc(DOJO_PAGE_MAX + 100);
+	struct err e = ERR_INIT;
+
+	memset(body, ' ', DOJO_PAGE_MAX + 10);
+	memcpy(body + DOJO_PAGE_MAX + 10, EMPTY, sizeof(EMPTY));
+	reply(f, PRODUCT);
+	reply(f, body);
+	assert_int_equal(ask(f, &t, &e), -1);
+}
+
+static void
+a_server_that_is_silent_is_left_at_the_deadline(void **state)
+{
+	const struct dojo_question q = { .product = "p", .label = "p" };
+	struct fixture *f = *state;
+	AUTO(triage) struct triage *t = NULL;
+	struct err e = ERR_INIT;
+
+	reply(f, PRODUCT);
+	reply_with(f, CANNED_HANG, mem_strdup(""));
+	start(f);
+	assert_int_equal(dojo_read_triage(f->dojo, &q, clock_deadline(300), &t, &e), -1);
+	assert_int_equal(e.kind, ERR_TIMEOUT);
+}
+
+/* ---- pages ---- */
+
+/* Rows with these ids, as a page of `count`. */
+static void
+reply_rows(struct fixture *f, int64_t count, int64_t from, size_t n)
+{
+	AUTO_STRV struct strv rows = { 0 };
+	AUTO_FREE char *all = NULL, *body = NULL;
+
+	for (size_t k = 0; k < n; k++)
+		strv_addf(&rows, "{\"id\":%lld}", (long long)from + (long long)k);
+	all = strv_join(&rows, ",");
+	body = mem_printf("{\"count\":%lld,\"next\":\"http://127.0.0.1:1/\",\"results\":[%s]}",
+			  (long long)count, all);
+	reply(f, body);
+}
+
+static int
+count_row(const cJSON *row, void *arg, struct err *e)
+{
+	size_t *n = arg;
+
+	(void)row;
+	(void)e;
+	++*n;
+	return 0;
+}
+
+static int
+list(struct fixture *f, size_t *ret_n, struct err *e)
+{
+	*ret_n = 0;
+	start(f);
+	return dojo_list(f->dojo, "/findings/?test=7&o=id", clock_deadline(WAIT_MS), count_row, ret_n, e);
+}
+
+static void
+pages_are_asked_for_by_offset_and_no_link_is_followed(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+	size_t n;
+
+	reply_rows(f, 150, 1, 100);
+	reply_rows(f, 150, 100, 51);
+	assert_int_equal(list(f, &n, &e), 0);
+	assert_int_equal(n, 150);
+	assert_int_equal(canned_count(f->server), 2);
+	assert_non_null(strstr(canned_request(f->server, 0), "&limit=100&offset=0 "));
+	assert_non_null(strstr(canned_request(f->server, 1), "&limit=100&offset=99 "));
+}
+
+static void
+rows_that_come_or_go_between_two_pages_are_noticed(void **state)
+{
+	static const struct {
+		int64_t count, from;
+		size_t n;
+	} second[] = {
+		{ 149, 100, 50 }, /* one went */
+		{ 151, 100, 52 }, /* one came */
+		{ 150, 101, 51 }, /* one of the first page went, one came behind */
+		{ 150, 99, 51 },  /* the other way round */
+		{ 150, 1, 51 },	  /* the first page again */
+		{ 150, 100, 1 },  /* no end in sight */
+		{ 150, 100, 0 },  { 150, 100, 60 },
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(second); k++) {
+		struct fixture *f = *state;
+		struct err e = ERR_INIT;
+		size_t n;
+
+		reply_rows(f, 150, 1, 100);
+		reply_rows(f, second[k].count, second[k].from, second[k].n);
+		reply_rows(f, 150, 100, 1);
+		assert_int_equal(list(f, &n, &e), -1);
+		stop(f);
+	}
+}
+
+/* ---- duplicates ---- */
+
+#define LANGUAGE ",\"tags\":[\"npm\",\"lang-pkgs\"]"
+#define TWIN(id, of, active, more)                                                                          \
+	ROW_OF(id, "null",                                                                                  \
+	       "\"active\":" active ",\"risk_accepted\":false,\"duplicate\":true,\"duplicate_finding\":" of \
+	       "," more)
+
+/* Entries that one original and these duplicates make. */
+static size_t
+n_with_duplicates(struct fixture *f, const char *duplicates, const char *active)
+{
+	AUTO(triage) struct triage *t = NULL;
+	struct err e = ERR_INIT;
+	size_t n = 0;
+
+	reply(f, PRODUCT);
+	reply(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"), ACCEPTED LANGUAGE)));
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	reply(f, duplicates);
+	reply(f, active);
+	assert_int_equal(ask(f, &t, &e), 0);
+	for (size_t k = 0; k < t->n; k++) {
+		assert_int_equal(t->v[k].finding, 9);
+		assert_string_equal(t->v[k].branch, "main");
+		n += !t->v[k].is_doubtful;
+	}
+	stop(f);
+	return n;
+}
+
+static void
+a_duplicate_in_another_place_counts_as_its_original_does(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(n_with_duplicates(f, EMPTY, EMPTY), 1);
+	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"b\"")),
+					   EMPTY),
+			 2);
+	/* what DefectDojo has closed because there is the original */
+	assert_int_equal(
+		n_with_duplicates(f,
+				  PAGE_OF("1",
+					  TWIN("10", "9", "false",
+					       "\"file_path\":\"b\",\"mitigated\":\"2026-01-02T00:00:00Z\"")),
+				  EMPTY),
+		2);
+	/* the same place says nothing new */
+	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"a\"")),
+					   EMPTY),
+			 1);
+}
+
+static void
+what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none(void **state)
+{
+	static const char *const duplicates[] = {
+		TWIN("10", "8", "false", "\"file_path\":\"b\""), /* of another, or of a duplicate itself */
+		TWIN("10", "null", "false", "\"file_path\":\"b\""),
+		TWIN("10", "9", "true", "\"file_path\":\"b\""),
+		TWIN("10", "9", "null", "\"file_path\":\"b\""),
+	};
+	struct fixture *f = *state;
+
+	for (size_t k = 0; k < MEM_COUNT(duplicates); k++) {
+		AUTO_FREE char *page = mem_printf(PAGE_OF("1", "%s"), duplicates[k]);
+
+		assert_int_equal(n_with_duplicates(f, page, EMPTY), 1);
+	}
+	/* a twin that is open in that place, whoever says that another is a duplicate */
+	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"b\"")),
+					   PAGE_OF("1", ROW_OF("11", "null",
+							       "\"active\":true,\"risk_accepted\":false,"
+							       "\"duplicate\":false,\"file_path\":\"b\""))),
+			 1);
+}
+
+/* ---- products ---- */
+
+static void
+a_product_is_the_one_of_exactly_that_name(void **state)
+{
+	static const struct {
+		const char *answer;
+		int rc;
+		int64_t id;
+	} cases[] = {
+		{ PRODUCT, 0, 1 },
+		{ EMPTY, 0, -1 },
+		{ PAGE_OF("1", "{\"id\":1,\"name\":\"P\"}"), 0, -1 },
+		{ PAGE_OF("2", "{\"id\":1,\"name\":\"P\"},{\"id\":2,\"name\":\"p\"}"), 0, 2 },
+		{ PAGE_OF("2", "{\"id\":1,\"name\":\"p\"},{\"id\":2,\"name\":\"p\"}"), -1, 0 },
+		{ PAGE_OF("21", "{\"id\":1,\"name\":\"p\"}"), -1, 0 },
+		{ "{}", -1, 0 },
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		struct fixture *f = *state;
+		struct err e = ERR_INIT;
+		int64_t id;
+
+		reply(f, cases[k].answer);
+		start(f);
+		assert_int_equal(dojo_find_product(f->dojo, "p", clock_deadline(WAIT_MS), &id, &e),
+				 cases[k].rc);
+		if (cases[k].rc == 0)
+			assert_int_equal(id, cases[k].id);
+		stop(f);
+	}
+}
+
+static void
+of_many_products_those_that_begin_and_end_so_are_read(void **state)
+{
+	const struct dojo_question q = { .prefix = "g/app/", .suffix = "!", .label = "g/app/{image}!" };
+	struct fixture *f = *state;
+	AUTO_DOJO_PRODUCTS struct dojo_products l = { 0 };
+	struct err e = ERR_INIT;
+
+	reply(f, PAGE_OF("6", "{\"id\":1,\"name\":\"g/app/x!\"},{\"id\":2,\"name\":\"G/app/x!\"},"
+			      "{\"id\":3,\"name\":\"og/app/x!\"},{\"id\":4,\"name\":\"g/app/x\"},"
+			      "{\"id\":5,\"name\":\"g/app!\"},{\"id\":6,\"name\":\"g/app/y/z!\"}"));
+	start(f);
+	assert_int_equal(dojo_find_products(f->dojo, &q, clock_deadline(WAIT_MS), &l, &e), 0);
+	assert_int_equal(l.n, 2);
+	assert_int_equal(l.v[0].id, 1);
+	assert_string_equal(l.v[1].name, "g/app/y/z!");
+	assert_non_null(strstr(canned_request(f->server, 0), "/products/?name=g%2Fapp%2F&o=id&"));
+}
+
+static void
+products_beyond_the_bound_are_said_to_be_left_out(void **state)
+{
+	const struct dojo_question q = { .prefix = "g/", .suffix = "", .label = "g/{image}" };
+	struct fixture *f = *state;
+	AUTO_STRV struct strv rows = { 0 };
+	AUTO_FREE char *all = NULL, *body = NULL;
+	AUTO_DOJO_PRODUCTS struct dojo_products l = { 0 };
+	struct err e = ERR_INIT;
+
+	for (int k = 0; k < DOJO_READ_PRODUCTS_MAX + 3; k++)
+		strv_addf(&rows, "{\"id\":%d,\"name\":\"g/%d\"}", k, k);
+	all = strv_join(&rows, ",");
+	body = mem_printf("{\"count\":%zu,\"results\":[%s]}", rows.n, all);
+	reply(f, body);
+	start(f);
+	assert_int_equal(dojo_find_products(f->dojo, &q, clock_deadline(WAIT_MS), &l, &e), 0);
+	assert_int_equal(l.n, DOJO_READ_PRODUCTS_MAX);
+	assert_int_equal(l.n_more, 3);
+}
+
+int
+main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(only_rows_of_the_product_that_was_asked_for_excuse_anything),
+		T(a_list_that_does_not_add_up_is_an_error),
+		T(what_is_no_answer_of_defectdojo_excuses_nothing),
+		T(a_page_beyond_all_measure_is_not_read_to_its_end),
+		T(a_server_that_is_silent_is_left_at_the_deadline),
+		T(pages_are_asked_for_by_offset_and_no_link_is_followed),
+		T(rows_that_come_or_go_between_two_pages_are_noticed),
+		T(a_duplicate_in_another_place_counts_as_its_original_does),
+		T(what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none),
+		T(a_product_is_the_one_of_exactly_that_name),
+		T(of_many_products_those_that_begin_and_end_so_are_read),
+		T(products_beyond_the_bound_are_said_to_be_left_out),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
