@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "stages/baseline.h"
+#include "stages/dojo_link.h"
 #include "stages/fleet.h"
 #include "stages/pipeline.h"
 #include "stages/spool.h"
@@ -28,6 +29,8 @@
 struct parcel {
 	char *id;
 	char *name; /* for people */
+	char *product;
+	bool is_there; /* DefectDojo has it */
 };
 struct parcels {
 	struct parcel *v;
@@ -40,6 +43,7 @@ parcels_free(struct parcels *p)
 	for (size_t i = 0; i < p->n; i++) {
 		mem_free_at(&p->v[i].id);
 		mem_free_at(&p->v[i].name);
+		mem_free_at(&p->v[i].product);
 	}
 	mem_free_at(&p->v);
 }
@@ -206,6 +210,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 	warning = spool_warning(s, &usage, bounds);
 	if (warning)
 		log_line(i->log, LOG_WARN, "%s", warning);
+	p.product = mem_strdup(d.product);
 	ps->v = mem_resize(ps->v, ps->n + 1, sizeof(*ps->v));
 	ps->v[ps->n++] = p;
 }
@@ -279,10 +284,10 @@ send_older(struct courier *c, const struct strv *ids, const struct parcels *own)
 }
 
 static void
-send_own(struct courier *c, const struct parcel *p)
+send_own(struct courier *c, struct parcel *p)
 {
 	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
-	AUTO_FREE char *text = NULL;
+	AUTO_FREE char *text = NULL, *link = NULL;
 
 	if (c->is_stopped) {
 		log_line(c->i->log, LOG_WARN, "DefectDojo: %s waits in the spool: %s", p->name,
@@ -292,14 +297,17 @@ send_own(struct courier *c, const struct parcel *p)
 	if (send_one(c, p->id, &r) < 0)
 		return;
 	text = spool_describe(&r);
-	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN, "DefectDojo: %s %s",
-		 p->name, text);
+	if (r.end == SPOOL_DELIVERED)
+		link = dojo_link_test(c->i->opt->defectdojo.url, r.answer.test_id);
+	p->is_there = link != NULL;
+	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN,
+		 "DefectDojo: %s %s%s%s", p->name, text, link ? ": " : "", link ? link : "");
 	if (r.shortfall)
 		log_line(c->i->log, LOG_WARN, "DefectDojo: %s: %s", p->name, r.shortfall);
 }
 
 static void
-send_all(struct courier *c, const struct parcels *own)
+send_all(struct courier *c, struct parcels *own)
 {
 	AUTO_STRV struct strv all = { 0 };
 	struct err e = ERR_INIT;
@@ -331,7 +339,7 @@ say_waiting(const struct inspection *i, const struct parcels *own, const char *w
 }
 
 static void
-deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
+deliver(const struct inspection *i, struct spool *s, struct parcels *own)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
 	AUTO(dojo) struct dojo *dojo = NULL;
@@ -371,6 +379,22 @@ deliver(const struct inspection *i, struct spool *s, const struct parcels *own)
 	mem_free_at(&c.stop_reason);
 }
 
+/* Of what has no test yet that we know of, the product is where it is found in the end. */
+static void
+say_where(const struct inspection *i, const struct parcels *own)
+{
+	AUTO_STRV struct strv links = { 0 };
+
+	for (size_t k = 0; k < own->n; k++) {
+		AUTO_FREE char *link = dojo_link_product(i->opt->defectdojo.url, own->v[k].product);
+
+		if (own->v[k].is_there || !link || strv_has(&links, link))
+			continue;
+		strv_add(&links, link);
+		log_line(i->log, LOG_NOTE, "DefectDojo: once delivered, it is in the product %s", link);
+	}
+}
+
 static void
 upload(const struct inspection *i)
 {
@@ -395,9 +419,10 @@ upload(const struct inspection *i)
 		for (size_t k = 0; k < names.n; k++)
 			take_one(i, s, &bounds, names.v[k], &own);
 	}
-	if (!str_is_empty(o->url))
+	if (!str_is_empty(o->url)) {
 		deliver(i, s, &own);
-	else if (own.n > 0)
+		say_where(i, &own);
+	} else if (own.n > 0)
 		log_line(i->log, LOG_NOTE, "no DefectDojo is configured: %zu report%s in the outbox %s/new",
 			 own.n, own.n == 1 ? "" : "s", s->path);
 }
