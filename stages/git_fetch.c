@@ -20,6 +20,7 @@
 #define OURS "refs/tidewaiter/head" /* in the clone: what was fetched last */
 #define PACKS_MAX 40		    /* libgit2 never repacks; a clone with more is made anew */
 #define NAMES_SHOWN 5
+#define ID_PART_MIN 7 /* digits; what Git shows of a commit */
 
 /* As long as a git_remote lives. */
 struct session {
@@ -249,6 +250,14 @@ find_name(const git_remote_head **heads, size_t n, const char *prefix, const cha
 	return NULL;
 }
 
+static bool
+is_part_of_id(const char *ref)
+{
+	size_t n = strlen(ref);
+
+	return n >= ID_PART_MIN && n < GIT_OID_HEXSZ && str_is_hex(ref, n);
+}
+
 static int
 no_such_ref(const git_remote_head **heads, size_t n, const char *ref, struct err *e)
 {
@@ -259,7 +268,8 @@ no_such_ref(const git_remote_head **heads, size_t n, const char *ref, struct err
 		if (str_has_prefix(heads[i]->name, "refs/heads/"))
 			strv_take(&names, str_safe(heads[i]->name + strlen("refs/heads/"), 60));
 	all = strv_join(&names, ", ");
-	return err_set(e, ERR_FAILED, "there is no branch or tag %s (policy.ref)%s%s", ref,
+	return err_set(e, ERR_FAILED, "there is no branch or tag %s (policy.ref)%s%s%s", ref,
+		       is_part_of_id(ref) ? "; a commit is named by all of its 40 digits" : "",
 		       names.n ? "; there are the branches " : "", all);
 }
 
@@ -449,18 +459,11 @@ read_file(git_repository *repo, const git_oid *id, const struct git_fetch *f, st
 	return read_blob(repo, git_tree_entry_id(entry), f, out, e);
 }
 
-/*
- * A mirror on this host: whoever can write it writes the policy. libgit2's own check takes no owner but ourselves, which a mirror of
- * root's would fail.
- */
 static int
-check_mirror(const struct git_fetch *f, struct err *e)
+check_owner(const char *path, struct err *e)
 {
-	const char *path = f->url + strlen("file://");
 	struct stat st;
 
-	if (!str_has_prefix(f->url, "file://"))
-		return 0;
 	if (stat(path, &st) < 0)
 		return err_errno(e, "%s", path);
 	if (st.st_uid != 0 && st.st_uid != geteuid())
@@ -468,6 +471,36 @@ check_mirror(const struct git_fetch *f, struct err *e)
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
 		return err_set(e, ERR_SETTINGS, "others can write %s (mode %03o), allowed is 755", path,
 			       st.st_mode & 0777);
+	return 0;
+}
+
+/*
+ * A mirror on this host: whoever can write it, or what says which commit a branch is at, writes the policy. libgit2's own check takes no
+ * owner but ourselves, which a mirror of root's would fail.
+ */
+static int
+check_mirror(const struct git_fetch *f, struct err *e)
+{
+	static const char *const parts[] = { "",	   "/HEAD",   "/packed-refs", "/refs", "/refs/heads",
+					     "/refs/tags", "/objects" };
+	AUTO_FREE char *path = NULL, *work = NULL;
+
+	if (!str_has_prefix(f->url, "file://"))
+		return 0;
+	path = mem_strdup(f->url + strlen("file://"));
+	if (check_owner(path, e) < 0)
+		return -1;
+	work = mem_printf("%s/.git", path);
+	if (access(work, F_OK) == 0) {
+		mem_free_at(&path);
+		path = take_ptr(work);
+	}
+	for (size_t k = 0; k < MEM_COUNT(parts); k++) {
+		AUTO_FREE char *part = mem_printf("%s%s", path, parts[k]);
+
+		if (access(part, F_OK) == 0 && check_owner(part, e) < 0)
+			return -1;
+	}
 	return git_libgit2_opts(GIT_OPT_SET_OWNER_VALIDATION, 0) < 0 ? git_fault(e, "libgit2") : 0;
 }
 

@@ -207,12 +207,17 @@ def test_a_path_in_a_directory_of_the_repository(repository, ask):
 @pytest.mark.parametrize("settings, said", [
     ({"ref": "gone"}, "there is no branch or tag gone"), ({"path": "no.yml"}, "has no file no.yml"),
     ({"path": "dir"}, "is no plain file"), ({"path": "link"}, "is no plain file"),
-    ({"ref": "1" * 40}, "there is no commit 1111"),
+    ({"ref": "1" * 40}, "there is no commit 1111"), ({"ref": "1" * 12}, "a commit is named by all of its 40 digits"),
+    ({"path": "linked/file"}, "has no file linked/file"), ({"path": "module"}, "is no plain file"),
+    ({"path": "module/policy.yml"}, "has no file module/policy.yml"), ({"path": "policy.yml/x"}, "has no file policy.yml/x"),
 ])
 def test_what_is_not_there_is_told(repository, ask, settings, said):
     repository.commit("x", path="dir/file")
     os.symlink("/etc/passwd", pathlib.Path(repository.path, "link"))
-    repository.commit()
+    os.symlink("dir", pathlib.Path(repository.path, "linked"))
+    first = repository.commit()
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{first},module")
+    repository.git("commit", "-q", "-m", "x")
     got = ask(f"file://{repository.path}", **settings)
     assert got["text"] is None and said in got["fault"]
 
@@ -339,6 +344,66 @@ def test_what_is_damaged_is_fetched_again(repository, ask, tmp_path, name):
     repository.commit(policy("LOW"))
     got = ask(url, "now")
     assert got["text"] == policy("LOW"), got
+
+
+def truncate(path):
+    path.chmod(0o600)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def of_pack(suffix):
+    return lambda clone: next((clone / "objects/pack").glob(f"*.{suffix}"))
+
+
+@pytest.mark.parametrize("harm", [
+    lambda clone: truncate(of_pack("pack")(clone)),
+    lambda clone: truncate(of_pack("idx")(clone)),
+    lambda clone: of_pack("pack")(clone).unlink(),
+    lambda clone: of_pack("idx")(clone).unlink(),
+    lambda clone: (clone / "refs/tidewaiter/head").write_bytes(b""),
+    lambda clone: (clone / "refs/tidewaiter/head").write_bytes(b"f" * 40 + b"\n"),
+    lambda clone: (clone / "HEAD").unlink(),
+    lambda clone: shutil.rmtree(clone / "objects"),
+    lambda clone: (shutil.rmtree(clone), clone.write_bytes(b"")),
+    lambda clone: (shutil.rmtree(clone), clone.symlink_to("/etc")),
+], ids=["half a pack", "half an index", "no pack", "no index", "an empty ref", "a ref to nothing", "no HEAD", "no objects", "a file", "a link"])
+@pytest.mark.parametrize("is_newer", [False, True])
+def test_a_clone_that_is_half_there_is_made_anew(repository, ask, tmp_path, harm, is_newer):
+    repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    ask(url)
+    harm(next((tmp_path / "state").glob("policy/*/repo.git")))
+    if is_newer:
+        repository.commit(policy("LOW"))
+    got = ask(url, "now")
+    assert got["text"] == policy("LOW" if is_newer else "HIGH") and got["note"] is None, got
+    assert pathlib.Path("/etc/passwd").exists()
+
+
+@pytest.mark.parametrize("part", ["", "refs/heads", "objects", "packed-refs", "HEAD"])
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_a_mirror_that_others_can_write_is_not_followed(repository, ask, tmp_path, part, is_bare):
+    repository.commit()
+    path = repository.path / ".git"
+    repository.git("pack-refs", "--all")
+    if is_bare:
+        path = tmp_path / "bare.git"
+        subprocess.run([GIT, "clone", "-q", "--bare", repository.path, path], check=True, env=repository.env())
+    url = f"file://{path if is_bare else repository.path}"
+    assert ask(url)["fault"] is None
+    (path / part).chmod(0o775)
+    got = ask(url, "now", state=tmp_path / "another")
+    assert got["text"] is None and "others can write" in got["fault"], got
+
+
+def test_a_repository_of_sha_256_is_told(ask, tmp_path):
+    path = tmp_path / "sha256"
+    done = subprocess.run([GIT, "init", "-q", "--object-format=sha256", path], env=Repository.env(), stderr=subprocess.PIPE)
+    if done.returncode:
+        pytest.skip("this Git has no SHA-256")
+    subprocess.run([GIT, "-C", path, "commit", "-q", "--allow-empty", "-m", "x"], env=Repository.env(), check=True)
+    got = ask(f"file://{path}")
+    assert got["text"] is None and got["fault"], got
 
 
 def test_what_a_killed_fetch_left_is_in_nobodys_way(repository, ask, tmp_path):
