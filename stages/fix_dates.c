@@ -254,16 +254,19 @@ fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e)
 {
 	AUTO_FD int fd = openat(dirfd, FILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	AUTO_FREE char *text = NULL;
-	struct stat st;
+	struct stat st, dir;
 	size_t len;
 
 	if (fd < 0 && errno == ENOENT)
 		return 0;
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0 || fstat(dirfd, &dir) < 0)
 		return err_errno(e, FILE_NAME);
-	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid() ||
+	/* root looks, too, so it is the directory that says whose it is */
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != dir.st_uid ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)))
-		return err_set(e, ERR_REFUSED, FILE_NAME ": not a file of ours alone");
+		return err_set(e, ERR_REFUSED,
+			       FILE_NAME ": not a file that belongs to user %u and that nobody else may write",
+			       (unsigned)dir.st_uid);
 	if (fs_read_fd_max(fd, FILE_MAX, &text, &len, e) < 0 || fix_dates_parse(text, len, ret, e) < 0)
 		return err_wrap(e, FILE_NAME);
 	return 0;

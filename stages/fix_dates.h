@@ -61,7 +61,7 @@ void fix_dates_free(struct fix_dates *d); /* what it owns */
 int fix_dates_parse(const char *text, size_t len, struct fix_dates *ret, struct err *e);
 void fix_dates_print(const struct fix_dates *d, char **ret_text, size_t *ret_len);
 
-/* All that is kept; nothing where nothing was kept yet. ERR_REFUSED: it is not whole, or not a file of ours alone. */
+/* All that is kept; nothing where nothing was kept yet. ERR_REFUSED: it is not whole, or not a file of the directory's owner alone. */
 int fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e);
 
 /*

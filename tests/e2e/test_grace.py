@@ -111,7 +111,7 @@ def test_dates_are_put_down_whatever_rule_judges_and_not_where_no_rule_asks(scan
 @pytest.mark.parametrize("damage, words", [
     (lambda d: d.path.write_bytes(d.path.read_bytes()[:-1]), "dates: it is cut off"),
     (lambda d: d.path.write_bytes(b"x" * 4096), "dates: it is not of this format"),
-    (lambda d: d.path.chmod(0o666), "dates: not a file of ours alone"),
+    (lambda d: d.path.chmod(0o666), "dates: not a file that belongs to user"),
     (lambda d: (d.path.unlink(), d.path.symlink_to("/dev/zero")), "dates: "),
 ])
 def test_what_cannot_be_read_gives_no_grace_and_is_said(scan, dates, damage, words):  # noqa: F811
@@ -128,6 +128,23 @@ def test_what_cannot_be_read_gives_no_grace_and_is_said(scan, dates, damage, wor
     assert scan(image).returncode == PASS
 
 
+def test_doctor_says_what_is_kept_where_a_rule_asks_for_it(scan, dates):  # noqa: F811
+    def fixes():
+        argv = [scan.program, "--config", str(scan.config), "doctor", "--json"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        return [(line["level"], line["text"]) for line in json.loads(done.stdout)["checks"] if line["subject"] == "fixes"]
+
+    scan.configure(policy(scan.root, ALL))
+    assert fixes() == []
+    scan.configure(policy(scan.root, GRACE))
+    assert fixes() == [("ok", "none was seen here yet: the days of grace.fixed begin with the first inspection")]
+    scan(scan.image("classic"))
+    assert fixes() == [("ok", f"since when there is one is kept of {len(dates.records())}, since {first_day(dates)}")]
+    dates.path.write_bytes(dates.path.read_bytes()[:-1])
+    [(level, text)] = fixes()
+    assert level == "fail" and text.endswith("dates: it is cut off, or holds too much")
+
+
 # ---- in jobs ----
 
 @needs_root
@@ -136,10 +153,9 @@ def test_a_job_has_the_days_of_grace_and_blocks_when_they_are_over(inspected):  
     kept = Dates(inspected.host.state)
     result = inspected.play("classic", id=1)
     assert result.state == "success", log(result)
-    said = f"in grace until {first_day(kept, 14)}: a fix was first seen here on {first_day(kept)}, 14 days of grace"
-    assert said in " ".join(log(result).split())
-    page = archives(result)[0].read("scan_result/app.html").decode()
-    assert said in page
+    said, text = f"a fix was first seen here on {first_day(kept)}, 14 days of grace", " ".join(log(result).split())
+    assert said in text and f"in grace until {first_day(kept, 14)}" in text
+    assert said in archives(result)[0].read("scan_result/app.html").decode()
     assert kept.path.owner() == kept.path.parent.owner() == f"{inspected.host.prefix}courier"
     assert (kept.path.stat().st_mode & 0o777, kept.path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     kept.age(13)

@@ -227,22 +227,22 @@ a_file_that_others_may_write_is_not_believed(void **state)
 	(void)state;
 	see(&p, 1, NOW);
 	assert_int_equal(fchmodat(p.fd, "dates", 0620, 0), 0);
-	assert_refused(&p, "not a file of ours alone");
+	assert_refused(&p, "not a file that belongs to user");
 	assert_int_equal(fchmodat(p.fd, "dates", 0600, 0), 0);
 	assert_int_equal(linkat(p.fd, "dates", p.fd, "other", 0), 0);
-	assert_refused(&p, "not a file of ours alone");
+	assert_refused(&p, "not a file that belongs to user");
 	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
 	assert_int_equal(symlinkat("other", p.fd, "dates"), 0);
 	assert_refused(&p, "dates");
 	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
 	assert_int_equal(mkfifoat(p.fd, "dates", 0600), 0);
-	assert_refused(&p, "not a file of ours alone");
+	assert_refused(&p, "not a file that belongs to user");
 	assert_int_equal(unlinkat(p.fd, "dates", 0), 0);
 	if (geteuid() != 0)
 		return;
 	see(&p, 1, NOW);
 	assert_int_equal(fchownat(p.fd, "dates", 12345, 12345, 0), 0);
-	assert_refused(&p, "not a file of ours alone");
+	assert_refused(&p, "not a file that belongs to user");
 }
 
 /* ---- the bound ---- */
