@@ -9,9 +9,10 @@ const struct cli_options policy_fetch_options = { "policy fetch", NULL, 0, NULL 
 int
 policy_load_configured(const struct settings *s, unsigned flags, struct policy_source *ret, struct err *e)
 {
-	struct pipeline_users u;
+	struct pipeline_users u = { 0 };
 
-	if (workspace_users(s->scan_user, s->courier_user, &u, e) < 0)
+	/* a file is read as whoever we are: also where there has been no setup */
+	if (!str_is_empty(s->opt.policy.url) && workspace_users(s->scan_user, s->courier_user, &u, e) < 0)
 		return -1;
 	policy_feed_begin(&s->opt, s->state_dir, u.is_separated ? u.courier_uid : (uid_t)-1, u.courier_gid,
 			  flags, ret);

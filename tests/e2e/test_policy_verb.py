@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 
 import jsonschema
@@ -59,6 +60,13 @@ def test_the_example_is_ok_for_the_reader_and_the_schema(tidewaiter, schema):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{EXAMPLE}: ok (5 rules, 2 exceptions, 1 break-glass entry)\n"
     schema.validate(example())
+
+
+def test_the_first_policy_of_the_reference_is_ok(tidewaiter, schema, policy):
+    text = re.search(r"```yaml\n(version.*?)```", (SOURCE / "docs/reference/policy.md").read_text(), re.S).group(1)
+    done = tidewaiter("check", policy(text), "--today", "2026-01-15")
+    assert (done.returncode, ": ok (2 rules, 1 exception" in done.stdout) == (0, True), done.stderr
+    schema.validate(yaml.load(text, Loader=Loader))
 
 
 EXCEPTION = {"id": "CVE-1", "expires": "2026-01-31", "reason": "r", "owner": "o"}
@@ -309,7 +317,7 @@ def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(t
 
 def test_check_reads_the_policy_of_the_settings(tidewaiter, settings, policy):
     path = policy("version: 1\nrules: [{name: a, mode: warn}]\n")
-    done = tidewaiter("check", "--config", settings({"policy": {"file": str(path)}}))
+    done = tidewaiter("check", "--config", settings({"scan_user": "tw-no-such-user", "policy": {"file": str(path)}}))
     assert (done.returncode, done.stdout) == (0, f"{path}: ok (1 rule, 0 exceptions, 0 break-glass entries)\n")
     done = tidewaiter("check", "--config", settings())
     assert done.returncode == 2 and "names no policy (policy.file, policy.url)" in done.stderr
