@@ -17,6 +17,7 @@
 #include "executor/guard_env.h"
 #include "executor/upload.h"
 #include "stages/policy_source.h"
+#include "stages/render_quality.h"
 
 #define EXE_PATH_MAX 4096
 #define RECORD_MAX (16 * 1024 * 1024) /* bytes of what an inspection leaves */
@@ -434,28 +435,53 @@ has_reports(const struct plan *p)
 	return dir >= 0;
 }
 
+static int
+upload_artifact(struct guard *g, const struct payload *payload, const struct upload_artifact *a, struct err *e)
+{
+	int code = 0;
+
+	if (upload_own(g->plan, g->env, payload, a, &code, e) < 0)
+		return -1;
+	if (code != 0)
+		log_line(&g->c->log, LOG_WARN,
+			 "the reports did not become an artifact (%s): gitlab-runner exited with %d", a->type,
+			 code);
+	return 0;
+}
+
+/* The archive, where the job uploads none that takes them along; the Code Quality report, where the job has none. */
+static int
+upload_artifacts(struct guard *g, struct err *e)
+{
+	AUTO(payload) struct payload *payload = NULL;
+	const struct options_report *report = &g->plan->opt.report;
+	AUTO_FREE char *path = mem_printf("%s/" RENDER_QUALITY_FILE, report->dir);
+	const struct upload_artifact archive = { "archive", "zip", report->dir, report->dir };
+	const struct upload_artifact quality = { "codequality", "raw", RENDER_QUALITY_FILE, path };
+
+	if (guard_load_payload(&payload, e) < 0)
+		return -1;
+	if (!g->state->was_uploaded && upload_artifact(g, payload, &archive, e) < 0)
+		return -1;
+	if (!report->codequality || strv_has(&payload->report_types, quality.type))
+		return 0;
+	return upload_artifact(g, payload, &quality, e);
+}
+
 int
 guard_upload_reports(struct guard *g, struct err *e)
 {
-	AUTO(payload) struct payload *payload = NULL;
+	const struct options_report *report = &g->plan->opt.report;
 	struct plan_state *s = g->state;
 	char publish[] = "publish";
-	int code = 0;
 
-	if (!g->plan->is_matching || !g->plan->opt.report.artifact || !s->is_inspected || s->was_uploaded ||
-	    s->has_own_upload)
+	if (!g->plan->is_matching || !report->artifact || !s->is_inspected || s->has_own_upload ||
+	    (s->was_uploaded && !report->codequality))
 		return 0;
 	s->has_own_upload = true;
 	if (inspect_ok(g, publish, e) < 0)
 		return -1;
-	if (!has_reports(g->plan))
-		return 0;
-	if (guard_load_payload(&payload, e) < 0 || upload_own(g->plan, g->env, payload, &code, e) < 0)
-		return -1;
-	if (code != 0)
-		log_line(&g->c->log, LOG_WARN,
-			 "the reports did not become an artifact: gitlab-runner exited with %d", code);
-	return 0;
+	return has_reports(g->plan) ? upload_artifacts(g, e) : 0;
 }
 
 /* Its result counts for nothing with the runner: a fault here is a line in the log. */

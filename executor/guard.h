@@ -55,8 +55,8 @@ bool guard_needs_upload(const struct guard *g);
 int guard_before_upload(void *arg, struct err *e);
 
 /*
- * The driver's own upload of the reports as an archive, where no upload stage took them along. Called in
- * cleanup_file_variables, and by the cleanup phase before destroy() for runners that have no such stage. Does nothing when there is
+ * The driver's own uploads: of the reports as an archive, where no upload stage took them along, and of the Code Quality report
+ * (report.codequality), where the job declares none. Called in cleanup_file_variables, and by the cleanup phase before destroy() for runners that have no such stage. Does nothing when there is
  * nothing to upload or it was done. A GitLab that refuses is a warning in the log, not an error.
  */
 int guard_upload_reports(struct guard *g, struct err *e);

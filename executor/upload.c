@@ -303,10 +303,10 @@ upload_serve(void *arg, struct err *e)
 }
 
 int
-upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload, int *ret_code,
-	   struct err *e)
+upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload,
+	   const struct upload_artifact *a, int *ret_code, struct err *e)
 {
-	const struct options_report *report = &p->opt.report;
+	const char *expire_in = p->opt.report.expire_in;
 	AUTO_STRV struct strv args = { 0 };
 	AUTO_FREE char *runner = proc_find(p->job.runner_path, p->job.path);
 	struct upload u = { .plan = p, .env = env, .payload = payload, .runner = runner };
@@ -317,17 +317,17 @@ upload_own(const struct plan *p, const struct env_ops *env, const struct payload
 			       p->job.path);
 	strv_add(&args, "artifacts-uploader");
 	strv_add(&args, "--artifact-type");
-	strv_add(&args, "archive");
+	strv_add(&args, a->type);
 	strv_add(&args, "--artifact-format");
-	strv_add(&args, "zip");
+	strv_add(&args, a->format);
 	strv_add(&args, "--name");
-	strv_add(&args, report->dir);
-	if (!str_is_empty(report->expire_in)) {
+	strv_add(&args, a->name);
+	if (!str_is_empty(expire_in)) {
 		strv_add(&args, "--expire-in");
-		strv_add(&args, report->expire_in);
+		strv_add(&args, expire_in);
 	}
 	strv_add(&args, "--path");
-	strv_add(&args, report->dir);
+	strv_add(&args, a->path);
 	if (run_uploader(&u, &args, &result, e) < 0)
 		return -1;
 	*ret_code = result.code;

@@ -45,9 +45,15 @@ void upload_free(struct upload *u);
 /* For env_stage.serve; arg is the struct upload. One connection; faults of the other side are answered with exit code 1, not an error. */
 int upload_serve(void *arg, struct err *e);
 
-/* The driver's own upload of `dir` below the project directory as an archive. *ret_code: gitlab-runner's exit code. */
-int upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload, int *ret_code,
-	       struct err *e);
+/* An artifact that the driver uploads by itself; GitLab takes one of each type per job. */
+struct upload_artifact {
+	const char *type, *format; /* as GitLab pairs them */
+	const char *name;
+	const char *path; /* below the project directory; nothing there is nothing to upload */
+};
+/* *ret_code: gitlab-runner's exit code. */
+int upload_own(const struct plan *p, const struct env_ops *env, const struct payload *payload,
+	       const struct upload_artifact *a, int *ret_code, struct err *e);
 
 /* Is this the upload of an archive? argv as gitlab-runner gets it, argv[0] left out. */
 bool upload_is_archive(const struct strv *args);

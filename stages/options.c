@@ -217,6 +217,8 @@ static const struct conf_field report_fields[] = {
 	  .help = "Rows of a table in the job log" },
 	{ "artifact", CONF_BOOL, AT(artifact), "true",
 	  .help = "Reports become artifacts of the job; false keeps them out of public projects" },
+	{ "codequality", CONF_BOOL, AT(codequality), "false",
+	  .help = "Findings become a Code Quality report of the job, unless it has one of its own: merge requests show what they add" },
 	{ "expire_in", CONF_STRING, AT(expire_in), "1 month",
 	  .help = "How long GitLab keeps reports that the driver uploads itself, in GitLab's words",
 	  .rule = &rule_expiry },

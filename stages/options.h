@@ -112,6 +112,7 @@ struct options_report {
 	char *dir; /* below the project directory */
 	int64_t rows_max;
 	bool artifact;
+	bool codequality; /* GitLab's Code Quality report, too */
 	char *expire_in; /* GitLab's words, "1 month" */
 };
 

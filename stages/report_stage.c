@@ -14,6 +14,7 @@
 #include "stages/render_json.h"
 #include "stages/render_log.h"
 #include "stages/render_policy.h"
+#include "stages/render_quality.h"
 
 #define SECTION "tidewaiter_inspection"
 #define REPORT_MODE 0644
@@ -330,6 +331,18 @@ write_files(const struct inspection *i, const struct image *m, struct err *e)
 	return 0;
 }
 
+/* Of all images. */
+static int
+write_quality(const struct inspection *i, struct err *e)
+{
+	AUTO_JSON cJSON *j = render_quality(i);
+	AUTO_FREE char *text = json_print(j);
+
+	return fs_publish(i->out_fd, RENDER_QUALITY_FILE, text, strlen(text), REPORT_MODE, 0, e) < 0
+		       ? err_wrap(e, "Code Quality report")
+		       : 0;
+}
+
 /* --- the stage -------------------------------------------------------------------------------------------------- */
 
 static void
@@ -395,6 +408,7 @@ static int
 report_run(struct inspection *i, struct err *e)
 {
 	size_t n_deliveries = 0;
+	struct err of_all = ERR_INIT;
 
 	(void)e;
 	if (i->wants_json)
@@ -413,6 +427,8 @@ report_run(struct inspection *i, struct err *e)
 		    write_delivery(i, &i->images[k], n_deliveries++, &fault) < 0)
 			complain(i, &i->images[k], &fault);
 	}
+	if (i->opt->report.codequality && write_quality(i, &of_all) < 0)
+		log_line(i->log, LOG_WARN, "%s", of_all.text);
 	return 0;
 }
 

@@ -67,6 +67,31 @@ def test_reports_the_job_declares_itself_still_go_their_own_way(inspected):
     assert sorted(a.type for a in result.artifacts) == ["archive", "junit"]
 
 
+def quality(result):
+    return [a for a in result.artifacts if a.type == "codequality"]
+
+
+@pytest.mark.parametrize("kind, state", [("clean", "success"), ("classic", "failed")])
+def test_findings_become_a_code_quality_report_where_it_is_wanted(kind, state, inspected):
+    result = inspected.ready(over={"report": {"codequality": True}}).play(kind, artifacts=["tar_images/*.tar"])
+    assert result.state == state, log(result)
+    assert [a.type for a in archives(result)] == ["archive"]
+    [artifact] = quality(result)
+    found = json.loads(artifact.bytes())
+    assert {f["severity"] for f in found} >= ({"blocker"} if kind == "classic" else set())
+    assert all(len(f["fingerprint"]) == 32 and f["location"]["path"] == "tar_images/app.tar" for f in found)
+
+
+def test_a_code_quality_report_of_the_jobs_own_stays_its_own(inspected):
+    result = inspected.ready(over={"report": {"codequality": True}}).play(
+        "clean", more=["echo '[]' >q.json"],
+        artifacts=["tar_images/*.tar", {"name": "", "paths": ["q.json"], "when": "always", "artifact_type": "codequality",
+                                        "artifact_format": "raw"}])
+    assert result.state == "success", log(result)
+    [artifact] = quality(result)
+    assert artifact.bytes().strip() == b"[]"
+
+
 EVIL = ["mkdir -p bin && printf '#!/bin/sh\\ntouch ../evil-ran\\nexit 0\\n' >bin/gitlab-runner && chmod 755 bin/gitlab-runner"]
 
 

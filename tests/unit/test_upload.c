@@ -299,6 +299,8 @@ another_user_gets_no_answer(void **state)
 	assert_int_equal(ran.n, 0);
 }
 
+static const struct upload_artifact archive = { "archive", "zip", "scan_result", "scan_result" };
+
 static void
 the_drivers_own_upload_is_an_archive_of_the_report_directory(void **state)
 {
@@ -310,7 +312,7 @@ the_drivers_own_upload_is_an_archive_of_the_report_directory(void **state)
 	int code = -1;
 
 	ran.code = 3;
-	assert_int_equal(upload_own(&p->plan, &noting, &p->payload, &code, NULL), 0);
+	assert_int_equal(upload_own(&p->plan, &noting, &p->payload, &archive, &code, NULL), 0);
 	assert_int_equal(code, 3);
 	assert_string_equal(ran.argv, expected);
 	assert_true(ran.is_shielded);
@@ -324,7 +326,7 @@ without_a_trusted_address_nothing_is_sent_anywhere(void **state)
 	int code;
 
 	p->payload.facts.server_url[0] = '\0';
-	assert_int_equal(upload_own(&p->plan, &noting, &p->payload, &code, &e), -1);
+	assert_int_equal(upload_own(&p->plan, &noting, &p->payload, &archive, &code, &e), -1);
 	assert_non_null(strstr(e.text, "CI_SERVER_URL"));
 	assert_int_equal(ran.n, 0);
 }
