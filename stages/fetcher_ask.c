@@ -58,9 +58,10 @@ engagement_for(const struct job_facts *job, const char *tmpl)
 static char *
 branch_for(const struct job_facts *job)
 {
-	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_DELIVERY struct delivery d = { .branch = job_facts_branch_tag(job) };
 
-	return name_for(job, "{branch}", &d, &d.branch);
+	delivery_fit(&d);
+	return take_ptr(d.branch);
 }
 
 static bool
@@ -128,6 +129,17 @@ names_project(const char *tmpl)
 	return strstr(tmpl, "{project_path}") || strstr(tmpl, "{project_id}");
 }
 
+/* Of a name, with the blanks at its ends. */
+static char *
+part_for(const struct job_facts *job, const char *tmpl)
+{
+	struct values v = { .job = job };
+	struct err ignored = ERR_INIT;
+	char *text = NULL;
+
+	return str_expand(tmpl, value_of, &v, &text, &ignored) < 0 ? NULL : text;
+}
+
 static int
 ask_for_products(const struct inspection *i, const char *from, const char *to, struct question *x,
 		 struct err *e)
@@ -138,8 +150,8 @@ ask_for_products(const struct inspection *i, const char *from, const char *to, s
 	if (!names_project(tmpl))
 		return err_set(e, ERR_SETTINGS,
 			       "defectdojo.product depends on the image, and not on {project_path} or {project_id}");
-	x->prefix = product_for(i->job, before);
-	x->suffix = product_for(i->job, to);
+	x->prefix = part_for(i->job, before);
+	x->suffix = part_for(i->job, to);
 	if (!x->prefix || !x->suffix || (!*x->prefix && !*x->suffix))
 		return err_set(e, ERR_SETTINGS, "defectdojo.product cannot be expanded");
 	x->label = mem_printf("%s{image}%s", x->prefix, x->suffix);
@@ -277,6 +289,7 @@ ask_branch(const struct inspection *i, const char *branch, struct dojo *dojo, in
 	struct job_facts job = *i->job;
 
 	job.ref = ref;
+	job.is_tag = false;
 	product = product_for(&job, o->product);
 	engagement = engagement_for(&job, o->engagement);
 	fitted = branch_for(&job);

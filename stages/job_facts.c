@@ -117,6 +117,12 @@ last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
+char *
+job_facts_branch_tag(const struct job_facts *f)
+{
+	return mem_printf("%s%s", f->is_tag ? "refs/tags/" : "", f->ref ? f->ref : "");
+}
+
 const char *
 job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FACTS_SCRATCH])
 {

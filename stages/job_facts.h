@@ -31,6 +31,9 @@ void job_facts_free(struct job_facts *f); /* what it owns */
 cJSON *job_facts_to_json(const struct job_facts *f);
 int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
 
+/* What DefectDojo has of the ref: a branch's name, of a tag "refs/tags/v1", since that may have the name of a branch. Owned. */
+char *job_facts_branch_tag(const struct job_facts *f);
+
 /*
  * Values for templates: project_path, project_name, namespace, branch (ref), ref, commit (sha), commit_short,
  * job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds what is made up on the way.

@@ -139,7 +139,7 @@ struct policy_accepted {
 	enum accepted_kind kind;
 	int64_t until_s;	/* 0: for ever */
 	enum severity severity; /* when it was accepted */
-	const char *branch;	/* "" where it has none: then only product-wide */
+	const char *branch;	/* of a tag "refs/tags/v1"; "" where it has none: then only product-wide */
 	bool is_product_wide;
 	const char *by; /* "DefectDojo finding 17": for people */
 };

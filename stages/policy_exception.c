@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "stages/policy.h"
+#include "stages/policy_private.h"
 #include "stages/purl.h"
 #include "stages/version_order.h"
 
@@ -55,9 +55,8 @@ policy_exception_matches(const struct policy_exception *x, const struct policy_c
 
 /* ---- break-glass ---- */
 
-/* A tag may have the name of a branch, and be pushed by whoever may not push to that. */
-static bool
-is_ref(const char *ref, const struct policy_context *c)
+bool
+policy_is_ref(const char *ref, const struct policy_context *c)
 {
 	static const char tags[] = "refs/tags/", heads[] = "refs/heads/";
 
@@ -84,7 +83,7 @@ policy_find_waiver(const struct policy *p, const struct policy_context *c, int64
 
 		if (!str_eq(b->name, c->wants_waiver))
 			continue;
-		if (!str_eq(b->project, c->project) || !is_ref(b->ref, c))
+		if (!str_eq(b->project, c->project) || !policy_is_ref(b->ref, c))
 			*ret_why = mem_printf("the waiver %s is not for this project and %s", safe,
 					      c->is_tag ? "tag" : "branch");
 		else if (now_s < b->from_s)

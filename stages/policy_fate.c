@@ -156,7 +156,7 @@ counts(const struct policy_judge *j, const struct finding *f, const struct polic
 		return false;
 	if (a->is_product_wide && rule->scope == ACCEPT_PRODUCT)
 		return true;
-	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || str_eq(a->branch, j->c->branch));
+	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || policy_is_ref(a->branch, j->c));
 }
 
 static bool

@@ -1,4 +1,4 @@
-/* Shared by policy_decide.c and policy_fate.c only. */
+/* Shared by policy_decide.c, policy_exception.c and policy_fate.c only. */
 #pragma once
 
 #include "stages/policy.h"
@@ -32,6 +32,11 @@ struct policy_judge {
 	bool has_baseline;
 	const char *baseline; /* the branch, NULL: not new-only */
 };
+
+/*
+ * Is it the job's: "main", "refs/heads/main", "refs/tags/v1"? A tag may have the name of a branch, and be pushed by whoever may not push to that.
+ */
+bool policy_is_ref(const char *ref, const struct policy_context *c);
 
 void policy_judge_finding(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret);
 /* It could be in grace, if it were known since when there is a fix. */

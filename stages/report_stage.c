@@ -222,7 +222,7 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	d.created_s = clock_wall_s();
 	d.server = mem_strdup(o->url);
 	d.version = *n.tag ? mem_strdup(n.tag) : mem_strndup(i->job->sha ? i->job->sha : "", 12);
-	d.branch = mem_strdup(i->job->ref);
+	d.branch = job_facts_branch_tag(i->job);
 	d.commit = mem_strdup(i->job->sha);
 	/* What /test_imports/ is asked for: it must name this upload and no other. */
 	if (i->job->job_id > 0)

@@ -138,8 +138,11 @@ set_trusted(const struct inspection *i, struct delivery *d)
 	expand_trusted(o->engagement, i->job, &d->engagement);
 	expand_trusted(o->test, i->job, &d->test);
 	expand_trusted(o->environment, i->job, &d->environment);
-	if (!str_is_empty(i->job->ref))
-		replace(&d->branch, i->job->ref);
+	if (!str_is_empty(i->job->ref)) {
+		AUTO_FREE char *branch = job_facts_branch_tag(i->job);
+
+		replace(&d->branch, branch);
+	}
 	if (!str_is_empty(i->job->sha))
 		replace(&d->commit, i->job->sha);
 	bind_build_id(i->job, d);

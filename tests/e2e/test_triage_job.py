@@ -164,6 +164,23 @@ def test_a_job_cannot_choose_what_it_is_compared_with(inspected, dojo, tmp_path)
     assert result.exit_code == 90 and ADDED in " ".join(log(result).split()), log(result)
 
 
+def test_a_tag_with_the_name_of_a_branch_neither_has_its_acceptances_nor_adds_to_what_is_known_of_it(inspected, dojo,  # noqa: F811
+                                                                                                     tmp_path):
+    tag = {"ref": "main", "ref_type": "tag"}
+    fewer = {"image": fewer_flaws(tmp_path)}
+    ready(inspected, dojo, over=policy(inspected, "default"))
+    inspected.play(id=1, project=fewer)
+    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+    assert inspected.play(id=2, project=fewer).state == "success"
+    policy(inspected, "off")
+    assert inspected.play(id=3, **tag).exit_code == 90
+    assert [t["branch_tag"] for t in dojo.tests if t["title"] == "group/app"] == ["refs/tags/main"]
+    policy(inspected, "default")
+    shutil.rmtree(inspected.host.state / "baselines")
+    result = inspected.play(id=4, ref="feature")
+    assert result.exit_code == 90 and "no inspection of main is known" in log(result), log(result)
+
+
 def test_a_branch_that_a_rule_names_is_asked_for_where_this_host_never_saw_it(inspected, dojo):  # noqa: F811
     ready(inspected, dojo, over=policy(inspected, "release/1.x"))
     inspected.play(id=1, ref="release/1.x")

@@ -208,6 +208,31 @@ triage_counts_where_and_for_what_the_rule_says(void **state)
 	}
 }
 
+/* It may have the name of a branch, and be pushed by whoever may not push to that. */
+static void
+triage_of_a_branch_does_not_count_for_a_tag_of_that_name_nor_the_other_way_round(void **state)
+{
+	static const struct {
+		bool is_tag, counts;
+		const char *branch;
+	} table[] = {
+		{ false, true, "feature/x" },
+		{ false, false, "refs/tags/feature/x" },
+		{ true, true, "refs/tags/feature/x" },
+		{ true, false, "feature/x" },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++) {
+		const struct policy_accepted a = { .severity = SEVERITY_HIGH, .branch = table[k].branch };
+		struct policy_context c = a_job;
+
+		c.is_tag = table[k].is_tag;
+		c.known = (struct policy_known){ .arg = &a, .accepted = accepted };
+		assert_fate("", "", &c, 0, table[k].counts ? FATE_ACCEPTED : FATE_BLOCKS);
+	}
+}
+
 static void
 an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day(void **state)
 {
@@ -335,6 +360,8 @@ main(void)
 		cmocka_unit_test(nothing_is_excepted_by_the_name_of_an_image_that_is_not_known),
 		cmocka_unit_test(of_several_exceptions_the_one_that_lasts_longest_is_named),
 		cmocka_unit_test(triage_counts_where_and_for_what_the_rule_says),
+		cmocka_unit_test(
+			triage_of_a_branch_does_not_count_for_a_tag_of_that_name_nor_the_other_way_round),
 		cmocka_unit_test(an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day),
 		cmocka_unit_test(what_the_branch_has_that_the_rule_names_is_known),
 		cmocka_unit_test(a_rule_matches_where_each_of_its_conditions_does),

@@ -87,6 +87,23 @@ a_finding_stays_the_same_from_tag_to_tag_and_over_a_point_release(void **state)
 }
 
 static void
+a_tag_is_no_branch_in_a_delivery(void **state)
+{
+	struct sample s;
+	AUTO_DELIVERY struct delivery d = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	sample_init(&s);
+	sample_add_image(&s, sample_report);
+	judge(&s);
+	s.job.is_tag = true;
+	assert_int_equal(report_delivery(&s.i, &s.i.images[0], 3, &d, &e), 0);
+	assert_string_equal(d.branch, "refs/tags/main");
+	sample_free(&s);
+}
+
+static void
 a_delivery_carries_findings_and_names_but_no_packages_and_no_environment(void **state)
 {
 	struct sample s;
@@ -277,6 +294,7 @@ main(void)
 		cmocka_unit_test(a_release_loses_what_changes_with_a_point_release),
 		cmocka_unit_test(a_finding_stays_the_same_from_tag_to_tag_and_over_a_point_release),
 		cmocka_unit_test(a_delivery_carries_findings_and_names_but_no_packages_and_no_environment),
+		cmocka_unit_test(a_tag_is_no_branch_in_a_delivery),
 		cmocka_unit_test(nulls_and_results_without_a_target_do_not_reach_defectdojo),
 		cmocka_unit_test(a_weakness_without_a_number_does_not_cost_the_whole_report),
 		cmocka_unit_test(two_images_of_one_repository_feed_two_tests),
