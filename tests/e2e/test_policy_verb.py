@@ -318,7 +318,7 @@ def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(t
 def test_check_reads_the_policy_of_the_settings(tidewaiter, settings, policy):
     path = policy("version: 1\nrules: [{name: a, mode: warn}]\n")
     done = tidewaiter("check", "--config", settings({"scan_user": "tw-no-such-user", "policy": {"file": str(path)}}))
-    assert (done.returncode, done.stdout) == (0, f"{path}: ok (1 rule, 0 exceptions, 0 break-glass entries)\n")
+    assert (done.returncode, done.stdout) == (0, f"{path}: ok (1 rule, 0 exceptions, 0 break-glass entries)\n"), done.stderr
     done = tidewaiter("check", "--config", settings())
     assert done.returncode == 2 and "names no policy (policy.file, policy.url)" in done.stderr
 
