@@ -190,6 +190,7 @@ struct finding_fate {
 	int64_t until_s; /* when what excuses it ends; 0: no end is known */
 	char *by;	 /* what decided it, a line for people, safe to print */
 	size_t entry;	 /* FATE_EXCEPTED: index in exceptions, FATE_IGNORED: in ignores */
+	const char *lapsed; /* FATE_BLOCKS: in `by`, what excused it once and does no longer; NULL: nothing did */
 };
 
 struct decision {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "stages/policy_private.h"
 #include "stages/purl.h"
 
@@ -276,6 +277,58 @@ is_in_grace(const struct policy_judge *j, const struct finding *f, struct findin
 	return true;
 }
 
+/* ---- what excused once ---- */
+
+static char *
+lapsed_exception(const struct policy_judge *j, const struct finding *f)
+{
+	const struct policy_index *x = j->index;
+
+	for (size_t at = find_id(x, f->id); at < x->n_ids && str_eq(x->ids[at].id, f->id); at++) {
+		const struct policy_exception *l = &j->policy->exceptions.v[x->ids[at].entry];
+
+		if (x->states[x->ids[at].entry] == EXCEPTION_EXPIRED && policy_exception_matches(l, j->c, f))
+			return mem_printf("the exception in line %zu of %s ended with %s", l->line,
+					  j->policy->name, l->expires);
+	}
+	return NULL;
+}
+
+static char *
+lapsed_acceptance(const struct policy_judge *j, const struct finding *f)
+{
+	const struct policy_known *known = &j->c->known;
+	struct policy_accepted a = { 0 };
+
+	for (size_t nth = 0; known->accepted && known->accepted(known->arg, f, nth, &a); nth++) {
+		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
+		char end[32];
+
+		if (a.until_s != 0 && j->now_s >= a.until_s) {
+			clock_format_rfc3339(a.until_s, end);
+			return mem_printf("the acceptance of %s ended at %s", by, end);
+		}
+		if (a.kind == ACCEPTED_RISK && j->rule->accept.raised_severity == RAISED_ASK &&
+		    f->severity > a.severity)
+			return mem_printf("%s was accepted as %s and is %s now: ask again", by,
+					  severity_words[a.severity], severity_words[f->severity]);
+	}
+	return NULL;
+}
+
+static void
+block(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
+{
+	AUTO_FREE char *what = policy_describe(j->severity, j->rule->fixable_only);
+	AUTO_FREE char *lapsed = lapsed_exception(j, f);
+
+	if (!lapsed)
+		lapsed = lapsed_acceptance(j, f);
+	*ret = (struct finding_fate){ .fate = FATE_BLOCKS };
+	ret->by = lapsed ? mem_printf("%s; %s", what, lapsed) : take_ptr(what);
+	ret->lapsed = lapsed ? ret->by + strlen(what) + strlen("; ") : NULL;
+}
+
 void
 policy_judge_finding(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
 {
@@ -290,5 +343,5 @@ policy_judge_finding(const struct policy_judge *j, const struct finding *f, stru
 	if (is_ignored(j, f, ret) || is_excepted(j, f, ret) || is_accepted(j, f, ret) ||
 	    is_known(j, f, ret) || is_in_grace(j, f, ret))
 		return;
-	*ret = (struct finding_fate){ FATE_BLOCKS, 0, policy_describe(j->severity, j->rule->fixable_only), 0 };
+	block(j, f, ret);
 }

@@ -5,9 +5,11 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "stages/dojo_link.h"
 #include "stages/explain.h"
 #include "stages/render_log.h"
 #include "stages/render_policy.h"
+#include "stages/report_stage.h"
 
 #define NAME_MAX_ 400
 #define TITLE_MAX 400
@@ -100,12 +102,15 @@ add_policy(const struct inspection *i, const struct image *m, struct buf *out)
 {
 	AUTO_FREE char *rule = render_policy_rule(i, m);
 	AUTO_FREE char *contact = m->n_blocking > 0 ? render_policy_contact(i) : NULL;
+	AUTO_FREE char *sums = render_policy_sums_of(m);
 
 	if (rule) {
 		buf_add_str(out, "\n<p>Judged by ");
 		render_html_add(out, rule, TITLE_MAX);
 		buf_printf(out, ", mode %s.</p>", gate_mode_words[m->mode]);
 	}
+	if (sums)
+		buf_printf(out, "\n<p>%s</p>", sums);
 	for (size_t k = 0; m->decision && k < m->decision->notes.n; k++) {
 		buf_add_str(out, "\n<p>");
 		render_html_add(out, m->decision->notes.v[k], TITLE_MAX);
@@ -158,6 +163,26 @@ add_fact(struct buf *out, const char *name, const char *value, bool is_code)
 	buf_printf(out, "%s</dd>\n", is_code ? "</code>" : "");
 }
 
+/* The page is written before it is delivered: where that is in the end. */
+static void
+add_dojo(const struct inspection *i, const struct image *m, struct buf *out)
+{
+	AUTO_FREE char *product = NULL, *link = NULL;
+
+	if (i->skips_upload || !report_is_deliverable(i, m))
+		return;
+	product = report_product(i, m);
+	link = product ? dojo_link_product(i->opt->defectdojo.url, product) : NULL;
+	if (!link)
+		return;
+	buf_add_str(out,
+		    "<dt>DefectDojo</dt><dd>product <a rel=\"noopener noreferrer\" target=\"_blank\" href=\"");
+	render_html_add(out, link, URL_MAX);
+	buf_add_str(out, "\">");
+	render_html_add(out, product, NAME_MAX_);
+	buf_add_str(out, "</a>, once delivered</dd>\n");
+}
+
 static void
 add_facts(const struct inspection *i, const struct image *m, struct buf *out)
 {
@@ -186,6 +211,7 @@ add_facts(const struct inspection *i, const struct image *m, struct buf *out)
 	add_fact(out, "Branch or tag", i->job->ref, false);
 	add_fact(out, "Commit", i->job->sha, true);
 	add_fact(out, "Trivy", trivy, false);
+	add_dojo(i, m, out);
 	buf_add_str(out, "</dl>\n</div>\n");
 }
 
@@ -250,7 +276,8 @@ add_filters(const struct report *r, struct buf *out)
 	}
 	buf_add_str(out,
 		    "<label><input type=\"checkbox\" name=\"only\" value=\"blocking\"><span>blocking</span></label>\n"
-		    "<label><input type=\"checkbox\" name=\"only\" value=\"fixable\"><span>with a fix</span></label>\n</div>\n");
+		    "<label><input type=\"checkbox\" name=\"only\" value=\"fixable\"><span>with a fix</span></label>\n"
+		    "<label><input type=\"checkbox\" name=\"only\" value=\"excused\"><span>excused</span></label>\n</div>\n");
 }
 
 static void
@@ -267,28 +294,35 @@ add_link(const struct finding *f, struct buf *out)
 	buf_add_str(out, "</a>");
 }
 
+/* What excuses it, or did once. */
+static void
+add_fate(const char *words, struct buf *out)
+{
+	if (!words)
+		return;
+	buf_add_str(out, "<small class=\"fate\">");
+	render_html_add(out, words, TITLE_MAX);
+	buf_add_str(out, "</small>");
+}
+
 static void
 add_row(const struct image *m, size_t index, struct buf *out)
 {
 	const struct finding *f = &m->report->findings[index];
 	bool is_blocking = m->is_blocking && m->is_blocking[index];
-	AUTO_FREE char *excuse =
-		m->decision && m->decision->fates ? render_policy_excuse(&m->decision->fates[index]) : NULL;
+	const struct finding_fate *fate =
+		m->decision && m->decision->fates ? &m->decision->fates[index] : NULL;
+	AUTO_FREE char *excuse = fate ? render_policy_excuse(fate) : NULL;
 	size_t layer = explain_find_layer(m, f->diff_id);
 
 	buf_printf(out,
-		   "<tr data-severity=\"%d\" data-blocking=\"%d\" data-fixable=\"%d\"><td><span class=\"tag s%d\">%s</span></td>",
-		   (int)f->severity, is_blocking, *f->fixed != '\0', (int)f->severity,
+		   "<tr data-severity=\"%d\" data-blocking=\"%d\" data-fixable=\"%d\" data-excused=\"%d\"><td><span class=\"tag s%d\">%s</span></td>",
+		   (int)f->severity, is_blocking, *f->fixed != '\0', excuse != NULL, (int)f->severity,
 		   severity_words[f->severity]);
 	buf_add_str(out, "<td class=\"id\">");
 	add_link(f, out);
 	if (is_blocking)
-		buf_add_str(out, "<small>blocks</small>");
-	if (excuse) {
-		buf_add_str(out, "<small>");
-		render_html_add(out, excuse, TITLE_MAX);
-		buf_add_str(out, "</small>");
-	}
+		buf_add_str(out, "<small class=\"blocks\">blocks</small>");
 	buf_add_str(out, "</td>");
 	buf_add_str(out, "<td class=\"package\"><b>");
 	render_html_add(out, f->package, NAME_MAX_);
@@ -313,6 +347,7 @@ add_row(const struct image *m, size_t index, struct buf *out)
 		render_html_add(out, step, NAME_MAX_);
 		buf_add_str(out, "</small>");
 	}
+	add_fate(is_blocking && fate ? fate->lapsed : excuse, out);
 	if (*f->description) {
 		buf_add_str(out, "<details><summary>description</summary><p>");
 		render_html_add(out, f->description, DESCRIPTION_MAX);

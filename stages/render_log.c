@@ -24,7 +24,7 @@ add_step(const struct inspection *i, struct buf *out, const struct image *m, con
 	render_text_addf(out, 2, "%zu of %zu %s with %s%s%s", s->n_findings, x->n_blocking,
 			 s->n_findings == 1 ? "comes" : "come", quote, s->name, quote);
 	if (n > 0)
-		render_log_add_table(i, out, m->report, s->findings, n);
+		render_log_add_table(i, out, m, s->findings, n);
 	if (n < s->n_findings)
 		buf_printf(out, "    … and %zu more\n", s->n_findings - n);
 	*rows_left -= n;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "stages/policy.h"
 #include "stages/render_text.h"
 
 #define PACKAGE_MAX 24
@@ -62,8 +63,11 @@ add_cell(struct buf *out, const char *text, size_t width, bool is_last)
 }
 
 static void
-add_row(const struct inspection *i, struct buf *out, const struct finding *f, const size_t width[COLUMN_COUNT])
+add_row(const struct inspection *i, struct buf *out, const struct image *m, size_t index,
+	const size_t width[COLUMN_COUNT])
 {
+	const struct finding *f = &m->report->findings[index];
+	const char *lapsed = m->decision && m->decision->fates ? m->decision->fates[index].lapsed : NULL;
 	AUTO_FREE char *id = str_safe(f->id, 40);
 	size_t left = RENDER_TEXT_COLUMNS - 6 - render_text_columns(id) - 1;
 
@@ -81,20 +85,22 @@ add_row(const struct inspection *i, struct buf *out, const struct finding *f, co
 	buf_printf(out, "\n      %s ", id);
 	str_add_safe(out, *f->title ? f->title : f->description, left);
 	buf_add_char(out, '\n');
+	if (lapsed)
+		render_text_add(out, 6, lapsed);
 }
 
 void
-render_log_add_table(const struct inspection *i, struct buf *out, const struct report *r,
+render_log_add_table(const struct inspection *i, struct buf *out, const struct image *m,
 		     const size_t *findings, size_t n)
 {
 	size_t width[COLUMN_COUNT];
 
-	measure(r, findings, n, width);
+	measure(m->report, findings, n, width);
 	buf_add_str(out, log_colour(i->log, LOG_BOLD));
 	buf_add_str(out, "    ");
 	for (int c = 0; c < COLUMN_COUNT; c++)
 		add_cell(out, table[c].head, width[c], c + 1 == COLUMN_COUNT);
 	buf_printf(out, "%s\n", *log_colour(i->log, LOG_BOLD) ? LOG_RESET : "");
 	for (size_t k = 0; k < n; k++)
-		add_row(i, out, &r->findings[findings[k]], width);
+		add_row(i, out, m, findings[k], width);
 }

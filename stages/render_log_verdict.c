@@ -170,15 +170,32 @@ add_points(const struct inspection *i, struct buf *out)
 				"- save what the job builds where it is looked for: `docker save -o tar_images/NAME.tar IMAGE`");
 }
 
-/* Where GitLab shows them, when the job has ended. */
-static void
-add_artifacts(const struct inspection *i, struct buf *out)
+/* Where GitLab shows the reports when the job has ended; NULL where that is not known. Owned by the caller. */
+static char *
+artifacts_link(const struct inspection *i)
 {
 	AUTO_FREE char *project = str_safe(i->job->project_url ? i->job->project_url : "", LINK_MAX);
 
-	if (has_files(i) && str_has_prefix(project, "http") && i->job->job_id > 0)
-		buf_printf(out, "  %s/-/jobs/%jd/artifacts/browse/%s/\n", project, (intmax_t)i->job->job_id,
-			   i->opt->report.dir);
+	if (!str_has_prefix(project, "http") || i->job->job_id <= 0)
+		return NULL;
+	return mem_printf("%s/-/jobs/%jd/artifacts/browse/%s/", project, (intmax_t)i->job->job_id,
+			  i->opt->report.dir);
+}
+
+/* A link has a line of its own and is not cut, so that it stays one. */
+static void
+add_files(const struct inspection *i, struct buf *out)
+{
+	AUTO_FREE char *link = artifacts_link(i);
+
+	if (!has_files(i))
+		return;
+	if (link)
+		buf_printf(out, "  All findings, .html to read, .json for programs:\n  %s\n", link);
+	else
+		render_text_addf(out, 2,
+				 "All findings: %s/ in this job's artifacts, .html to read, .json for programs.",
+				 i->opt->report.dir);
 }
 
 static void
@@ -192,11 +209,7 @@ add_what_to_do(const struct inspection *i, struct buf *out)
 		add_what(i, out, NULL);
 		buf_add_str(out, buf_str(&points));
 	}
-	if (has_files(i))
-		render_text_addf(out, 2,
-				 "All findings: %s/ in this job's artifacts, .html to read, .json for programs.",
-				 i->opt->report.dir);
-	add_artifacts(i, out);
+	add_files(i, out);
 }
 
 /* The audit's one sentence. */

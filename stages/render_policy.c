@@ -170,14 +170,14 @@ add_fates(const struct decision *d, struct sum sums[FATE_COUNT])
 	}
 }
 
-char *
-render_policy_sums(const struct inspection *i)
+static char *
+describe_sums(const struct image *images, size_t n)
 {
 	struct sum sums[FATE_COUNT] = { 0 };
 	AUTO_BUF struct buf out = BUF_INIT(1024);
 
-	for (size_t k = 0; k < i->n_images; k++)
-		add_fates(i->images[k].decision, sums);
+	for (size_t k = 0; k < n; k++)
+		add_fates(images[k].decision, sums);
 	for (int f = 0; f < FATE_COUNT; f++) {
 		const char *word = word_of((enum fate)f);
 		char until[48];
@@ -189,6 +189,18 @@ render_policy_sums(const struct inspection *i)
 			   *until && sums[f].has_others ? ", the first" : "", until);
 	}
 	return out.len > 0 ? mem_printf("%s.", buf_str(&out)) : NULL;
+}
+
+char *
+render_policy_sums(const struct inspection *i)
+{
+	return describe_sums(i->images, i->n_images);
+}
+
+char *
+render_policy_sums_of(const struct image *m)
+{
+	return describe_sums(m, 1);
 }
 
 char *

@@ -26,8 +26,9 @@ char *render_policy_excuse(const struct finding_fate *f);
  */
 void render_policy_excused(const struct image *m, size_t max, struct strv *ret);
 
-/* Of all images in one line: "Excused: 1 excepted until 2026-03-01, 2 known." Owned by the caller; NULL where nothing is excused. */
+/* In one line, of all images or of one: "Excused: 1 excepted until 2026-03-01, 2 known." Owned by the caller; NULL: nothing is. */
 char *render_policy_sums(const struct inspection *i);
+char *render_policy_sums_of(const struct image *m);
 
 /* "what cannot be fixed now can be excepted: ask appsec@example.org"; owned by the caller. NULL where no policy judged. */
 char *render_policy_contact(const struct inspection *i);

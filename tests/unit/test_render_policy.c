@@ -223,6 +223,44 @@ the_log_says_which_rule_what_is_excused_until_when_and_whom_to_ask(void **state)
 }
 
 static void
+log_and_page_say_of_what_blocks_which_exception_has_ended(void **state)
+{
+	struct place *p = *state;
+	AUTO_FREE char *ended = day(-3), *policy = NULL, *details = NULL, *expected = NULL;
+	AUTO_BUF struct buf page = BUF_INIT(RENDER_HTML_MAX);
+
+	sample_add_image(&p->s, sample_report);
+	policy = mem_printf("version: 1\nrules:\n  - {name: hard, mode: enforce}\n"
+			    "exceptions:\n  - {id: CVE-1, expires: %s, reason: not reachable, owner: team}\n",
+			    ended);
+	judge(p, policy);
+	expected = mem_printf("the exception in line 5 of policy.yml ended with %s", ended);
+	details = details_of(p);
+	assert_has(details, expected);
+	render_html(&p->s.i, &p->s.i.images[0], &page);
+	assert_has(buf_str(&page), expected);
+}
+
+static void
+the_page_links_to_the_product_that_it_is_delivered_to(void **state)
+{
+	struct place *p = *state;
+	AUTO_BUF struct buf page = BUF_INIT(RENDER_HTML_MAX);
+	AUTO_BUF struct buf without = BUF_INIT(RENDER_HTML_MAX);
+
+	sample_add_image(&p->s, sample_report);
+	judge(p, "version: 1\nrules: [{name: hard, mode: enforce}]\n");
+	free(p->s.opt.defectdojo.url);
+	p->s.opt.defectdojo.url = mem_strdup("https://dojo.example.org/api/v2/");
+	render_html(&p->s.i, &p->s.i.images[0], &page);
+	assert_has(buf_str(&page),
+		   "href=\"https://dojo.example.org/product?name_exact=group%2Fapp\">group/app</a>");
+	p->s.i.skips_upload = true;
+	render_html(&p->s.i, &p->s.i.images[0], &without);
+	assert_null(strstr(buf_str(&without), "dojo.example.org"));
+}
+
+static void
 the_log_says_what_is_announced(void **state)
 {
 	struct place *p = *state;
@@ -415,6 +453,8 @@ main(void)
 		TEST(an_archive_that_is_refused_is_under_the_strictest_rule_that_may_be_meant),
 		TEST(a_job_can_ask_for_more_with_and_without_a_policy),
 		TEST(the_log_says_which_rule_what_is_excused_until_when_and_whom_to_ask),
+		TEST(log_and_page_say_of_what_blocks_which_exception_has_ended),
+		TEST(the_page_links_to_the_product_that_it_is_delivered_to),
 		TEST(the_log_says_what_is_announced),
 		TEST(many_excuses_are_capped_and_those_of_one_cause_share_a_line),
 		TEST(of_many_findings_with_one_excuse_the_worst_are_named),
