@@ -18,6 +18,8 @@
 #include "stages/confine.h"
 #include "stages/fetcher_ask.h"
 
+#define NOT_ASKED "DefectDojo was not asked"
+
 /* ---- what is handed over ---- */
 
 static char *
@@ -43,7 +45,10 @@ print_fresh(const struct inspection *i, const struct kept *k)
 	AUTO(triage) struct triage *t = NULL;
 	struct err e = ERR_INIT;
 
-	(void)fetcher_ask_triage(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
+	if (i->asks_nobody)
+		err_set(&e, ERR_FAILED, NOT_ASKED);
+	else
+		(void)fetcher_ask_triage(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
 	return json_print(j);
@@ -56,7 +61,8 @@ print_others(const struct inspection *i, const struct baselines *kept)
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
-	bool is_known = fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &l, &e) == 0;
+	bool is_known = i->asks_nobody ||
+			fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &l, &e) == 0;
 
 	json_add_str(j, "fault", is_known ? "" : e.text);
 	/* half of what a branch has would make the other half new */

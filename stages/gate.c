@@ -101,6 +101,14 @@ gate_mode_unread(const struct options *o, const struct job_facts *job, const str
 
 /* ---- images ---- */
 
+/* What could not be known: for the job log, and for whoever reads the result. */
+static void
+note(struct inspection *i, const char *text)
+{
+	log_line(i->log, LOG_WARN, "%s", text);
+	strv_add(&i->notes, text);
+}
+
 /* Nothing of what was judged before. */
 static void
 forget(struct image *m)
@@ -131,14 +139,29 @@ take_decision(struct image *m, struct decision *d)
 	*d = (struct decision){ 0 };
 }
 
+static int64_t
+now_of(const struct inspection *i)
+{
+	return i->today_s > 0 ? i->today_s : clock_wall_s();
+}
+
+/* By hand there may be no commit, in a job there is. */
 static void
-judge_image(const struct inspection *i, const struct known *known, struct image *m)
+note_missing_commit(const struct inspection *i, struct decision *d)
+{
+	if (d->rule->ignore_files.n > 0 && i->objects_fd == 0)
+		strv_add(&d->notes, "this rule takes ignore files of the commit, which is not known here");
+}
+
+void
+gate_judge_image(const struct inspection *i, const struct known *known, struct image *m)
 {
 	AUTO_KNOWN_IMAGE struct known_image storage = { 0 };
 	AUTO_DECISION struct decision d = { 0 };
 	bool has_report = m->report && m->fault.kind == ERR_NONE;
 	struct policy_context c;
 
+	forget(m);
 	gate_context(i->job, &c);
 	c.image = m->repository ? m->repository : "";
 	c.tags = &m->tags;
@@ -154,7 +177,8 @@ judge_image(const struct inspection *i, const struct known *known, struct image 
 		m->verdict = VERDICT_UNDECIDED;
 		strv_add(&m->reasons, "it was not scanned");
 	}
-	policy_decide(i->policy, has_report ? m->report : NULL, &c, clock_wall_s(), &d);
+	policy_decide(i->policy, has_report ? m->report : NULL, &c, now_of(i), &d);
+	note_missing_commit(i, &d);
 	take_decision(m, &d);
 }
 
@@ -264,12 +288,15 @@ is_new_only(const struct inspection *i)
 
 /* Whatever rule judges here and whatever comes of it: a date that another rule, job or project will ask for is put down now. */
 static void
-take_fixes(const struct inspection *i, struct fixes *ret)
+take_fixes(struct inspection *i, struct fixes *ret)
 {
+	AUTO_FREE char *text = NULL;
 	struct err e = ERR_INIT;
 
-	if (policy_asks_fixes(i->policy) && fix_recorder_ask(i, ret, &e) < 0)
-		log_line(i->log, LOG_WARN, "since when there are fixes is not known of all: %s", e.text);
+	if (!policy_asks_fixes(i->policy) || fix_recorder_ask(i, ret, &e) == 0)
+		return;
+	text = mem_printf("since when there are fixes is not known of all: %s", e.text);
+	note(i, text);
 }
 
 /* By the reports alone, which says whether anybody has to be waited for; then by what is known besides. */
@@ -280,16 +307,14 @@ judge_images(struct inspection *i)
 
 	take_fixes(i, &known.fixes);
 	for (size_t k = 0; k < i->n_images; k++)
-		judge_image(i, &known, &i->images[k]);
+		gate_judge_image(i, &known, &i->images[k]);
 	if (!i->fetcher)
 		return;
 	known_take(i, has_open_question(i), has_open_question(i) && is_new_only(i), &known);
 	for (size_t k = 0; k < known.notes.n; k++)
-		log_line(i->log, LOG_WARN, "%s", known.notes.v[k]);
-	for (size_t k = 0; k < i->n_images; k++) {
-		forget(&i->images[k]);
-		judge_image(i, &known, &i->images[k]);
-	}
+		note(i, known.notes.v[k]);
+	for (size_t k = 0; k < i->n_images; k++)
+		gate_judge_image(i, &known, &i->images[k]);
 }
 
 static void
@@ -317,20 +342,19 @@ judge_all(struct inspection *i)
 static void
 take_policy(struct inspection *i)
 {
-	AUTO_FREE char *note = NULL;
+	AUTO_FREE char *text = NULL;
 
 	if (!i->policy_source)
 		return;
 	policy_feed_wait(i->policy_source);
 	if (!i->policy_source->note)
 		return;
-	note = str_safe(i->policy_source->note, ERR_TEXT_MAX);
-	log_line(i->log, LOG_WARN, "%s", note);
+	text = str_safe(i->policy_source->note, ERR_TEXT_MAX);
+	note(i, text);
 }
 
-/* Only where a rule takes them: else nobody looks into the project's .git. */
-static void
-take_ignores(struct inspection *i)
+void
+gate_take_ignores(struct inspection *i)
 {
 	bool is_asked = i->policy->otherwise.ignore_files.n > 0;
 
@@ -340,8 +364,6 @@ take_ignores(struct inspection *i)
 		return;
 	i->ignores = mem_alloc(sizeof(*i->ignores));
 	commit_files_load(i->objects_fd, i->job->sha, clock_deadline(IGNORES_MS), i->ignores);
-	for (size_t k = 0; k < i->ignores->notes.n; k++)
-		log_line(i->log, LOG_WARN, "%s", i->ignores->notes.v[k]);
 }
 
 static int
@@ -356,7 +378,9 @@ gate_run(struct inspection *i, struct err *e)
 	for (size_t k = 0; k < i->n_images; k++)
 		forget(&i->images[k]);
 	if (gate_load_policy(i->opt, i->policy_source, &i->policy, &why) == 0) {
-		take_ignores(i);
+		gate_take_ignores(i);
+		for (size_t k = 0; i->ignores && k < i->ignores->notes.n; k++)
+			note(i, i->ignores->notes.v[k]);
 		judge_all(i);
 	} else {
 		leave_undecided(i, &why);

@@ -31,6 +31,13 @@ enum gate_end gate_end(enum verdict verdict, int mode, int on_error);
 struct policy_context;
 void gate_context(const struct job_facts *job, struct policy_context *ret);
 
+/* One image by i->policy, i->ignores and what is known besides. What was judged before is forgotten. */
+struct known;
+void gate_judge_image(const struct inspection *i, const struct known *known, struct image *m);
+
+/* Fills i->ignores where a rule takes any: else nobody looks into the project's .git. What cannot be read is in i->ignores->notes. */
+void gate_take_ignores(struct inspection *i);
+
 /* *ret is NULL with an error where one is configured and cannot be used. */
 struct policy;
 int gate_load_policy(const struct options *o, const struct policy_source *source, struct policy **ret,

@@ -74,6 +74,7 @@ inspection_free(struct inspection *i)
 	free(take_ptr(i->images));
 	i->n_archives = i->n_images = 0;
 	strv_free(&i->reasons);
+	strv_free(&i->notes);
 	policy_free(take_ptr(i->policy));
 	if (i->ignores)
 		ignore_list_free(i->ignores);

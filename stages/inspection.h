@@ -114,6 +114,8 @@ struct inspection {
 		early; /* early_result.h: what was read while the job ran; stage recall closes their descriptors */
 	size_t n_early;
 	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */
+	bool asks_nobody;  /* of DefectDojo only what is kept counts */
+	int64_t today_s;   /* when it is judged; 0: now */
 	bool skips_upload; /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
 
@@ -132,6 +134,7 @@ struct inspection {
 
 	/* gate: over all images and archives */
 	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */
+	struct strv notes; /* what could not be known, lines for people that are in the log, too; the caller may begin */
 	int mode; /* enum gate_mode: the strictest of what was judged; GATE_OFF: as the settings say */
 	enum verdict verdict;
 	struct strv reasons;
