@@ -84,6 +84,54 @@ look_at_token(const struct warnings *w, const struct settings *s)
 		     path, s->courier_user);
 }
 
+static bool
+names_test(const struct options_defectdojo *o, const char *part)
+{
+	return strstr(o->product, part) || strstr(o->engagement, part) || strstr(o->test, part);
+}
+
+/* A finding of another service is another finding to DefectDojo, and nobody closes those of the service before. */
+static void
+look_at_service(const struct warnings *w, const struct settings *s)
+{
+	static const struct {
+		const char *part, *same;
+	} changing[] = {
+		{ "{tag}", "{tag}" },
+		{ "{archive}", "{archive}" },
+		{ "{branch}", "{ref}" },
+		{ "{ref}", "{branch}" },
+		{ "{commit}", "{commit}" },
+		{ "{job_id}", "{job_id}" },
+		{ "{job_name}", "{job_name}" },
+		{ "{job_stage}", "{job_stage}" },
+		{ "{pipeline_id}", "{pipeline_id}" },
+	};
+	const struct options_defectdojo *o = &s->opt.defectdojo;
+
+	if (line_of(w, "defectdojo.service") == 0)
+		return;
+	for (size_t k = 0; k < MEM_COUNT(changing); k++)
+		if (strstr(o->service, changing[k].part) && !names_test(o, changing[k].part) &&
+		    !names_test(o, changing[k].same))
+			warn(w, "defectdojo.service",
+			     "%s changes within a test, which does not have it in its name: each time all findings are made anew, "
+			     "their triage ends, and the old ones stay open",
+			     changing[k].part);
+}
+
+static void
+look_at_fleet(const struct warnings *w, const struct settings *s)
+{
+	const struct options_defectdojo *o = &s->opt.defectdojo;
+	struct stat st;
+
+	if (line_of(w, "defectdojo.redis") > 0 && *o->redis && !*o->redis_key_file)
+		warn(w, "defectdojo.redis",
+		     "is set and defectdojo.redis_key_file is not: it is of no use, and with keep_text nothing is sent");
+	(void)look(w, "defectdojo.redis_ca_file", o->redis_ca_file, S_IFREG, &st);
+}
+
 static void
 look_at_server(const struct warnings *w, const struct settings *s)
 {
@@ -193,6 +241,8 @@ settings_warnings(const struct settings *s, struct strv *ret)
 	look_at_groups(&top, s);
 	look_at_scanner(&top, s);
 	look_at_server(&top, s);
+	look_at_service(&top, s);
+	look_at_fleet(&top, s);
 	look_at_policy(&top, s);
 	for (size_t i = 0; i < s->projects.n; i++) {
 		AUTO(settings) struct settings *own = settings_of_entry(s, &s->projects.v[i]);
@@ -202,5 +252,6 @@ settings_warnings(const struct settings *s, struct strv *ret)
 		look_at_order(&w, &s->projects, i);
 		look_at_scanner(&w, own);
 		look_at_server(&w, own);
+		look_at_service(&w, own);
 	}
 }

@@ -228,6 +228,12 @@ settings_that_are_hardly_meant_are_warned_of_with_their_line(void **state)
 		{ "defectdojo:\n  ca_file: /nonexistent\n",
 		  "t.yml:2: defectdojo.ca_file: /nonexistent: No such file or directory" },
 		{ "defectdojo:\n  ca_file: /\n", "t.yml:2: defectdojo.ca_file: / is no regular file" },
+		{ "defectdojo:\n  service: \"{image} {tag}\"\n",
+		  "t.yml:2: defectdojo.service: {tag} changes within a test" },
+		{ "projects:\n- match: a\n  defectdojo:\n    service: \"{ref}\"\n    engagement: all\n",
+		  "t.yml:4: projects[1].defectdojo.service: {ref} changes within a test" },
+		{ "defectdojo:\n  redis: redis://h\n",
+		  "t.yml:2: defectdojo.redis: is set and defectdojo.redis_key_file is not" },
 		{ "trivy:\n  path: /etc/passwd\n",
 		  "t.yml:2: trivy.path: /etc/passwd is no program (mode 0644)" },
 		{ "trivy:\n  db_dir: /etc/passwd\n", "t.yml:2: trivy.db_dir: /etc/passwd is no directory" },
@@ -296,6 +302,9 @@ what_stands_above_is_not_told_again_for_each_project(void **state)
 		    &warnings);
 	assert_int_equal(warnings.n, 3);
 	warnings_of("gate: { mode: enforce }\n", &warnings);
+	assert_int_equal(warnings.n, 0);
+	/* the engagement has the branch, the test the tag */
+	warnings_of("defectdojo: { test: \"{image} {tag}\", service: \"{image} {ref} {tag}\" }\n", &warnings);
 	assert_int_equal(warnings.n, 0);
 }
 
