@@ -154,6 +154,42 @@ openvex_that_names_too_much_excuses_nothing(void **state)
 }
 
 static void
+openvex_excuses_by_two_of_its_four_words_alone(void **state)
+{
+	static const char *const words[] = { "affected", "under_investigation", "Not_affected", "" };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(words); k++) {
+		AUTO_IGNORE_LIST struct ignore_list l = { 0 };
+		AUTO_FREE char *text =
+			mem_printf(VEX("{" OF(
+					   "CVE-1") "\"status\":\"%s\",\"products\":[{\"@id\":\"pkg:npm/a@1\"}]}"),
+				   words[k]);
+		struct err e = ERR_INIT;
+
+		assert_int_equal(read_text(".vex.json", text, &l, &e), 0);
+		assert_int_equal(l.n, 0);
+	}
+}
+
+static void
+openvex_as_trivy_writes_images_is_of_that_image(void **state)
+{
+	AUTO_IGNORE_LIST struct ignore_list l = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(read_text(".vex.json",
+				   VEX("{" OF("CVE-1") "\"status\":\"not_affected\",\"products\":[{\"@id\":"
+						       "\"pkg:oci/app?arch=amd64&repository_url=registry.example.com%2Fgroup%2Fapp\","
+						       "\"subcomponents\":[{\"@id\":\"pkg:npm/a@1\"}]}]}"),
+				   &l, &e),
+			 0);
+	assert_int_equal(l.n, 1);
+	assert_string_equal(l.v[0].image, "group/app");
+}
+
+static void
 a_later_statement_takes_an_earlier_one_back(void **state)
 {
 	AUTO_IGNORE_LIST struct ignore_list l = { 0 };
@@ -228,6 +264,8 @@ main(void)
 		cmocka_unit_test(yaml_files_hold_packages_paths_and_reasons),
 		cmocka_unit_test(openvex_excuses_the_package_that_it_names),
 		cmocka_unit_test(openvex_that_names_too_much_excuses_nothing),
+		cmocka_unit_test(openvex_excuses_by_two_of_its_four_words_alone),
+		cmocka_unit_test(openvex_as_trivy_writes_images_is_of_that_image),
 		cmocka_unit_test(a_later_statement_takes_an_earlier_one_back),
 		cmocka_unit_test(a_malformed_file_adds_nothing),
 		cmocka_unit_test(too_many_entries_are_refused),

@@ -378,6 +378,50 @@ a_job_that_asks_for_less_is_told_so(void **state)
 }
 
 static void
+odd_wishes_of_a_job_change_nothing_and_are_told_in_one_line(void **state)
+{
+	AUTO_FREE char *long_text = mem_alloc(1000001);
+	const char *const odd[] = { long_text,	   "enf\xc3\xb6rce", "enforce\n",
+				    " enforce",	   "\xff\xfe",	     "off",
+				    "0",	   "enforce\x1b[2J", "%s%n",
+				    "\xe2\x80\xae" };
+	AUTO(policy)
+	struct policy *p = parse("version: 1\nrules:\n - {name: a, mode: warn, severity: HIGH}\n");
+	AUTO(report) struct report *r = a_report();
+
+	(void)state;
+	memset(long_text, 'E', 1000000);
+	for (size_t k = 0; k < MEM_COUNT(odd); k++) {
+		AUTO_DECISION struct decision d = { 0 };
+		struct policy_context c = a_job;
+
+		c.wants_mode = c.wants_severity = c.wants_waiver = odd[k];
+		policy_decide(p, r, &c, TODAY, &d);
+		assert_int_equal(d.mode, GATE_WARN);
+		assert_int_equal(d.severity, SEVERITY_HIGH);
+		assert_null(d.waiver);
+		assert_int_equal(d.notes.n, 3);
+		for (size_t n = 0; n < d.notes.n; n++) {
+			assert_true(strlen(d.notes.v[n]) < 400);
+			assert_true(str_is_utf8(d.notes.v[n], strlen(d.notes.v[n])));
+			assert_true(conf_is_plain_text(d.notes.v[n]));
+			assert_null(strstr(d.notes.v[n], "\xe2\x80\xae")); /* right to left */
+		}
+	}
+	for (size_t k = 0; k < 2; k++) {
+		AUTO_DECISION struct decision d = { 0 };
+		struct policy_context c = a_job;
+
+		c.wants_mode = k ? "ENFORCE" : "enforce";
+		c.wants_severity = k ? "low" : "LOW";
+		policy_decide(p, r, &c, TODAY, &d);
+		assert_int_equal(d.mode, GATE_ENFORCE);
+		assert_int_equal(d.severity, SEVERITY_LOW);
+		assert_int_equal(d.notes.n, 0);
+	}
+}
+
+static void
 a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
 {
 	static const struct {
@@ -483,6 +527,7 @@ main(void)
 		cmocka_unit_test(a_rule_that_is_announced_says_what_it_would_do_and_the_next_one_judges),
 		cmocka_unit_test(secrets_and_misconfigurations_count_as_the_rule_says),
 		cmocka_unit_test(a_job_that_asks_for_less_is_told_so),
+		cmocka_unit_test(odd_wishes_of_a_job_change_nothing_and_are_told_in_one_line),
 		cmocka_unit_test(a_waiver_of_a_branch_is_none_of_a_tag_of_that_name),
 		cmocka_unit_test(the_first_rule_that_matches_judges),
 		cmocka_unit_test(what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant),
