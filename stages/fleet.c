@@ -18,7 +18,7 @@
 #define PROBE "tidewaiter:probe"
 #define TEXTS_WAIT_MS 10000
 #define TURN_ASK_MS 1500
-#define TURN_WAIT_MS 3000
+#define TURN_WAIT_MS 1000
 #define TURN_STEP_MS 100
 /* A turn that lasts longer is none of ours: defectdojo.timeout is a day at most. */
 #define TURN_MAX_MS ((int64_t)48 * 3600 * 1000)

@@ -157,6 +157,15 @@ settled_s(const struct sending *n)
 	return n->state.sent_s + settle_s(n);
 }
 
+/* Soon at first, later and later then. */
+static int64_t
+poll_after_s(int64_t waited_s)
+{
+	int64_t poll_s = waited_s / 4;
+
+	return poll_s < POLL_MIN_S ? POLL_MIN_S : poll_s > POLL_MAX_S ? POLL_MAX_S : poll_s;
+}
+
 /* ---- several hosts ---- */
 
 /* 1 while another host delivers into this test. */
@@ -179,7 +188,7 @@ take_turn(struct sending *n, struct err *e)
 	}
 	snprintf(n->result->answer.reason, sizeof(n->result->answer.reason), "%s delivers into the same test",
 		 holder);
-	return later(n, POLL_MIN_S, e) < 0 ? -1 : 1;
+	return later(n, poll_after_s(clock_wall_s() - n->delivery.created_s), e) < 0 ? -1 : 1;
 }
 
 /* While the server may still be at work nobody else may begin: then it is kept until it ends by itself, or its fate is known. */
@@ -250,12 +259,9 @@ ask_first(struct sending *n, struct err *e)
 		settled = settled_s(n);
 	}
 	if (n->state.may_run && now < settled) {
-		int64_t poll_s = waited_s / 4;
-
-		poll_s = poll_s < POLL_MIN_S ? POLL_MIN_S : poll_s > POLL_MAX_S ? POLL_MAX_S : poll_s;
 		server_is_well(n);
 		say(n->result, "sent before, DefectDojo may still be working on it");
-		return later(n, poll_s, e) < 0 ? -1 : 1;
+		return later(n, poll_after_s(waited_s), e) < 0 ? -1 : 1;
 	}
 	/* That it answers questions does not mean that it takes uploads: the attempt shows. */
 	n->state.may_run = false;
