@@ -112,7 +112,7 @@ def test_without_a_scanner_it_is_undecided(over, mode, code, job):
 
 def test_a_project_directory_that_is_gone_leaves_no_record_of_before(job):
     job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     job.project.rename(job.project.with_name("elsewhere"))
     assert job.inspect("run") == UNDECIDED, job.said
     assert not (job.tmpdir / RECORD).exists()
@@ -121,7 +121,7 @@ def test_a_project_directory_that_is_gone_leaves_no_record_of_before(job):
 @pytest.mark.parametrize("verb", ["run", "verify", "publish", "withhold"])
 def test_a_project_directory_that_became_a_link_is_not_followed(verb, job):
     job.ready().leave(kind="classic")
-    assert job.inspect("run") == BLOCKED
+    assert job.inspect("run") == BLOCKED, job.said
     other = job.host.root / "other"
     job.project.rename(other)
     job.project.symlink_to(other)
@@ -131,10 +131,10 @@ def test_a_project_directory_that_became_a_link_is_not_followed(verb, job):
 
 def test_reports_of_an_earlier_inspection_go(job):
     job.ready("audit").leave("tar_images/first.tar", "classic")
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     (job.project / "tar_images/first.tar").unlink()
     job.leave("tar_images/second.tar")
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     assert job.reports() == ["second.html", "second.json"]
 
 
@@ -238,7 +238,7 @@ def gone(path):
 @pytest.mark.parametrize("change", [touch_read, other_file, other_tar, gone], ids=lambda c: c.__name__)
 def test_verify_lets_pass(change, job):
     path = job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     change(path)
     assert job.inspect("verify") == OK, job.said
 
@@ -257,7 +257,7 @@ def test_verify_finds_a_store_through_a_mapping_that_outlived_its_descriptor(job
 
 def test_verify_does_not_trust_a_writer_that_came_after_the_inspection(job):
     path = job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     with open(path, "r+b"):
         assert job.inspect("verify") == BLOCKED and "open for writing" in job.said
 
@@ -271,7 +271,7 @@ def test_verify_without_an_inspection_takes_no_image_for_inspected(job):
                                   '{"verdict":"pass","archives":[{"name":"tar_images/app.tar"}]}'])
 def test_a_record_that_is_not_understood_is_an_error(text, job):
     job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     (job.tmpdir / RECORD).write_text(text)
     for verb in ("verify", "withhold"):
         assert job.inspect(verb) == UNDECIDED and RECORD in job.said, (verb, job.said)
@@ -294,7 +294,7 @@ def published(job):
 
 def test_publish_gives_the_reports_to_the_job_s_user(job):
     job.ready().leave(kind="clean")
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     assert job.inspect("publish") == OK, job.said
     assert published(job) == ["app.html", "app.json"]
     for path in (job.project / "scan_result", *(job.project / "scan_result").iterdir()):
@@ -332,7 +332,7 @@ def full(job):
 @pytest.mark.parametrize("trap", [link_out, link_nowhere, fifo, file, full], ids=lambda t: t.__name__)
 def test_publish_puts_a_directory_of_its_own_in_place_of(trap, job):
     job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     trap(job)
     assert job.inspect("publish") == OK, job.said
     assert not (job.project / "scan_result").is_symlink()
@@ -345,7 +345,7 @@ def test_publish_puts_a_directory_of_its_own_in_place_of(trap, job):
 @pytest.mark.parametrize("kind", ["link", "fifo", "file"])
 def test_publish_does_not_go_through_what_stands_above_its_directory(kind, job):
     job.ready(over={"report": {"dir": "out/reports"}}).leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     (outside(job) / "reports").mkdir()
     above = job.project / "out"
     {"link": lambda: above.symlink_to(outside(job)), "fifo": lambda: os.mkfifo(above), "file": lambda: above.write_text("x")}[kind]()
@@ -362,7 +362,7 @@ def test_publish_makes_a_directory_of_several_parts(job):
 
 def test_publish_without_an_inspection_touches_nothing(job):
     job.ready().leave("scan_result/own.json", b"{}")
-    assert job.inspect("publish") == OK
+    assert job.inspect("publish") == OK, job.said
     assert published(job) == ["own.json"]
 
 
@@ -374,7 +374,7 @@ def test_withhold_takes_out_what_did_not_pass_and_leaves_the_rest(job):
     job.leave("tar_images/forged.tar", "forged-layer")
     job.leave("tar_images/good.tar", "clean")
     job.leave("sources.tar", b"no image")
-    assert job.inspect("run") == BLOCKED
+    assert job.inspect("run") == BLOCKED, job.said
     job.leave("tar_images/late.tar", "clean")
     assert job.inspect("withhold") == OK, job.said
     assert sorted(p.name for p in (job.project / "tar_images").iterdir()) == ["good.tar"]
@@ -385,9 +385,9 @@ def test_withhold_takes_out_what_did_not_pass_and_leaves_the_rest(job):
 
 def test_withhold_takes_out_an_image_that_changed(job):
     path = job.ready().leave()
-    assert job.inspect("run") == OK
+    assert job.inspect("run") == OK, job.said
     rewrite(path)
-    assert job.inspect("withhold") == OK
+    assert job.inspect("withhold") == OK, job.said
     assert not path.exists()
 
 
