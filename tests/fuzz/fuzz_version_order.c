@@ -20,7 +20,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	AUTO_FREE char *b =
 		len < size ? mem_strndup((const char *)data + len + 1, size - len - 1) : mem_strdup("");
 
-	for (int order = VERSION_GENERAL; order <= VERSION_ALPINE; order++) {
+	for (int order = VERSION_GENERAL; order <= VERSION_MAVEN; order++) {
 		enum version_order o = (enum version_order)order;
 
 		if (sign(version_compare(o, a, b)) != -sign(version_compare(o, b, a)) ||
