@@ -17,6 +17,7 @@ policy_close(struct policy_opened *o)
 	if (o->settings)
 		settings_free(take_ptr(o->settings));
 	mem_free_at(&o->origin);
+	mem_free_at(&o->note);
 }
 
 static int
@@ -32,24 +33,32 @@ open_file(const char *file, struct policy_opened *ret, struct err *e)
 }
 
 static int
-open_configured(const struct cli *cli, struct policy_opened *ret, struct err *e)
+open_configured(struct policy_opened *ret, struct err *e)
 {
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
 	const struct options *o = &ret->settings->opt;
 
-	if (!policy_source_is_configured(&o->policy))
-		return err_set(e, ERR_USAGE, "%s names no policy (policy.file, policy.url): name a file",
-			       ret->settings->path);
 	if (policy_load_configured(ret->settings, 0, &source, e) < 0)
 		return -1;
-	if (source.note)
-		log_line(&cli->log, LOG_WARN, "%s", source.note);
+	ret->note = source.note ? str_safe(source.note, ERR_TEXT_MAX) : NULL;
 	ret->origin = mem_strdup(source.origin);
 	return policy_parse(source.name, source.text, source.len, o, &ret->policy, e);
 }
 
+/* As a job of this project: without a policy the section gate judges. */
+static int
+open_of_settings(struct policy_opened *ret, struct err *e)
+{
+	if (policy_source_is_configured(&ret->settings->opt.policy))
+		return open_configured(ret, e);
+	policy_from_options(&ret->settings->opt, &ret->policy);
+	ret->origin = mem_printf("none, the section gate of %s", ret->settings->path);
+	return 0;
+}
+
 int
-policy_open(const struct cli *cli, const char *file, struct policy_opened *ret, struct err *e)
+policy_open_for(const struct cli *cli, const char *file, const char *project, struct policy_opened *ret,
+		struct err *e)
 {
 	AUTO_POLICY_OPENED struct policy_opened o = { 0 };
 
@@ -57,8 +66,27 @@ policy_open(const struct cli *cli, const char *file, struct policy_opened *ret, 
 	if ((!file || cli->has_config_path) &&
 	    settings_load(cli->has_config_path ? cli->config_path : NULL, &o.settings, e) < 0)
 		return -1;
-	if ((file ? open_file(file, &o, e) : open_configured(cli, &o, e)) < 0)
+	if (o.settings && project)
+		(void)settings_apply_project(o.settings, project);
+	if ((file ? open_file(file, &o, e) : open_of_settings(&o, e)) < 0)
 		return -1;
+	*ret = o;
+	o = (struct policy_opened){ 0 };
+	return 0;
+}
+
+int
+policy_open(const struct cli *cli, const char *file, struct policy_opened *ret, struct err *e)
+{
+	AUTO_POLICY_OPENED struct policy_opened o = { 0 };
+
+	if (policy_open_for(cli, file, NULL, &o, e) < 0)
+		return -1;
+	if (!file && !policy_source_is_configured(&o.settings->opt.policy))
+		return err_set(e, ERR_USAGE, "%s names no policy (policy.file, policy.url): name a file",
+			       o.settings->path);
+	if (o.note)
+		log_line(&cli->log, LOG_WARN, "%s", o.note);
 	*ret = o;
 	o = (struct policy_opened){ 0 };
 	return 0;
@@ -79,19 +107,35 @@ policy_read_day(const char *text, int64_t *ret_s, struct err *e)
 }
 
 int
-policy_read_report(int dirfd, const char *path, struct report **ret, struct err *e)
+policy_open_report(int dirfd, const char *path, int *ret_fd, struct err *e)
 {
-	AUTO_FREE char *text = NULL;
-	AUTO_FD int fd = dirfd == AT_FDCWD ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
-					   : fs_open_beneath(dirfd, path, O_RDONLY | O_NONBLOCK, 0, e);
-	size_t len;
+	int fd = dirfd == AT_FDCWD ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+				   : fs_open_beneath(dirfd, path, O_RDONLY | O_NONBLOCK, 0, e);
 
 	if (fd < 0)
 		return dirfd == AT_FDCWD ? err_errno(e, "%s", path) : err_wrap(e, "%s", path);
+	*ret_fd = fd;
+	return 0;
+}
+
+int
+policy_parse_report(int fd, const char *path, struct report **ret, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+
 	if (fs_read_fd_max(fd, REPORT_MAX, &text, &len, e) < 0 ||
 	    report_parse(text, len, REPORT_MAX, ret, e) < 0)
 		return err_wrap(e, "%s", path);
 	return 0;
+}
+
+int
+policy_read_report(int dirfd, const char *path, struct report **ret, struct err *e)
+{
+	AUTO_FD int fd = -1;
+
+	return policy_open_report(dirfd, path, &fd, e) < 0 ? -1 : policy_parse_report(fd, path, ret, e);
 }
 
 const char *

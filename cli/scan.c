@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/command.h"
+#include "cli/job_options.h"
 #include "cli/report_files.h"
 #include "cli/workspace.h"
 #include "executor/settings.h"
@@ -19,7 +20,8 @@
 #include "stages/policy_feed.h"
 
 struct scan {
-	const char *project, *branch, *report_dir;
+	struct job_options job;
+	const char *report_dir;
 	int severity, mode; /* -1: as the settings say */
 	bool wants_json, wants_upload;
 	int n_files;
@@ -28,9 +30,8 @@ struct scan {
 
 #define AT(member) offsetof(struct scan, member)
 static const struct cli_option rows[] = {
-	{ "as", "PATH", OPTION_TEXT, AT(project), "use the settings of this project, such as group/app", NULL },
-	{ "branch", "NAME", OPTION_TEXT, AT(branch), "the branch that templates and refs of defectdojo see",
-	  NULL },
+	{ "as", "PATH", OPTION_TEXT, AT(job.project), "the same as --project", NULL },
+	JOB_OPTIONS(scan, job),
 	{ "severity", "WORD", OPTION_WORD, AT(severity),
 	  "what blocks: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL and worse", severity_words },
 	/* without off, which inspects nothing */
@@ -51,8 +52,8 @@ apply(const struct scan *s, struct settings *settings)
 {
 	struct options_gate *g = &settings->opt.gate;
 
-	if (s->project)
-		(void)settings_apply_project(settings, s->project);
+	if (s->job.project)
+		(void)settings_apply_project(settings, s->job.project);
 	if (s->severity >= 0)
 		g->severity = s->severity;
 	if (s->mode >= 0)
@@ -98,6 +99,25 @@ exit_code_of(enum verdict v)
 	return CLI_UNDECIDED;
 }
 
+/* What a job would know and we were not told: a line where anything can depend on it. */
+static void
+note_missing(const struct scan *s, const struct settings *settings, struct strv *ret)
+{
+	const struct options *o = &settings->opt;
+	bool has_policy = policy_source_is_configured(&o->policy), has_dojo = !str_is_empty(o->defectdojo.url);
+	AUTO_STRV struct strv missing = { 0 };
+	AUTO_FREE char *names = NULL;
+
+	if (!s->job.project && (has_policy || has_dojo || settings->projects.n > 0))
+		strv_add(&missing, "--project");
+	if (!s->job.branch && (has_policy || has_dojo))
+		strv_add(&missing, "--branch");
+	if (missing.n == 0)
+		return;
+	names = strv_join(&missing, ", ");
+	strv_addf(ret, "not known by hand: %s; a job may meet other rules and triage", names);
+}
+
 static int
 inspect(const struct scan *s, const struct settings *settings, const struct job_facts *job, struct err *e)
 {
@@ -107,8 +127,12 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	struct pipeline_result result = { 0 };
 	struct inspection i = { .opt = &settings->opt, .job = job, .project_fd = -1 };
 	struct log out;
+	AUTO_FD int objects_fd = -1;
 	int rc;
 
+	if (job_options_open(&s->job, &i.objects_fd, e) < 0)
+		return -1;
+	objects_fd = i.objects_fd > 0 ? i.objects_fd : -1;
 	if (workspace_users(settings->scan_user, settings->courier_user, &users, e) < 0 ||
 	    workspace_make(settings->cache_dir, &w, e) < 0)
 		return -1;
@@ -126,6 +150,9 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	policy_feed_begin(&settings->opt, settings->state_dir,
 			  users.is_separated ? users.courier_uid : (uid_t)-1, users.courier_gid, 0, &source);
 	i.policy_source = &source;
+	note_missing(s, settings, &i.notes);
+	for (size_t k = 0; k < i.notes.n; k++)
+		log_line(i.log, LOG_NOTE, "%s", i.notes.v[k]);
 	rc = add_files(s, &i, e);
 	if (rc == 0)
 		rc = pipeline_run(&i, &users, &result, e);
@@ -133,25 +160,6 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 		rc = keep_reports(s, w, e);
 	inspection_free(&i);
 	return rc < 0 ? -1 : exit_code_of(result.verdict);
-}
-
-/* Owned by the caller. */
-static void
-make_facts(const struct scan *s, struct job_facts *ret)
-{
-	/* what the command line says where a policy has rules of its own: as a job would ask, it can only tighten */
-	ret->wants_severity = mem_strdup(s->severity >= 0 ? severity_words[s->severity] : "");
-	ret->wants_mode = mem_strdup(s->mode >= 0 ? gate_mode_words[GATE_AUDIT + s->mode] : "");
-	ret->wants_waiver = mem_strdup("");
-	ret->target_branch = mem_strdup("");
-	ret->project_path = mem_strdup(s->project ? s->project : "");
-	ret->name = mem_strdup("");
-	ret->stage = mem_strdup("");
-	ret->ref = mem_strdup(s->branch ? s->branch : "");
-	ret->sha = mem_strdup("");
-	ret->server_url = mem_strdup("");
-	ret->project_url = mem_strdup("");
-	ret->default_branch = mem_strdup("");
 }
 
 static int
@@ -170,7 +178,9 @@ run(struct cli *cli, int argc, char **argv, struct err *e)
 	if (settings_load(cli->has_config_path ? cli->config_path : NULL, &settings, e) < 0)
 		return -1;
 	apply(&s, settings);
-	make_facts(&s, &job);
+	/* what the command line says where a policy has rules of its own: as a job would ask, it can only tighten */
+	job_options_facts(&s.job, s.severity >= 0 ? severity_words[s.severity] : NULL,
+			  s.mode >= 0 ? gate_mode_words[GATE_AUDIT + s.mode] : NULL, &job);
 	rc = inspect(&s, settings, &job, e);
 	job_facts_free(&job);
 	return rc;
@@ -182,7 +192,8 @@ const struct command command_scan = {
 	.help = "Usage: tidewaiter scan [OPTION…] FILE…\n\n"
 		"Unpacks and verifies image archives, scans them with Trivy and judges them by the settings,\n"
 		"as after a job. The table stands on standard output in every mode. Nothing is uploaded\n"
-		"without --upload.\n",
+		"without --upload. What is said of the job makes it the job's verdict: with --project and\n"
+		"--branch triage and other branches count, with --commit its ignore files.\n",
 	.options = &options,
 	.n_options = 1,
 	.notes = "Exit codes: 0 pass (warnings included), 1 blocked or refused, 2 usage or settings,\n"

@@ -54,20 +54,20 @@ print_fresh(const struct inspection *i, const struct kept *k)
 	return json_print(j);
 }
 
-/* Of branches that this host has not inspected. */
+/* Of branches that this host has not inspected, or not last. */
 static char *
 print_others(const struct inspection *i, const struct baselines *kept)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
-	struct baselines l = { 0 };
+	AUTO_FETCHER_BRANCHES struct fetcher_branches b = { 0 };
 	struct err e = ERR_INIT;
-	bool is_known = i->asks_nobody ||
-			fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &l, &e) == 0;
 
-	json_add_str(j, "fault", is_known ? "" : e.text);
 	/* half of what a branch has would make the other half new */
-	cJSON_AddItemToObject(j, "baselines", is_known ? baselines_to_json(&l) : cJSON_CreateArray());
-	baselines_free(&l);
+	if (fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &b, &e) < 0)
+		fetcher_branches_free(&b);
+	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
+	json_add_strv(j, "outdated", &b.outdated);
+	cJSON_AddItemToObject(j, "baselines", baselines_to_json(&b.baselines));
 	return json_print(j);
 }
 

@@ -2,9 +2,11 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/dojo_link.h"
 #include "stages/explain.h"
 #include "stages/policy.h"
 #include "stages/policy_source.h"
+#include "stages/report_stage.h"
 
 static const char *
 fault_word(enum err_kind kind)
@@ -103,26 +105,37 @@ add_layers(const struct image *m, cJSON *o)
 }
 
 static void
-add_fate(const struct image *m, size_t index, cJSON *o)
+add_time(cJSON *o, const char *name, int64_t s)
 {
-	const struct finding_fate *f = m->decision && m->decision->fates ? &m->decision->fates[index] : NULL;
 	char date[32];
 
-	json_add_str(o, "fate", f ? fate_words[f->fate] : NULL);
-	add_safe(o, "by", f ? f->by : NULL);
-	if (f && f->until_s > 0)
-		clock_format_rfc3339(f->until_s, date);
-	json_add_str(o, "until", f && f->until_s > 0 ? date : NULL);
+	if (s > 0)
+		clock_format_rfc3339(s, date);
+	json_add_str(o, name, s > 0 ? date : NULL);
 }
 
 static void
-add_finding(const struct image *m, size_t index, cJSON *list)
+add_fate(const struct inspection *i, const struct image *m, size_t index, cJSON *o)
+{
+	const struct finding_fate *f = m->decision && m->decision->fates ? &m->decision->fates[index] : NULL;
+
+	json_add_str(o, "fate", f ? fate_words[f->fate] : NULL);
+	add_safe(o, "by", f ? f->by : NULL);
+	add_time(o, "until", f ? f->until_s : 0);
+	add_safe(o, "lapsed", f ? f->lapsed : NULL);
+	if (f && f->fate == FATE_EXCEPTED && i->policy)
+		json_add_int(o, "line", (int64_t)i->policy->exceptions.v[f->entry].line);
+	else
+		json_add_str(o, "line", NULL);
+}
+
+cJSON *
+render_json_finding(const struct inspection *i, const struct image *m, size_t index)
 {
 	const struct finding *f = &m->report->findings[index];
 	size_t layer = explain_find_layer(m, f->diff_id);
 	cJSON *o = cJSON_CreateObject();
 
-	cJSON_AddItemToArray(list, o);
 	add_safe(o, "id", f->id);
 	add_safe(o, "package", f->package);
 	add_safe(o, "installed", f->installed);
@@ -141,7 +154,8 @@ add_finding(const struct image *m, size_t index, cJSON *list)
 	else
 		json_add_str(o, "layer", NULL);
 	json_add_bool(o, "is_blocking", m->is_blocking && m->is_blocking[index]);
-	add_fate(m, index, o);
+	add_fate(i, m, index, o);
+	return o;
 }
 
 static void
@@ -178,7 +192,7 @@ add_advice(const struct image *m, cJSON *o)
 }
 
 static void
-add_report(const struct image *m, cJSON *o)
+add_report(const struct inspection *i, const struct image *m, cJSON *o)
 {
 	static const char *const members[] = { "distribution", "counts", "advice", "findings" };
 	const struct report *r = m->report;
@@ -200,7 +214,7 @@ add_report(const struct image *m, cJSON *o)
 	list = json_add_array(o, "findings");
 	order = explain_sorted(m, false, &n);
 	for (size_t k = 0; k < n; k++)
-		add_finding(m, order[k], list);
+		cJSON_AddItemToArray(list, render_json_finding(i, m, order[k]));
 }
 
 /* How it was judged: null where the policy could not be used. */
@@ -214,8 +228,20 @@ add_decision(const struct inspection *i, const struct image *m, cJSON *o)
 	json_add_str(o, "mode", gate_mode_words[m->mode]);
 	json_add_str(o, "rule", is_rule ? d->rule->name : NULL);
 	json_add_str(o, "severity", d ? severity_words[d->severity] : NULL);
+	json_add_bool(o, "fixable_only", d && d->fixable_only);
 	json_add_str(o, "waiver", d && d->waiver ? d->waiver->name : NULL);
+	add_time(o, "waiver_until", d && d->waiver ? d->waiver_until_s : 0);
 	add_safe_list(o, "notes", d ? &d->notes : &none);
+}
+
+/* The page of the product: it is told before it is delivered, and which test that will be is not known yet. */
+static void
+add_dojo(const struct inspection *i, const struct image *m, cJSON *o)
+{
+	AUTO_FREE char *product = m->report ? report_product(i, m) : NULL;
+	AUTO_FREE char *link = product ? dojo_link_product(i->opt->defectdojo.url, product) : NULL;
+
+	json_add_str(o, "product_url", link);
 }
 
 static void
@@ -237,9 +263,10 @@ add_image(const struct inspection *i, const struct image *m, cJSON *list)
 	json_add_str(o, "verdict", verdict_words[m->verdict]);
 	add_safe_list(o, "reasons", &m->reasons);
 	add_decision(i, m, o);
+	add_dojo(i, m, o);
 	add_fault(o, &m->fault);
 	add_layers(m, o);
-	add_report(m, o);
+	add_report(i, m, o);
 }
 
 static void
@@ -247,7 +274,6 @@ add_policy(const struct inspection *i, cJSON *j)
 {
 	const struct policy_source *s = i->policy_source;
 	cJSON *o;
-	char date[32];
 
 	if (!s || !s->origin) {
 		json_add_str(j, "policy", NULL);
@@ -255,8 +281,7 @@ add_policy(const struct inspection *i, cJSON *j)
 	}
 	o = json_add_object(j, "policy");
 	add_safe(o, "origin", s->origin);
-	clock_format_rfc3339(s->fetched_s, date);
-	json_add_str(o, "fetched", s->fetched_s > 0 ? date : NULL);
+	add_time(o, "fetched", s->fetched_s);
 	add_or_null(o, "contact", i->policy ? i->policy->contact : NULL);
 }
 
@@ -264,12 +289,12 @@ cJSON *
 render_json(const struct inspection *i)
 {
 	cJSON *j = cJSON_CreateObject(), *gate, *trivy, *images;
-	char date[32];
 
 	json_add_int(j, "format", RENDER_JSON_FORMAT);
 	json_add_str(j, "version", TIDEWAITER_VERSION);
 	json_add_str(j, "verdict", verdict_words[i->verdict]);
 	add_safe_list(j, "reasons", &i->reasons);
+	add_safe_list(j, "notes", &i->notes);
 	json_add_str(j, "mode", gate_mode_words[inspection_mode(i)]);
 	add_or_null(j, "project", i->job->project_path);
 	add_or_null(j, "ref", i->job->ref);
@@ -281,8 +306,7 @@ render_json(const struct inspection *i)
 	add_policy(i, j);
 	trivy = json_add_object(j, "trivy");
 	add_safe(trivy, "version", i->trivy_version);
-	clock_format_rfc3339(i->db_updated_s, date);
-	json_add_str(trivy, "database", i->db_updated_s ? date : NULL);
+	add_time(trivy, "database", i->db_updated_s);
 	add_archives(i, j);
 	images = json_add_array(j, "images");
 	for (size_t k = 0; k < i->n_images; k++)
