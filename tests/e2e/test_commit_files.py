@@ -1,5 +1,6 @@
 """Ignore files of a commit, read from the objects of a repository that the job can write."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -205,6 +206,56 @@ def test_a_pack_with_a_false_index_is_refused(project, read):
     index.chmod(0o600)
     index.write_bytes(data)
     assert ids(read(good)) == []
+
+
+def test_a_false_index_of_many_packs_is_refused(project, read):
+    """The same by the multi-pack-index, which stands before the packs' own."""
+    project.write(".trivyignore", "CVE-1\n")
+    good = project.commit()
+    project.git("repack", "-q", "-d")
+    project.write(".trivyignore", "CVE-EVIL\n")
+    evil = project.commit()
+    project.git("repack", "-q", "-d")
+    project.git("multi-pack-index", "write")
+    index = project.path / ".git/objects/pack/multi-pack-index"
+    data = bytearray(index.read_bytes())
+    chunks = {}
+    for i in range(data[6]):
+        at = 12 + 12 * i
+        chunks[bytes(data[at:at + 4])] = int.from_bytes(data[at + 4:at + 12], "big")
+    fanout, names, offsets = chunks[b"OIDF"], chunks[b"OIDL"], chunks[b"OOFF"]
+    n = int.from_bytes(data[fanout + 255 * 4:fanout + 256 * 4], "big")
+    order = [bytes(data[names + 20 * i:names + 20 * i + 20]).hex() for i in range(n)]
+    a, b = (offsets + 8 * order.index(x) for x in (good, evil))
+    data[a:a + 8] = data[b:b + 8]
+    index.chmod(0o600)
+    index.write_bytes(data[:-20] + hashlib.sha1(data[:-20]).digest())
+    assert ids(read(good)) in ([], ["CVE-1"])
+
+
+def test_a_clone_without_its_files_is_told(project, read, tmp_path):
+    """As GIT_CLONE_EXTRA_FLAGS: --filter=blob:none makes one."""
+    project.write(".trivyignore", "CVE-1\n")
+    sha = project.commit()
+    project.git("config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "clone"
+    subprocess.run([GIT, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{project.path}", clone], check=True, env=ENV)
+    got = read(sha, clone)
+    assert got["entries"] == [] and "do not count" in got["notes"][0] and ".trivyignore" in got["notes"][0], got
+
+
+def test_a_commit_graph_that_lies_has_no_effect(project, read):
+    project.write(".trivyignore", "CVE-1\n")
+    good = project.commit()
+    project.write(".trivyignore", "CVE-EVIL\n")
+    evil = project.commit()
+    trees = [project.git("rev-parse", f"{c}^{{tree}}") for c in (good, evil)]
+    project.git("commit-graph", "write", "--reachable")
+    graph = project.path / ".git/objects/info/commit-graph"
+    data = graph.read_bytes().replace(bytes.fromhex(trees[0]), bytes.fromhex(trees[1]))
+    graph.chmod(0o600)
+    graph.write_bytes(data[:-20] + hashlib.sha1(data[:-20]).digest())
+    assert ids(read(good)) == ["CVE-1"]
 
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "fifo", "device", "directory", "huge"])

@@ -111,6 +111,8 @@ class Backend(http.server.BaseHTTPRequestHandler):
         server, body = self.server, self.body()
         server.goes_on.wait(60)
         server.seen.append((self.command, self.path, self.headers.get("Authorization")))
+        if server.renamed and self.path.startswith(server.renamed[0]):
+            return self.answer(301, [("Location", server.url + self.path.replace(*server.renamed))])
         if server.moved_to:
             return self.answer(302, [("Location", server.moved_to + self.path)])
         if server.password and self.headers.get("Authorization") != "Basic " + base64.b64encode(server.password).decode():
@@ -134,6 +136,7 @@ def git_server(root, certificate=None, password=None, moved_to=None):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     server.root, server.password, server.moved_to, server.seen = root, password, moved_to, []
+    server.renamed = None
     server.goes_on = threading.Event()
     server.goes_on.set()
     server.handle_error = lambda *args: None
@@ -679,6 +682,15 @@ def test_a_redirect_to_another_host_is_not_followed(repository, ask, tmp_path):
         got = ask(f"{server.url}/policies/.git", credentials_file=credentials(tmp_path, f"deploy:{TOKEN}"))
         assert got["text"] is None and "redirect" in got["fault"].lower(), got
         assert there.seen == []
+
+
+def test_a_redirect_on_the_same_host_is_followed(repository, ask, tmp_path):
+    """As GitLab answers for a project that was renamed."""
+    repository.commit(policy("LOW"))
+    with git_server(tmp_path, password=f"deploy:{TOKEN}".encode()) as server:
+        server.renamed = ("/old/.git", "/policies/.git")
+        got = ask(f"{server.url}/old/.git", credentials_file=credentials(tmp_path, f"deploy:{TOKEN}"))
+        assert got["text"] == policy("LOW"), got
 
 
 def test_a_redirect_away_from_tls_is_not_followed(repository, ask, tmp_path, certificates):
