@@ -113,7 +113,7 @@ struct options_report {
 	int64_t rows_max;
 	bool artifact;
 	bool codequality; /* GitLab's Code Quality report, too */
-	char *expire_in; /* GitLab's words, "1 month" */
+	char *expire_in;  /* GitLab's words, "1 month" */
 };
 
 struct options_defectdojo {
@@ -137,7 +137,7 @@ struct options_defectdojo {
 	bool keep_text;		 /* findings are sent with the texts they were first sent with */
 	char *redis; /* URL of what the hosts of a fleet share of deliveries (fleet.h); empty: trivy.results_redis and its files */
 	char *redis_key_file, *redis_auth_file, *redis_ca_file;
-	bool supersede;		 /* a newer report of a test replaces one that was never sent */
+	bool supersede; /* a newer report of a test replaces one that was never sent */
 };
 
 struct options {
