@@ -65,7 +65,7 @@ struct http_answer {
 	struct buf body;
 	bool was_connected; /* a connection to the server (or proxy) was made */
 	bool was_sent;	    /* the whole request was handed to the network: it may have taken effect */
-	char fault[256];    /* for people, "" when HTTP_ANSWERED */
+	char fault[384];    /* for people, "" when HTTP_ANSWERED */
 };
 
 struct http;

@@ -37,7 +37,7 @@ check_spool(struct checkup *c, const struct settings *s)
 	AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
 	struct spool_usage u;
 	struct err e = ERR_INIT;
-	AUTO_FREE char *size = NULL, *path = mem_printf("%s/spool", s->state_dir);
+	AUTO_FREE char *size = NULL, *warning = NULL, *path = mem_printf("%s/spool", s->state_dir);
 
 	/* Looking makes nothing. */
 	if (access(path, F_OK) < 0 && errno == ENOENT) {
@@ -53,16 +53,11 @@ check_spool(struct checkup *c, const struct settings *s)
 	}
 	spool_bounds_of(o, &bounds);
 	size = str_human_size(u.size);
-	if (spool_is_nearly_full(&u, &bounds))
+	warning = spool_warning(spool, &u, &bounds);
+	if (warning)
 		checkup_fail(c, "spool",
-			     "tidewaiter spool list; mend what it says, then tidewaiter spool flush",
-			     "%s is more than half full: %zu wait, %zu are dead, %s", spool->path, u.n_new,
-			     u.n_dead, size);
-	else if (spool_is_getting_old(&u, &bounds))
-		checkup_fail(c, "spool",
-			     "tidewaiter spool list; mend what it says, then tidewaiter spool flush",
-			     "%zu reports wait, the oldest for more than half of defectdojo.spool_age_max, after which it is given up",
-			     u.n_new);
+			     "tidewaiter spool list; mend what it says, then tidewaiter spool flush", "%s",
+			     warning);
 	else if (u.n_dead > 0)
 		checkup_warn(c, "spool",
 			     "tidewaiter spool list says why; then spool retry --dead, or spool drop",

@@ -27,6 +27,8 @@
 #define PAUSE_MS 200 /* between two passes: what comes together is taken together */
 #define STOP_MS 1000
 #define RESTART_MAX_MS 60000
+/* What happens to the spool's directory when somebody puts another one there. */
+#define REPLACED (IN_MOVE_SELF | IN_MOVED_FROM | IN_DELETE)
 #define WARN_EACH_MS ((int64_t)60 * 60 * 1000)
 
 /* ---- a process that delivers ---- */
@@ -37,13 +39,11 @@ watch_spool(const struct spool *s, struct err *e)
 	AUTO_FREE char *path = mem_printf("%s/new", s->path);
 	AUTO_FD int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-	if (fd < 0 ||
-	    inotify_add_watch(fd, path, IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
+	if (fd < 0 || inotify_add_watch(fd, path, IN_MOVED_TO | IN_ONLYDIR) < 0 ||
+	    inotify_add_watch(fd, s->path, REPLACED | IN_ONLYDIR) < 0)
 		return err_errno(e, "watch %s", path);
 	return take_fd(fd);
 }
-
-#define OTHER_NEWS (IN_Q_OVERFLOW | IN_DELETE_SELF | IN_MOVE_SELF)
 
 /* Whether one of the events is worth a look; states of deliveries are our own doing. */
 static bool
@@ -57,7 +57,7 @@ read_events(int fd)
 		for (char *p = events; p < events + n;) {
 			const struct inotify_event *event = (const void *)p;
 
-			has_news = has_news || (event->mask & OTHER_NEWS) ||
+			has_news = has_news || (event->mask & (IN_Q_OVERFLOW | REPLACED)) ||
 				   (event->len > 0 && spool_is_id(event->name));
 			p += sizeof(*event) + event->len;
 		}

@@ -138,6 +138,31 @@ read_counts(const cJSON *body, struct dojo_answer *ret)
 			  ret->n_closed >= 0 && ret->n_triaged >= 0;
 }
 
+/* What libcurl and OpenSSL say of TLS, and what is to be done about it. */
+static const char *
+tls_advice(const char *fault)
+{
+	static const struct {
+		const char *needle, *advice;
+	} table[] = {
+		{ "self-signed", "put its authority into defectdojo.ca_file" },
+		{ "issuer certificate", "put its authority into defectdojo.ca_file" },
+		{ "has expired", "the server needs a new one" },
+		{ "not yet valid", "is this host's clock right?" },
+		{ "subject name", "defectdojo.url must have a name that is in it" },
+		{ "wrong version number", "is that a port without TLS?" },
+		{ "alert certificate requir", "set defectdojo.client_cert_file" },
+		{ "alert bad certificate", "see defectdojo.client_cert_file" },
+		{ "alert unknown ca", "see defectdojo.client_cert_file" },
+	};
+
+	for (size_t i = 0; i < MEM_COUNT(table); i++) {
+		if (strstr(fault, table[i].needle))
+			return table[i].advice;
+	}
+	return "see defectdojo.ca_file and url";
+}
+
 static void
 classify_silence(const struct http_answer *a, struct dojo_answer *ret)
 {
@@ -164,7 +189,9 @@ classify_silence(const struct http_answer *a, struct dojo_answer *ret)
 		}
 		break;
 	}
-	if (a->was_sent && ret->may_run)
+	if (a->end == HTTP_UNTRUSTED)
+		snprintf(ret->reason, sizeof(ret->reason), "%s (%.60s)", a->fault, tls_advice(a->fault));
+	else if (ret->may_run)
 		snprintf(ret->reason, sizeof(ret->reason), "sent, no answer yet (%s)", a->fault);
 	else
 		snprintf(ret->reason, sizeof(ret->reason), "%s", a->fault);

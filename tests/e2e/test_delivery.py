@@ -212,7 +212,7 @@ def test_a_certificate_is_verified_against_the_named_authority(root, program, se
     with DefectDojo(tls_cert=str(cert), tls_key=str(key)) as dojo:
         host = Host(root, program, settings, tools, dojo)
         done = host.scan()
-        assert done.returncode == BLOCKED and "certificate" in done.stdout
+        assert done.returncode == BLOCKED and "certificate (put its authority into defectdojo.ca_file)" in done.stdout
         assert dojo.requests == [] and len(host.waiting()) == 1
         host.configure(ca_file=str(cert))
         assert host.flush("--now").returncode == 0
@@ -233,7 +233,11 @@ def test_a_client_certificate_is_shown_where_the_server_asks_for_one(root, progr
     with DefectDojo(tls_cert=str(cert), tls_key=str(key), tls_client_ca=str(client_cert)) as dojo:
         host = Host(root, program, settings, tools, dojo)
         host.configure(ca_file=str(cert))
-        assert host.scan().returncode == BLOCKED and len(host.waiting()) == 1 and dojo.imports == []
+        done = host.scan()
+        assert done.returncode == BLOCKED and len(host.waiting()) == 1 and dojo.imports == []
+        assert "(set defectdojo.client_cert_file)" in done.stdout
+        host.configure(ca_file=str(cert), client_cert_file=str(root / "gone.pem"))
+        assert "gone.pem" in host.flush("--now").stderr
         host.configure(ca_file=str(cert), client_cert_file=str(client_cert), client_key_file=str(client_key))
         client_key.chmod(0o644)
         assert "client.key" in host.flush("--now").stderr  # a key that others can read is not used

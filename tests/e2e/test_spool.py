@@ -1,5 +1,6 @@
 """tidewaiter spool, against the stand-in for DefectDojo: nothing is lost, nothing is sent twice."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -167,6 +168,21 @@ def test_the_list_says_what_waits_and_why(spool, dojo):
     assert delivery in text and "HTTP 503" in text and "1 waiting, 0 dead" in text
 
 
+def test_the_list_warns_long_before_a_bound_bites(make_spool):
+    spool = make_spool(spool_count_max=3, url="")
+    spool.add()
+    assert "more than half full" not in spool("list").stdout
+    spool.add()
+    assert "more than half full: 2 wait" in spool("list").stdout
+    assert "more than half full: 2 wait" in spool("flush").stderr
+
+
+def test_the_list_warns_of_what_grows_old(make_spool):
+    spool = make_spool(spool_age_max="10h", url="")
+    os.utime(spool.path / "new" / spool.add(), (time.time() - 6 * 3600,) * 2)
+    assert "more than half of defectdojo.spool_age_max" in spool("list").stdout
+
+
 def test_a_delivery_can_be_dropped(spool):
     first, second = spool.add(), spool.add()
     done = spool("drop", first)
@@ -280,9 +296,21 @@ def test_what_will_never_be_accepted_lies_in_dead_and_can_be_revived(spool, dojo
     row, = spool.list()
     assert row["state"] == "dead" and row["answer"].startswith(f"HTTP {fault[:3]}")
     dojo.fault = None
-    assert "1 wait again" in spool("retry", "--dead").stdout
+    assert "1 of 1 wait again" in spool("retry", "--dead").stdout
     assert spool("flush").returncode == 0
     assert len(dojo.findings("app")) == 2
+
+
+def test_one_that_cannot_be_revived_now_keeps_no_other_dead(spool, dojo):
+    first, second = spool.add(test="a"), spool.add(test="b")
+    dojo.fault = "400-message"
+    spool("flush")
+    assert spool.dead() == [first, second]
+    with open(spool.path / "lock" / first.split("-")[1], "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = spool("retry", "--dead")
+    assert done.returncode == 3 and "1 of 2 wait again" in done.stdout and first in done.stderr
+    assert spool.dead() == [first] and spool.new() == [second]
 
 
 def test_a_dead_one_has_the_answer_beside_it(spool, dojo):
@@ -419,6 +447,15 @@ def test_a_broken_file_is_given_up_and_holds_nothing_up(spool, dojo):
     assert spool("flush").returncode == 3
     assert spool.dead() == [broken] and spool.new() == []
     assert len(dojo.imports) == 1
+
+
+def test_a_broken_file_needs_no_server_to_be_given_up_and_one_of_another_version_says_so(make_spool):
+    spool = make_spool(url="")
+    broken, later = spool.add(), spool.add(format=2)
+    (spool.path / "new" / broken).write_text("{}\n")
+    assert spool("flush").returncode == 3
+    assert spool.dead() == [broken, later] and spool.new() == []
+    assert "another version of Tidewaiter" in spool("list").stdout
 
 
 # --- sent, and no answer ------------------------------------------------------------------------------------------------
@@ -587,6 +624,22 @@ def test_one_server_that_is_down_holds_nothing_up_for_the_other(two_servers, doj
     assert two_servers("flush").returncode == 0 and len(dojo.imports) == 3
 
 
+def test_one_server_that_takes_reports_and_is_silent_holds_nothing_up_for_the_other(make_spool, root, dojo, second):
+    token = root / "token2"
+    token.write_text(second.token + "\n")
+    token.chmod(0o600)
+    spool = make_spool(timeout="1s", projects=[{"match": "other/**", "defectdojo": {"url": second.url,
+                                                                                   "token_file": str(token)}}])
+    dojo.fault = "hang"
+    for n in range(6):
+        spool.add(project="group/app", test=f"a{n}")
+    for n in range(6):
+        spool.add(project="other/app", product="other/app", test=f"b{n}")
+    done = spool("flush", "--deadline", "20s")
+    assert done.returncode == 3 and len(second.imports) == 6
+    assert len(dojo.uploads) == 1 and "no answer yet" in done.stderr
+
+
 # --- serve ---------------------------------------------------------------------------------------------------------------
 
 class Serving:
@@ -707,6 +760,26 @@ def test_serve_leaves_to_a_job_what_it_is_still_delivering(make_spool, dojo, roo
     dojo.wait_for(lambda: spool.new() == [young])
     assert server.end() == 0
     assert [upload.form["test_title"] for upload in dojo.uploads] == [["old"]]
+
+
+def test_serve_goes_on_with_a_spool_that_was_put_in_place_of_the_old_one(spool, dojo, serve):
+    server = serve("--parallel", "1")
+    spool.path.rename(spool.path.with_name("spool.old"))
+    for name in ("", "new", "dead", "lock", "server"):
+        (spool.path / name).mkdir(mode=0o700)
+    subprocess.run(["chown", "-R", "65534:65534", spool.path], check=True) if os.geteuid() == 0 else None
+    spool.add()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert server.end() == 0
+
+
+def test_serve_warns_of_a_spool_that_fills_up(make_spool, root, dojo):
+    spool = make_spool(spool_count_max=2, url="")
+    spool.add(test="a")
+    spool.add(test="b")
+    server = Serving(spool, root)
+    assert server.end() == 0
+    assert "more than half full" in server.output
 
 
 def test_serve_without_a_spool_that_it_can_use_fails_and_is_not_ready(spool, root):

@@ -314,6 +314,35 @@ faults_of_the_network_are_told_apart(void **state)
 }
 
 static void
+a_fault_of_tls_says_what_to_do(void **state)
+{
+	/* What libcurl 7.88 with OpenSSL 3.0 says. */
+	static const char *const cases[][2] = {
+		{ "SSL certificate problem: self-signed certificate", "defectdojo.ca_file" },
+		{ "SSL certificate problem: unable to get local issuer certificate", "defectdojo.ca_file" },
+		{ "SSL certificate problem: certificate has expired", "needs a new one" },
+		{ "SSL certificate problem: certificate is not yet valid", "clock" },
+		{ "SSL: no alternative certificate subject name matches target host name 'localhost'",
+		  "defectdojo.url" },
+		{ "OpenSSL/3.0.22: error:0A00010B:SSL routines::wrong version number", "without TLS" },
+		{ "OpenSSL SSL_connect: Connection reset by peer", "see defectdojo.ca_file and url" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
+		AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
+		struct dojo_answer got;
+
+		a.end = HTTP_UNTRUSTED;
+		snprintf(a.fault, sizeof(a.fault), "%s", cases[i][0]);
+		dojo_classify(&a, &got);
+		assert_non_null(strstr(got.reason, cases[i][0]));
+		assert_non_null(strstr(got.reason, cases[i][1]));
+		assert_true(got.is_server_wide && !got.may_run);
+	}
+}
+
+static void
 what_a_server_says_is_made_fit_for_a_terminal(void **state)
 {
 	AUTO_HTTP_ANSWER struct http_answer a = { .end = HTTP_ANSWERED,
@@ -637,6 +666,7 @@ main(void)
 		cmocka_unit_test(with_a_minimum_severity_nothing_is_reckoned),
 		cmocka_unit_test(what_stands_twice_in_a_report_may_be_one_finding_there),
 		cmocka_unit_test(faults_of_the_network_are_told_apart),
+		cmocka_unit_test(a_fault_of_tls_says_what_to_do),
 		cmocka_unit_test(what_a_server_says_is_made_fit_for_a_terminal),
 		WITH_FIXTURE(an_upload_has_every_field_each_time),
 		WITH_FIXTURE(a_probe_has_no_file_and_succeeds_when_one_is_asked_for),
