@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 
-#define VERSION 1
+#define VERSION 2
 #define RENEW_S ((int64_t)90 * 24 * 60 * 60)
 #define FILES_MAX 4096
 
@@ -21,6 +21,7 @@ baseline_free(struct baseline *b)
 {
 	mem_free_at(&b->branch);
 	mem_free_at(&b->image);
+	mem_free_at(&b->build_id);
 	mem_free_at(&b->keys);
 	b->n = 0;
 }
@@ -38,6 +39,7 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 
 	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
 				  .image = identity_image(i, m),
+				  .build_id = mem_strdup(""),
 				  .made_s = clock_wall_s() };
 	if (!r || r->n_findings == 0)
 		return;
@@ -71,6 +73,7 @@ baseline_to_json(const struct baseline *b)
 	json_add_int(j, "version", VERSION);
 	json_add_str(j, "branch", b->branch);
 	json_add_str(j, "image", b->image);
+	json_add_str(j, "build_id", b->build_id ? b->build_id : "");
 	json_add_int(j, "made_s", b->made_s);
 	keys = json_add_array(j, "keys");
 	for (size_t k = 0; k < b->n; k++)
@@ -102,18 +105,20 @@ int
 baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 {
 	const cJSON *list = json_array(j, "keys");
-	const char *branch, *image;
+	const char *branch, *image, *build_id;
 	int64_t version;
 
-	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 5)
+	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 6)
 		return err_set(e, ERR_REFUSED, "baseline: it has other members");
 	if (json_need_int(j, "version", &version, e) < 0 || json_need_str(j, "branch", &branch, e) < 0 ||
-	    json_need_str(j, "image", &image, e) < 0 || json_need_int(j, "made_s", &ret->made_s, e) < 0)
+	    json_need_str(j, "image", &image, e) < 0 || json_need_str(j, "build_id", &build_id, e) < 0 ||
+	    json_need_int(j, "made_s", &ret->made_s, e) < 0)
 		return err_wrap(e, "baseline");
 	if (version != VERSION)
 		return err_set(e, ERR_REFUSED, "baseline: its version is not known");
 	ret->branch = mem_strdup(branch);
 	ret->image = mem_strdup(image);
+	ret->build_id = mem_strdup(build_id);
 	return parse_keys(list, ret, e) < 0 ? err_wrap(e, "baseline") : 0;
 }
 
@@ -207,7 +212,8 @@ drop_old(int dir_fd)
 }
 
 int
-baseline_keep(const struct kept *k, const struct inspection *i, size_t index, struct err *e)
+baseline_keep(const struct kept *k, const struct inspection *i, size_t index, const char *build_id,
+	      struct err *e)
 {
 	AUTO_BASELINE struct baseline b = { 0 };
 	AUTO_FREE char *from = mem_printf(BASELINE_PREFIX "%zu", index), *name = NULL;
@@ -218,9 +224,11 @@ baseline_keep(const struct kept *k, const struct inspection *i, size_t index, st
 		return 0;
 	if (read_file(i->out_fd, from, &b, NULL, e) < 0)
 		return e->no == ENOENT ? (err_clear(e), 0) : -1;
-	/* what the scanner says of branch and time is not asked */
+	/* what the scanner says of branch, build and time is not asked */
 	mem_free_at(&b.branch);
+	mem_free_at(&b.build_id);
 	b.branch = mem_strdup(i->job->ref);
+	b.build_id = mem_strdup(build_id ? build_id : "");
 	b.made_s = clock_wall_s();
 	dir_fd = open_project(k, i->job->project_path, true, e);
 	if (dir_fd < 0)
@@ -350,6 +358,20 @@ baselines_add_json(struct baselines *l, const cJSON *list)
 		l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
 		l->v[l->n++] = b;
 	}
+}
+
+void
+baselines_drop(struct baselines *l, const char *branch)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < l->n; k++) {
+		if (str_eq(l->v[k].branch, branch))
+			baseline_free(&l->v[k]);
+		else
+			l->v[n++] = l->v[k];
+	}
+	l->n = n;
 }
 
 const struct baseline *

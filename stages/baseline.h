@@ -25,6 +25,7 @@ typedef char identity_hex[IDENTITY_KEY_SIZE];
 
 struct baseline {
 	char *branch, *image; /* identity_image() */
+	char *build_id;	      /* of the delivery, as DefectDojo has it; "": not known */
 	int64_t made_s;
 	identity_hex *keys; /* sorted */
 	size_t n;
@@ -48,7 +49,8 @@ int baseline_write(const struct inspection *i, const struct image *m, size_t ind
  * For the courier: keeps the baseline that belongs to the delivery of this index, checked, with branch and project of the job. Says
  * nothing where there is none to keep. Old ones of the project that nobody renewed for a quarter of a year go.
  */
-int baseline_keep(const struct kept *k, const struct inspection *i, size_t index, struct err *e);
+int baseline_keep(const struct kept *k, const struct inspection *i, size_t index, const char *build_id,
+		  struct err *e);
 
 struct baselines {
 	struct baseline *v;
@@ -61,5 +63,7 @@ int baselines_load(const struct kept *k, const char *project, const char *const 
 cJSON *baselines_to_json(const struct baselines *l);
 /* Adds those of an array that are any. */
 void baselines_add_json(struct baselines *l, const cJSON *list);
+/* Those of a branch, which are not the last ones. */
+void baselines_drop(struct baselines *l, const char *branch);
 /* NULL: none. */
 const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);

@@ -12,6 +12,7 @@
 #include "stages/dojo_read.h"
 
 #define ENGAGEMENTS_MAX 20
+#define TESTS_MAX 500 /* of one engagement */
 #define TYPE "\n**Type:** "
 
 struct reading {
@@ -80,6 +81,7 @@ baseline_of(struct reading *r, const char *service)
 	l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
 	l->v[l->n] = (struct baseline){ .branch = mem_strdup(r->b->branch),
 					.image = mem_strdup(service),
+					.build_id = mem_strdup(""),
 					.made_s = clock_wall_s() };
 	return &l->v[l->n++];
 }
@@ -114,6 +116,47 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	return 0;
 }
 
+/* *ret_engagement -1: there is no such branch. */
+static int
+find_branch(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, int64_t *ret_product,
+	    int64_t *ret_engagement, struct err *e)
+{
+	*ret_engagement = -1;
+	if (dojo_find_product(dojo, b->product, deadline, ret_product, e) < 0)
+		return -1;
+	return *ret_product < 0 ? 0 : find_engagement(dojo, b, *ret_product, deadline, ret_engagement, e);
+}
+
+int
+dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
+		 struct err *e)
+{
+	AUTO_FREE char *path = NULL;
+	AUTO_JSON cJSON *page = NULL;
+	const cJSON *rows, *row;
+	int64_t product, engagement;
+
+	if (find_branch(dojo, b, deadline, &product, &engagement, e) < 0)
+		return -1;
+	if (engagement < 0)
+		return 0;
+	path = mem_printf("/tests/?engagement=%" PRId64 "&limit=%d", engagement, TESTS_MAX);
+	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
+		return -1;
+	rows = json_array(page, "results");
+	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
+		return err_set(e, ERR_FAILED, "DefectDojo does not show all tests of %s", b->branch);
+	cJSON_ArrayForEach(row, rows)
+	{
+		const char *build_id = json_str(row, "build_id");
+
+		if (json_int(row, "engagement", -1) == engagement &&
+		    str_eq(json_str(row, "branch_tag"), b->branch) && !str_is_empty(build_id))
+			strv_add(ret, build_id);
+	}
+	return 0;
+}
+
 int
 dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct baselines *ret,
 		    struct err *e)
@@ -121,11 +164,7 @@ dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t dead
 	static const char *const filters[] = { "is_mitigated=false", "false_p=true", "out_of_scope=true" };
 	struct reading r = { .b = b, .to = ret, .first = ret->n };
 
-	if (dojo_find_product(dojo, b->product, deadline, &r.product, e) < 0)
-		return -1;
-	if (r.product < 0)
-		return 0;
-	if (find_engagement(dojo, b, r.product, deadline, &r.engagement, e) < 0)
+	if (find_branch(dojo, b, deadline, &r.product, &r.engagement, e) < 0)
 		return -1;
 	for (size_t k = 0; r.engagement >= 0 && k < MEM_COUNT(filters); k++) {
 		AUTO_FREE char *path =

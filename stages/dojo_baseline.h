@@ -12,6 +12,13 @@ struct dojo_branch {
 	const char *project;
 };
 
+/*
+ * The build ids with which the tests of that branch were last uploaded to; none where there is no such branch. So whoever keeps a baseline
+ * knows whether it is of the last inspection. -1 where that cannot be told, too.
+ */
+int dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
+		     struct err *e);
+
 /* One baseline per service, which is taken for the image: for settings whose template is "{image}". Adds to *ret. */
 int dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline,
 			struct baselines *ret, struct err *e);

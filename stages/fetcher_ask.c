@@ -279,26 +279,65 @@ has_branch(const struct baselines *l, const char *branch)
 	return false;
 }
 
-/* A service that is no image's name says nothing of images. */
-static int
-ask_branch(const struct inspection *i, const char *branch, struct dojo *dojo, int64_t deadline,
-	   struct baselines *ret, struct err *e)
+/* A branch as deliveries of its jobs are named. */
+struct branch {
+	char *product, *engagement, *name;
+};
+
+static void
+branch_free(struct branch *b)
+{
+	mem_free_at(&b->product);
+	mem_free_at(&b->engagement);
+	mem_free_at(&b->name);
+}
+#define AUTO_BRANCH __attribute__((cleanup(branch_free)))
+
+/* False: what DefectDojo has cannot be told by branch, or says nothing of images, since their service is no image's name. */
+static bool
+name_branch(const struct inspection *i, const char *branch, struct branch *ret)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
-	AUTO_FREE char *ref = mem_strdup(branch), *product = NULL, *engagement = NULL, *fitted = NULL;
+	AUTO_FREE char *ref = mem_strdup(branch);
 	struct job_facts job = *i->job;
 
 	job.ref = ref;
 	job.is_tag = false;
-	product = product_for(&job, o->product);
-	engagement = engagement_for(&job, o->engagement);
-	fitted = branch_for(&job);
-	if (!product || !engagement || !fitted || !str_eq(fitted, branch) || !str_eq(o->service, "{image}"))
+	ret->product = product_for(&job, o->product);
+	ret->engagement = engagement_for(&job, o->engagement);
+	ret->name = branch_for(&job);
+	return ret->product && ret->engagement && str_eq(ret->name, branch) && str_eq(o->service, "{image}");
+}
+
+/* Another host may have inspected the branch since; a DefectDojo that has nothing of it contradicts nobody. */
+static bool
+are_last(const struct baselines *kept, const char *branch, const struct strv *builds)
+{
+	for (size_t k = 0; k < kept->n; k++)
+		if (str_eq(kept->v[k].branch, branch) && !strv_has(builds, kept->v[k].build_id))
+			return builds->n == 0;
+	return true;
+}
+
+static int
+ask_branch(const struct inspection *i, const char *branch, const struct baselines *kept, struct dojo *dojo,
+	   int64_t deadline, struct fetcher_branches *ret, struct err *e)
+{
+	AUTO_BRANCH struct branch b = { 0 };
+	AUTO_STRV struct strv builds = { 0 };
+	struct dojo_branch asked;
+
+	if (!name_branch(i, branch, &b))
 		return 0;
-	return dojo_read_baselines(dojo,
-				   &(struct dojo_branch){ product, engagement, fitted,
-							  .project = i->job->project_path },
-				   deadline, ret, e);
+	asked = (struct dojo_branch){ b.product, b.engagement, b.name, .project = i->job->project_path };
+	if (has_branch(kept, branch)) {
+		if (dojo_read_builds(dojo, &asked, deadline, &builds, e) < 0)
+			return -1;
+		if (are_last(kept, branch, &builds))
+			return 0;
+		strv_add(&ret->outdated, branch);
+	}
+	return dojo_read_baselines(dojo, &asked, deadline, &ret->baselines, e);
 }
 
 /* Which no rule of a policy that cannot be had names. */
@@ -318,9 +357,16 @@ list_branches(const struct inspection *i, struct strv *ret)
 	policy_other_branches(p, &c, ret);
 }
 
+void
+fetcher_branches_free(struct fetcher_branches *b)
+{
+	baselines_free(&b->baselines);
+	strv_free(&b->outdated);
+}
+
 int
 fetcher_ask_branches(const struct inspection *i, const struct baselines *kept, int64_t deadline,
-		     struct baselines *ret, struct err *e)
+		     struct fetcher_branches *ret, struct err *e)
 {
 	AUTO_STRV struct strv branches = { 0 };
 	AUTO(dojo) struct dojo *dojo = NULL;
@@ -328,12 +374,9 @@ fetcher_ask_branches(const struct inspection *i, const struct baselines *kept, i
 	if (str_is_empty(i->opt->defectdojo.url))
 		return 0;
 	list_branches(i, &branches);
-	for (size_t k = 0; k < branches.n && k < FETCHER_BRANCHES_MAX; k++) {
-		if (has_branch(kept, branches.v[k]))
-			continue;
+	for (size_t k = 0; k < branches.n && k < FETCHER_BRANCHES_MAX; k++)
 		if ((!dojo && connect_dojo(i, &dojo, e) < 0) ||
-		    ask_branch(i, branches.v[k], dojo, deadline, ret, e) < 0)
+		    ask_branch(i, branches.v[k], kept, dojo, deadline, ret, e) < 0)
 			return -1;
-	}
 	return 0;
 }

@@ -23,9 +23,14 @@ int fetcher_ask_triage(const struct inspection *i, const struct kept *k, int64_t
 /* What was kept of that, however old. NULL: nothing. */
 struct triage *fetcher_kept_triage(const struct inspection *i, const struct kept *k);
 
-/*
- * What the policy's rules for this job compare with and `kept` has nothing of: adds to *ret, and half of it after an error. Waits for the policy
- * where that is still on its way.
- */
+/* Of branches that the policy's rules for this job compare with. */
+struct fetcher_branches {
+	struct baselines baselines; /* as DefectDojo has them, of branches that `kept` has nothing of, or not the last */
+	struct strv outdated; /* of which what is kept here is not the last delivered inspection */
+};
+void fetcher_branches_free(struct fetcher_branches *b); /* what it owns */
+#define AUTO_FETCHER_BRANCHES __attribute__((cleanup(fetcher_branches_free)))
+
+/* Waits for the policy where that is still on its way. -1: half of it may be in *ret. */
 int fetcher_ask_branches(const struct inspection *i, const struct baselines *kept, int64_t deadline,
-			 struct baselines *ret, struct err *e);
+			 struct fetcher_branches *ret, struct err *e);

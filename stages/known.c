@@ -63,16 +63,20 @@ take_kept(const struct fetcher *f, struct known *k, struct triage **ret)
 	baselines_add_json(&k->baselines, json_array(j, "baselines"));
 }
 
-/* Behind those of this host, which are found first. */
+/* What DefectDojo has of a branch takes the place of what this host has, where another host inspected that since. */
 static void
 take_others(const struct fetcher *f, struct known *k)
 {
 	struct err e = ERR_INIT;
 	AUTO_JSON cJSON *j = read_text(f->others_fd, &e);
+	AUTO_STRV struct strv outdated = { 0 };
 	const char *fault = json_str(j, "fault");
 
 	if (!str_is_empty(fault))
-		strv_addf(&k->notes, "what other branches have is not known: %s", fault);
+		strv_addf(&k->notes, "what other branches have now is not known: %s", fault);
+	json_strv(j, "outdated", &outdated);
+	for (size_t x = 0; x < outdated.n; x++)
+		baselines_drop(&k->baselines, outdated.v[x]);
 	baselines_add_json(&k->baselines, json_array(j, "baselines"));
 }
 

@@ -168,11 +168,12 @@ missing_name(const struct delivery *d)
 
 /* What later jobs are compared with; without it they see more as new. */
 static void
-keep_baseline(const struct inspection *i, const char *file_name)
+keep_baseline(const struct inspection *i, const char *file_name, const char *build_id)
 {
+	size_t index = strtoul(file_name + strlen(PREFIX), NULL, 10);
 	struct err e = ERR_INIT;
 
-	if (i->kept && baseline_keep(i->kept, i, strtoul(file_name + strlen(PREFIX), NULL, 10), &e) < 0)
+	if (i->kept && baseline_keep(i->kept, i, index, build_id, &e) < 0)
 		log_line(i->log, LOG_WARN, "for comparing later jobs with this one: %s", e.text);
 }
 
@@ -205,7 +206,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		mem_free_at(&p.name);
 		return;
 	}
-	keep_baseline(i, file_name);
+	keep_baseline(i, file_name, d.build_id);
 	if (usage.n_superseded > 0)
 		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
 			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",

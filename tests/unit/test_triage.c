@@ -447,7 +447,7 @@ keep(struct place *p)
 	struct err e = ERR_INIT;
 
 	assert_int_equal(baseline_write(&p->s.i, &p->s.i.images[0], 0, &e), 0);
-	assert_int_equal(baseline_keep(p->kept, &p->s.i, 0, &e), 0);
+	assert_int_equal(baseline_keep(p->kept, &p->s.i, 0, "7-0", &e), 0);
 }
 
 static size_t
@@ -533,7 +533,7 @@ the_branch_of_a_baseline_is_the_payloads_whatever_the_scanner_says(void **state)
 	assert_int_equal(baseline_write(&p.s.i, &p.s.i.images[0], 0, &e), 0);
 	mem_free_at(&p.s.job.ref);
 	p.s.job.ref = mem_strdup("feature");
-	assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, &e), 0);
+	assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, "7-0", &e), 0);
 	assert_int_equal(baselines_load(p.kept, "group/app", (const char *const[]){ NULL }, &l, &e), 0);
 	assert_null(baselines_find(&l, "main", "group/app"));
 	assert_non_null(baselines_find(&l, "feature", "group/app"));
@@ -545,9 +545,10 @@ static void
 a_baseline_that_is_none_is_not_kept(void **state)
 {
 	static const char *const bad[] = {
-		"{", "{}", "{\"version\":1,\"branch\":\"b\",\"image\":\"i\",\"made_s\":1,\"keys\":[\"x\"]}",
-		"{\"version\":1,\"branch\":\"b\",\"image\":\"i\",\"made_s\":1,\"keys\":[null]}",
-		"{\"version\":1,\"branch\":\"b\",\"image\":\"i\",\"made_s\":1,\"keys\":[],\"more\":1}"
+		"{", "{}",
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[\"x\"]}",
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[null]}",
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[],\"more\":1}"
 	};
 	struct place p;
 
@@ -558,7 +559,7 @@ a_baseline_that_is_none_is_not_kept(void **state)
 
 		assert_int_equal(fs_publish(p.s.i.out_fd, "baseline-0", bad[k], strlen(bad[k]), 0600, 0, &e),
 				 0);
-		assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, &e), -1);
+		assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, "7-0", &e), -1);
 	}
 	assert_int_equal(n_kept(&p), 0);
 	place_free(&p);
