@@ -301,10 +301,55 @@ fix_dates_look(int dirfd, const struct report *r, int64_t now_s, int64_t **ret_s
 	return 0;
 }
 
+/* ---- what several hosts know ---- */
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static struct fix_date
+join_one(const struct fix_date *a, const struct fix_date *b, int64_t now_s)
+{
+	return (struct fix_date){ a->key, earlier(earlier(a->since_s, b->since_s), now_s),
+				  earlier(a->seen_s > b->seen_s ? a->seen_s : b->seen_s, now_s) };
+}
+
+static bool
+is_equal(const struct fix_date *a, const struct fix_date *b)
+{
+	return a->since_s == b->since_s && a->seen_s == b->seen_s;
+}
+
+bool
+fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, int64_t now_s, struct fix_dates *ret)
+{
+	size_t room = FIX_DATES_MAX - a->n, x = 0, y = 0;
+	bool is_other = false;
+
+	ret->v = mem_array(a->n + (b->n < room ? b->n : room) + 1, sizeof(*ret->v));
+	while (x < a->n || y < b->n) {
+		const struct fix_date *mine = x < a->n ? &a->v[x] : NULL, *other = y < b->n ? &b->v[y] : NULL;
+		int order = !other ? -1 : !mine ? 1 : fix_key_compare(&mine->key, &other->key);
+		struct fix_date joined = join_one(order > 0 ? other : mine, order < 0 ? mine : other, now_s);
+
+		x += order <= 0;
+		y += order >= 0;
+		if (order > 0 && room == 0)
+			continue;
+		room -= order > 0;
+		is_other = is_other || order > 0 || !is_equal(mine, &joined);
+		ret->v[ret->n++] = joined;
+	}
+	return is_other;
+}
+
 /* ---- merging ---- */
 
 struct merge {
-	struct fix_dates old; /* while it is looked at */
+	const struct fix_dates *others; /* NULL: none */
+	struct fix_dates old;		/* while it is looked at */
 	const struct fix_key *keys;
 	size_t n;
 	int64_t now_s;
@@ -325,8 +370,7 @@ seen_now(const struct fix_date *d, int64_t now_s)
 {
 	struct fix_date seen = *d;
 
-	if (seen.since_s > now_s)
-		seen.since_s = now_s;
+	seen.since_s = earlier(seen.since_s, now_s);
 	if (seen.seen_s > now_s || now_s - seen.seen_s > RENEW_S)
 		seen.seen_s = now_s;
 	return seen;
@@ -352,7 +396,7 @@ look(struct merge *m)
 		at++;
 		seen = seen_now(d, m->now_s);
 		m->since_s[k] = seen.since_s;
-		m->has_changed = m->has_changed || seen.since_s != d->since_s || seen.seen_s != d->seen_s;
+		m->has_changed = m->has_changed || !is_equal(&seen, d);
 	}
 	for (; at < m->old.n; at++)
 		n_stale += is_stale(&m->old.v[at], m->now_s);
@@ -427,13 +471,24 @@ write_joined(int dirfd, const struct merge *m, struct err *e)
 	return 0;
 }
 
+static bool
+take_others(struct merge *m)
+{
+	struct fix_dates joined = { 0 };
+	bool is_other = fix_dates_join(&m->old, m->others, m->now_s, &joined);
+
+	fix_dates_free(&m->old);
+	m->old = joined;
+	return is_other;
+}
+
 /* Reads, answers, and with may_write puts down what is new. */
 static int
 see_once(int dirfd, struct merge *m, bool may_write, struct err *e)
 {
 	int rc = fix_dates_read(dirfd, &m->old, e);
 
-	m->has_changed = false;
+	m->has_changed = rc == 0 && m->others && take_others(m);
 	if (rc == 0)
 		look(m);
 	if (rc == 0 && may_write && m->has_changed)
@@ -442,11 +497,20 @@ see_once(int dirfd, struct merge *m, bool may_write, struct err *e)
 	return rc;
 }
 
-int
-fix_dates_see(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s, int64_t deadline,
-	      int64_t *ret_since_s, struct err *e)
+bool
+fix_dates_has_all(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s)
 {
-	struct merge m = { .keys = keys, .n = n, .now_s = now_s, .since_s = ret_since_s };
+	AUTO_FREE int64_t *since_s = mem_array(n + 1, sizeof(*since_s));
+	struct merge m = { .keys = keys, .n = n, .now_s = now_s, .since_s = since_s };
+
+	return see_once(dirfd, &m, false, NULL) < 0 || !m.has_changed;
+}
+
+int
+fix_dates_see(int dirfd, const struct fix_dates *others, const struct fix_key *keys, size_t n, int64_t now_s,
+	      int64_t deadline, int64_t *ret_since_s, struct err *e)
+{
+	struct merge m = { .others = others, .keys = keys, .n = n, .now_s = now_s, .since_s = ret_since_s };
 	AUTO_FD int lock = -1;
 
 	for (size_t k = 0; k < n; k++)

@@ -73,7 +73,17 @@ int fix_dates_look(int dirfd, const struct report *r, int64_t now_s, int64_t **r
 /*
  * Fills ret_since_s for n keys, sorted, no two alike: since when there is that fix, 0: not known. Those that nobody saw before are put
  * down durably as of now, before they are answered: a date that could not be kept would begin anew with each inspection. -1: some
- * could not; those that stand there are answered all the same. Any number of processes at once.
+ * could not; those that stand there are answered all the same. Any number of processes at once. `others` (may be NULL): what other hosts
+ * know, which is put down, too, as far as there is room.
  */
-int fix_dates_see(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s, int64_t deadline,
-		  int64_t *ret_since_s, struct err *e);
+int fix_dates_see(int dirfd, const struct fix_dates *others, const struct fix_key *keys, size_t n,
+		  int64_t now_s, int64_t deadline, int64_t *ret_since_s, struct err *e);
+/* Would it put anything down? What cannot be read is for fix_dates_see() to say. */
+bool fix_dates_has_all(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s);
+
+/*
+ * All of `a`, and of `b` what there is room for: of each the earliest date it was first and the latest it was last seen, none later
+ * than now. True: it is another than `a`. `ret` is empty at the call.
+ */
+bool fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, int64_t now_s,
+		    struct fix_dates *ret);

@@ -11,9 +11,11 @@
 #include "base/fs.h"
 #include "base/proc.h"
 #include "stages/confine.h"
+#include "stages/fix_share.h"
 #include "stages/policy_source.h"
 
 #define LOCK_WAIT_MS 5000
+#define SHARE_WAIT_MS 1500 /* each way */
 /* Longer than the other side takes at worst, so that its own words come first. */
 #define ANSWER_WAIT_MS 10000
 #define FAULT_MAX 256
@@ -41,15 +43,31 @@ is_sorted(const struct fix_key *keys, size_t n)
 }
 
 static int
-see(const struct kept *k, const struct fix_key *keys, size_t n, int64_t *since_s, struct err *e)
+see(const struct inspection *i, int dirfd, const struct fix_key *keys, size_t n, int64_t *since_s,
+    struct err *e)
 {
-	if (k->fixes_fd < 0)
-		return err_set(e, ERR_FAILED, "%s", k->fault.text);
-	return fix_dates_see(k->fixes_fd, keys, n, clock_wall_s(), clock_deadline(LOCK_WAIT_MS), since_s, e);
+	AUTO(fleet) struct fleet *fleet = fleet_new(i->opt, i->log);
+	AUTO_FIX_DATES struct fix_dates others = { 0 };
+	struct fleet_place place;
+	struct err fault = ERR_INIT;
+	int64_t now_s = clock_wall_s();
+	int rc;
+
+	if (!fleet || fix_dates_has_all(dirfd, keys, n, now_s))
+		return fix_dates_see(dirfd, NULL, keys, n, now_s, clock_deadline(LOCK_WAIT_MS), since_s, e);
+	fleet_place_of_fixes(fleet, &place);
+	(void)fix_share_read(&place, clock_deadline(SHARE_WAIT_MS), &others, &fault);
+	rc = fix_dates_see(dirfd, &others, keys, n, now_s, clock_deadline(LOCK_WAIT_MS), since_s, e);
+	if (fault.kind == ERR_NONE)
+		(void)fix_share_write(&place, dirfd, &others, now_s, clock_deadline(SHARE_WAIT_MS), &fault);
+	if (fault.kind != ERR_NONE)
+		log_line(i->log, LOG_WARN, "since when there are fixes is what this host alone knows: %s",
+			 fault.text);
+	return rc;
 }
 
 void
-fix_recorder_serve(int fd, const struct kept *k)
+fix_recorder_serve(int fd, const struct inspection *i, const struct kept *k)
 {
 	AUTO_FREE struct fix_key *keys = NULL;
 	AUTO_FREE int64_t *since_s = NULL;
@@ -67,7 +85,10 @@ fix_recorder_serve(int fd, const struct kept *k)
 	if (!fs_receive_all(fd, keys, n * sizeof(*keys), clock_deadline(ANSWER_WAIT_MS)) ||
 	    !is_sorted(keys, n))
 		return;
-	a.is_whole = see(k, keys, n, since_s, &e) == 0;
+	if (k->fixes_fd < 0)
+		err_set(&e, ERR_FAILED, "%s", k->fault.text);
+	else
+		a.is_whole = see(i, k->fixes_fd, keys, n, since_s, &e) == 0;
 	snprintf(a.fault, sizeof(a.fault), "%.*s", FAULT_MAX - 1, e.text);
 	if (fs_send_all(fd, &a, sizeof(a), clock_deadline(ANSWER_WAIT_MS)))
 		(void)fs_send_all(fd, since_s, n * sizeof(*since_s), clock_deadline(ANSWER_WAIT_MS));
@@ -88,7 +109,7 @@ child_main(const struct inspection *i, const struct kept *k, int fd, pid_t paren
 	if ((uid != (uid_t)-1 && confine_become(uid, gid, &e) < 0) || confine_finish(&e) < 0 ||
 	    proc_die_with(parent) != 0)
 		_exit(1);
-	fix_recorder_serve(fd, k);
+	fix_recorder_serve(fd, i, k);
 	_exit(0);
 }
 

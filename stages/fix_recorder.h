@@ -21,8 +21,8 @@ struct fix_recorder *fix_recorder_start(const struct inspection *i, const struct
 void fix_recorder_free(struct fix_recorder *r); /* ends the process */
 MEM_AUTO_DECLARE(fix_recorder)
 
-/* In the process; one question. */
-void fix_recorder_serve(int fd, const struct kept *k);
+/* In the process: one question, answered by what this host and the others of its fleet know. */
+void fix_recorder_serve(int fd, const struct inspection *i, const struct kept *k);
 
 /* Since when there is a fix. */
 struct fixes {

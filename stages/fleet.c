@@ -12,8 +12,7 @@
 #include "base/str.h"
 #include "stages/result_entry.h"
 
-#define KIND "texts"
-#define TEXTS "tidewaiter:texts:%s"
+#define ENTRY "tidewaiter:%s:%s"
 #define TURN "tidewaiter:turn:%s"
 #define PROBE "tidewaiter:probe"
 #define TEXTS_WAIT_MS 10000
@@ -101,8 +100,15 @@ fleet_place_of(struct fleet *f, const char *server, const struct delivery *d, st
 
 	while (*base && base[strlen(base) - 1] == '/')
 		base[strlen(base) - 1] = '\0';
-	*ret = (struct fleet_place){ .fleet = f };
+	*ret = (struct fleet_place){ .fleet = f, .kind = "texts" };
 	kept_name((const char *const[]){ base, d->product, d->engagement, d->test }, 4, ret->name);
+}
+
+void
+fleet_place_of_fixes(struct fleet *f, struct fleet_place *ret)
+{
+	*ret = (struct fleet_place){ .fleet = f, .kind = "fixes" };
+	kept_name((const char *const[]){ "fixes" }, 1, ret->name);
 }
 
 /* ---- asking ---- */
@@ -190,13 +196,13 @@ sooner(int64_t deadline, int64_t wait_ms)
 	return own < deadline ? own : deadline;
 }
 
-/* ---- texts ---- */
+/* ---- entries ---- */
 
 int
 fleet_read(struct fleet_place *p, int64_t deadline, struct buf *json, struct err *e)
 {
 	AUTO_BUF struct buf sealed = BUF_INIT(SEALED_MAX);
-	AUTO_FREE char *key = mem_printf(TEXTS, p->name);
+	AUTO_FREE char *key = mem_printf(ENTRY, p->kind, p->name);
 	struct question q = { .key = key, .value = &sealed };
 	const char *entry;
 	size_t len;
@@ -206,7 +212,7 @@ fleet_read(struct fleet_place *p, int64_t deadline, struct buf *json, struct err
 		return -1;
 	if (q.rc == 0)
 		return 0;
-	if (!seal_open(p->fleet->mac_key, KIND, p->name, buf_str(&sealed), sealed.len, &entry, &len))
+	if (!seal_open(p->fleet->mac_key, p->kind, p->name, buf_str(&sealed), sealed.len, &entry, &len))
 		return err_set(e, ERR_REFUSED, "%s in the Redis of the hosts is not of our key (%s)", key,
 			       p->fleet->key_setting);
 	if (!result_unpack(p->name, entry, len, json))
@@ -222,16 +228,16 @@ fleet_write(struct fleet_place *p, int64_t deadline, const char *json, size_t le
 	AUTO_FREE char *ttl = mem_printf("%d", FLEET_KEEP_S);
 	AUTO_BUF struct buf entry = BUF_INIT(FLEET_ENTRY_MAX);
 	AUTO_BUF struct buf sealed = BUF_INIT(SEALED_MAX);
-	AUTO_FREE char *key = mem_printf(TEXTS, p->name);
+	AUTO_FREE char *key = mem_printf(ENTRY, p->kind, p->name);
 	struct question q = { .script = write_script, .key = key, .n_args = 3 };
 
 	result_pack(p->name, json, len, &entry);
 	if (entry.is_full)
-		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %zu bytes, packed",
-			       FLEET_ENTRY_MAX);
+		return err_set(e, ERR_NO_SPACE, "what is kept of this (%s) is larger than %zu bytes, packed",
+			       p->kind, FLEET_ENTRY_MAX);
 	if (read_files(p->fleet, e) < 0)
 		return -1;
-	seal_add(p->fleet->mac_key, KIND, p->name, entry.data, entry.len, &sealed);
+	seal_add(p->fleet->mac_key, p->kind, p->name, entry.data, entry.len, &sealed);
 	q.args[0] = (struct redis_arg){ p->seen, strlen(p->seen) };
 	q.args[1] = (struct redis_arg){ sealed.data, sealed.len };
 	q.args[2] = (struct redis_arg){ ttl, strlen(ttl) };

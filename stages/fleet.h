@@ -3,6 +3,7 @@
  *
  *   tidewaiter:texts:<64 hex>  →  a seal (seal.h) and the texts a test's findings were first sent with (keep_text.h), packed as a
  *                                 result is (result_entry.h); gone when nobody has delivered into the test for a year
+ *   tidewaiter:fixes:<64 hex>  →  a seal and since when there are fixes (fix_share.h), packed likewise; one for all
  *   tidewaiter:turn:<64 hex>   →  "<host> <delivery>": who delivers into the test; it ends by itself
  *
  * The name stands for server, product, engagement and test, so that entries of one test are none of another's, nor of another
@@ -40,16 +41,19 @@ struct fleet *fleet_new(const struct options *opt, const struct log *log);
 void fleet_free(struct fleet *f);
 MEM_AUTO_DECLARE(fleet)
 
-/* One test of one server. */
+/* One test of one server, or since when there are fixes. */
 struct fleet_place {
 	struct fleet *fleet;
+	const char *kind; /* "texts", "fixes" */
 	char name[KEPT_NAME_SIZE];
 	char seen[SEAL_LEN + 1]; /* the seal of what was read or written here last; "": nothing was there */
 };
 void fleet_place_of(struct fleet *f, const char *server, const struct delivery *d, struct fleet_place *ret);
 
+void fleet_place_of_fixes(struct fleet *f, struct fleet_place *ret);
+
 /*
- * Texts: 1 with what is there in *json, 0 when nothing is, -1. e->no is EHOSTDOWN where the Redis does not serve anybody. The
+ * Entries: 1 with what is there in *json, 0 when nothing is, -1. e->no is EHOSTDOWN where the Redis does not serve anybody. The
  * deadline is shortened to what a Redis may take.
  */
 int fleet_read(struct fleet_place *p, int64_t deadline, struct buf *json, struct err *e);

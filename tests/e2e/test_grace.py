@@ -11,6 +11,7 @@ import subprocess
 import pytest
 from inspected import archives, host, inspected, log  # noqa: F401
 from slot_host import needs_root
+from test_fleet import KEY, make_redis, secret  # noqa: F401
 from test_scan_verb import BLOCKED, PASS, scan  # noqa: F401
 
 DAY = 86400
@@ -143,6 +144,61 @@ def test_doctor_says_what_is_kept_where_a_rule_asks_for_it(scan, dates):  # noqa
     dates.path.write_bytes(dates.path.read_bytes()[:-1])
     [(level, text)] = fixes()
     assert level == "fail" and text.endswith("dates: it is cut off, or holds too much")
+
+
+# ---- in a fleet ----
+
+class Fleet:
+    """Two state directories are two hosts."""
+
+    def __init__(self, scan, redis, secret):  # noqa: F811
+        self.scan, self.redis = scan, redis
+        self.section = {"redis": f"redis://127.0.0.1:{redis.port}", "redis_key_file": secret("fleet.key", KEY)}
+
+    def __call__(self, host, kind="classic", **section):  # noqa: F811
+        place = self.scan.root / f"state-{host}"
+        place.mkdir(mode=0o755, exist_ok=True)
+        self.scan.configure({**policy(self.scan.root, GRACE), "state_dir": str(place),
+                             "defectdojo": {**self.section, **section}})
+        return self.scan(self.scan.image(kind))
+
+    def dates(self, host):
+        return Dates(self.scan.root / f"state-{host}")
+
+
+@pytest.fixture
+def fleet(scan, make_redis, secret):  # noqa: F811
+    return Fleet(scan, make_redis(), secret)
+
+
+def test_what_one_host_has_seen_counts_on_all_of_them(fleet):
+    assert fleet("a").returncode == PASS
+    assert fleet("b").returncode == PASS
+    assert [r[:2] for r in fleet.dates("a").records()] == [r[:2] for r in fleet.dates("b").records()]
+    # a fix that is new to a host makes it tell all that it knows
+    fleet.dates("a").age(20)
+    fleet("a", "alpine")
+    assert fleet("c").returncode == BLOCKED
+    # and learn what others know
+    assert fleet("b").returncode == PASS
+    fleet("b", "alpine")
+    assert fleet("b").returncode == BLOCKED
+
+
+def test_a_redis_that_is_down_lost_all_or_lies_costs_no_date(fleet, secret):  # noqa: F811
+    assert fleet("a").returncode == PASS
+    first = fleet.dates("a").records()
+    fleet.redis.ask("flushall")
+    fleet("a", "alpine")
+    fleet("b")
+    both = {key: since for key, since, _ in fleet.dates("b").records()}
+    assert all(both[key] == since for key, since, _ in first), "it was put in again"
+    done = fleet("c", redis_key_file=secret("other.key", KEY[::-1]))
+    assert done.returncode == PASS and "what this host alone knows" in done.stdout and "is not of our key" in done.stdout
+    fleet.redis.close()
+    done = fleet("d")
+    assert done.returncode == PASS and "what this host alone knows" in done.stdout
+    assert fleet.dates("d").records()
 
 
 # ---- in jobs ----

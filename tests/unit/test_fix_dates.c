@@ -65,7 +65,7 @@ see_some(int dirfd, uint32_t first, size_t n, int64_t now_s, int64_t *since_s, s
 
 	for (size_t k = 0; k < n; k++)
 		keys[k] = key(first + (uint32_t)k);
-	return fix_dates_see(dirfd, keys, n, now_s, clock_deadline(5000), since_s, e);
+	return fix_dates_see(dirfd, NULL, keys, n, now_s, clock_deadline(5000), since_s, e);
 }
 
 static int64_t
@@ -269,7 +269,7 @@ where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs(void
 	(void)state;
 	fill(&p, NOW);
 	assert_int_equal(fstatat(p.fd, "dates", &before, 0), 0);
-	assert_int_equal(fix_dates_see(p.fd, keys, 3, NOW + DAY, clock_deadline(5000), since_s, &e), -1);
+	assert_int_equal(fix_dates_see(p.fd, NULL, keys, 3, NOW + DAY, clock_deadline(5000), since_s, &e), -1);
 	assert_non_null(strstr(e.text, "no room for 1 of 3"));
 	assert_int_equal(since_s[0], NOW);
 	assert_int_equal(since_s[1], 0);
@@ -399,6 +399,52 @@ where_nothing_can_be_written_only_what_is_known_has_a_date(void **state)
 	assert_int_equal(see(&p, 2, NOW + 2 * DAY), NOW + 2 * DAY);
 }
 
+/* ---- what several hosts know ---- */
+
+static void
+of_two_hosts_the_earliest_date_counts_and_none_is_later_than_now(void **state)
+{
+	struct fix_date a[] = { { key(1), NOW - 9, NOW - 5 }, { key(3), NOW - 7, NOW - 7 } },
+			b[] = { { key(1), NOW - 8, NOW - 1 },
+				{ key(2), NOW + 99, NOW + 99 },
+				{ key(3), NOW - 8, NOW - 8 } },
+			both[] = { { key(1), NOW - 9, NOW - 1 },
+				   { key(2), NOW, NOW },
+				   { key(3), NOW - 8, NOW - 7 } };
+	const struct fix_dates mine = { a, 2 }, other = { b, 3 };
+
+	(void)state;
+	for (int turned = 0; turned < 2; turned++) {
+		AUTO_FIX_DATES struct fix_dates joined = { 0 };
+		AUTO_FIX_DATES struct fix_dates again = { 0 };
+
+		assert_true(fix_dates_join(turned ? &other : &mine, turned ? &mine : &other, NOW, &joined));
+		assert_int_equal(joined.n, 3);
+		assert_memory_equal(joined.v, both, sizeof(both));
+		assert_false(fix_dates_join(&joined, &mine, NOW, &again));
+	}
+}
+
+static void
+what_others_know_is_put_down_as_far_as_there_is_room(void **state)
+{
+	AUTO_PLACE struct place p = make_place();
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	struct fix_date other[] = { { key(1), NOW - DAY, NOW }, { key(10), NOW - DAY, NOW } };
+	const struct fix_dates others = { other, 2 };
+	const struct fix_key asked = key(10);
+	struct err e = ERR_INIT;
+	int64_t since_s;
+
+	(void)state;
+	fill(&p, NOW);
+	assert_int_equal(fix_dates_see(p.fd, &others, &asked, 1, NOW, clock_deadline(5000), &since_s, &e), 0);
+	assert_int_equal(since_s, NOW - DAY);
+	assert_int_equal(see(&p, 10, NOW), NOW - DAY);
+	assert_int_equal(fix_dates_read(p.fd, &d, NULL), 0);
+	assert_int_equal(d.n, FIX_DATES_MAX);
+}
+
 /* ---- keys ---- */
 
 static struct report *
@@ -503,7 +549,8 @@ who_only_looks_puts_nothing_down(void **state)
 
 	(void)state;
 	fix_keys_make(r, &keys);
-	assert_int_equal(fix_dates_see(p.fd, &keys.of[0][1], 1, NOW, clock_deadline(5000), &put_s, &e), 0);
+	assert_int_equal(fix_dates_see(p.fd, NULL, &keys.of[0][1], 1, NOW, clock_deadline(5000), &put_s, &e),
+			 0);
 	assert_int_equal(fix_dates_look(p.fd, r, NOW + DAY, &since_s, &e), 0);
 	assert_int_equal(since_s[0], NOW);
 	assert_int_equal(since_s[1], NOW + DAY);
@@ -528,6 +575,8 @@ main(void)
 		cmocka_unit_test(many_at_once_lose_nothing),
 		cmocka_unit_test(a_process_that_is_killed_leaves_all_that_it_answered),
 		cmocka_unit_test(where_nothing_can_be_written_only_what_is_known_has_a_date),
+		cmocka_unit_test(of_two_hosts_the_earliest_date_counts_and_none_is_later_than_now),
+		cmocka_unit_test(what_others_know_is_put_down_as_far_as_there_is_room),
 		cmocka_unit_test(the_same_fix_is_known_by_release_id_and_package_or_source),
 		cmocka_unit_test(
 			a_finding_without_a_fix_has_no_key_and_a_package_of_a_language_one_by_its_ecosystem),

@@ -185,7 +185,7 @@ send_bytes(const struct place *p, const void *bytes, size_t n, char *answer, siz
 	pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		fix_recorder_serve(ends[1], p->kept);
+		fix_recorder_serve(ends[1], &p->s.i, p->kept);
 		_exit(0);
 	}
 	close(ends[1]);
