@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "stages/policy_private.h"
 #include "stages/purl.h"
-#include "stages/version_order.h"
+#include "stages/version_range.h"
 
 #define HOUR_S INT64_C(3600)
 

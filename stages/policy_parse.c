@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "stages/policy.h"
 #include "stages/purl.h"
-#include "stages/version_order.h"
+#include "stages/version_range.h"
 
 #define RULES_MAX 1000
 #define EXCEPTIONS_MAX 20000

@@ -22,8 +22,3 @@ int version_compare(enum version_order order, const char *a, const char *b);
 
 /* The same by runs of digits and others, "~" before the end: near enough to all of these orders for advice. */
 int version_compare_loose(const char *a, const char *b);
-
-/* "<3.0.15", ">=1.2,<2", "=1.2": comparisons, all of which hold; "" holds for any version. */
-#define VERSION_RANGE_PARTS_MAX 8
-bool version_is_range(const char *range);
-bool version_in_range(enum version_order order, const char *version, const char *range);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "stages/version_order.h"
+#include "stages/version_range.h"
 #include "tests/fuzz/fuzz.h"
 
 static int
