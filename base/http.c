@@ -296,7 +296,7 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	struct http_answer *a = t->answer;
 	const char *why = t->message[0] ? t->message : curl_easy_strerror(rc);
 	long status = 0, request_size = 0;
-	curl_off_t connect_us = 0;
+	curl_off_t connect_us = 0, begin_us = 0;
 
 	for (size_t i = 0; i < r->n_parts; i++) {
 		if (sources[i].no) {
@@ -318,7 +318,9 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	if (a->status > 0)
 		read_headers(h->curl, a);
 	curl_easy_getinfo(h->curl, CURLINFO_CONNECT_TIME_T, &connect_us);
-	a->was_connected = connect_us > 0;
+	/* A connection that was there already was not made. */
+	curl_easy_getinfo(h->curl, CURLINFO_PRETRANSFER_TIME_T, &begin_us);
+	a->was_connected = connect_us > 0 || begin_us > 0;
 	a->was_sent = a->end != HTTP_UNTRUSTED && (!r->parts || was_sent(h->curl, sources, r->n_parts));
 	if (a->end != HTTP_ANSWERED) {
 		AUTO_FREE char *safe =

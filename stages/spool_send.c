@@ -19,6 +19,8 @@
 #define SETTLE_FINDING_MS 20
 /* A question takes seconds (FACTS.md, 4); who does not answer in this time does not answer. */
 #define ASK_MAX_MS (2 * 60 * 1000)
+/* Who was given less time than that is not to blame for silence. */
+#define FAIR_MS 3000
 /* Of a turn among hosts, beyond that: what is asked and told around an upload. */
 #define TURN_EXTRA_S 60
 
@@ -229,7 +231,7 @@ static int
 ask_first(struct sending *n, struct err *e)
 {
 	int64_t now = clock_wall_s(), waited_s = now - n->state.sent_s, settled = settled_s(n);
-	int64_t deadline = clock_deadline(ASK_MAX_MS);
+	int64_t deadline = clock_deadline(ASK_MAX_MS), given_ms = clock_left_ms(n->deadline);
 	struct err why = ERR_INIT;
 	enum dojo_fate fate;
 
@@ -239,6 +241,8 @@ ask_first(struct sending *n, struct err *e)
 			  &why) < 0) {
 		int64_t wait_s;
 
+		if (given_ms < FAIR_MS && clock_left_ms(n->deadline) == 0)
+			return skip(n->result, "no time is left") < 0 ? -1 : 1;
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
 		wait_s = why.no == EHOSTDOWN ? server_wait_s(n, RETRY_BASE_S)
@@ -350,22 +354,24 @@ reimport(struct sending *n, struct err *e)
 
 /*
  * Who takes a report and says nothing for as long as any report may take would say nothing to the next one. A job, which waits
- * for seconds, cannot tell that from a server that is at work.
+ * for seconds, cannot tell that from a server that is at work; and with next to no time nothing can be told.
  */
 static void
-check_silence(struct sending *n, int64_t took_ms)
+judge_silence(struct sending *n, int64_t given_ms, int64_t took_ms)
 {
 	struct dojo_answer *a = &n->result->answer;
 
 	if (a->status == 0 && a->may_run && took_ms >= n->options->timeout_ms / 10 * 9)
 		a->is_server_wide = true;
+	else if (a->status == 0 && given_ms < FAIR_MS && took_ms >= given_ms)
+		a->is_server_wide = false;
 }
 
 static int
 attempt(struct sending *n, struct err *e)
 {
 	struct err why = ERR_INIT;
-	int64_t begun_ms;
+	int64_t begun_ms, given_ms;
 
 	if (keep_texts(n, &why) < 0) {
 		err_wrap(&why, "defectdojo.keep_text");
@@ -373,19 +379,22 @@ attempt(struct sending *n, struct err *e)
 		say(n->result, why.text);
 		return later(n, spool_backoff_s(WAIT_BASE_S, ++n->state.faults), e);
 	}
+	begun_ms = clock_mono_ms();
+	given_ms = clock_left_ms(n->deadline);
+	if (given_ms == 0)
+		return skip(n->result, "no time is left");
 	n->state.attempts++;
 	n->state.last_s = clock_wall_s();
 	n->state.is_sending = true;
 	if (spool_state_write(n->spool->new_fd, n->id, &n->state, e) < 0)
 		return -1;
-	begun_ms = clock_mono_ms();
 	if (reimport(n, &why) < 0) {
 		n->state.faults++;
 		n->result->is_server_wide = true;
 		say(n->result, why.text);
 		return later(n, spool_backoff_s(WAIT_BASE_S, n->state.faults), e);
 	}
-	check_silence(n, clock_mono_ms() - begun_ms);
+	judge_silence(n, given_ms, clock_mono_ms() - begun_ms);
 	return settle_attempt(n, e);
 }
 
@@ -547,8 +556,6 @@ send_locked(struct sending *n, struct err *e)
 		rc = ask_first(n, e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
-	if (clock_left_ms(n->deadline) == 0)
-		return skip(n->result, "no time is left");
 	return attempt(n, e);
 }
 

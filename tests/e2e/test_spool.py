@@ -552,6 +552,26 @@ def test_killed_while_sending_it_asks_first(spool, dojo, program, as_user):
     assert len(dojo.uploads) == 1
 
 
+@pytest.mark.parametrize("call", ["renameat", "unlinkat", "fsync", "sendto", "recvfrom"])
+def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(spool, dojo, call):
+    """SIGKILL as the n-th call of a kind is made, for every n."""
+    for n in range(1, 30):
+        spool.add(test=f"t{n}")
+        spool("list")
+        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                f"inject={call}:signal=KILL:when={n}", *spool.argv("flush", "--deadline", "20s")]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        if done.returncode >= 0:
+            break
+        dojo.wait_for(lambda: not dojo.running)
+        spool.let_time_pass()
+        spool("flush", "--now")
+        assert spool.new() == [] and spool.dead() == []
+        assert len(dojo.findings(f"t{n}")) == 2
+        assert len([row for row in dojo.imports if row["test"] == dojo.test(f"t{n}")["id"]]) == 1
+    assert n > 1 and spool.new() == []
+
+
 def test_names_over_the_servers_lengths_are_shortened_and_stay_apart(spool, dojo):
     long = "x" * 300
     for suffix in "ab":
