@@ -13,7 +13,7 @@ struct known {
 	struct triage *triage; /* NULL: nothing is known, or it is too old */
 	struct baselines baselines;
 	struct fixes fixes; /* filled by the gate where the policy asks for it */
-	struct strv notes; /* lines for people: what could not be had, how old it is */
+	struct strv notes;  /* lines for people: what could not be had, how old it is */
 };
 void known_free(struct known *k); /* what it owns */
 #define AUTO_KNOWN __attribute__((cleanup(known_free)))
