@@ -8,6 +8,7 @@
 #include "stages/dojo_baseline.h"
 #include "stages/dojo_read.h"
 #include "stages/gate.h"
+#include "stages/name_ends.h"
 #include "stages/policy_feed.h"
 #include "stages/spool.h"
 
@@ -74,53 +75,19 @@ names_branch(const char *tmpl)
 
 struct question {
 	struct dojo_question q;
-	char *product, *prefix, *suffix, *label, *branch;
+	struct name_ends ends; /* where each image has its own product */
+	char *product, *label, *branch;
 };
 
 static void
 question_free(struct question *x)
 {
 	mem_free_at(&x->product);
-	mem_free_at(&x->prefix);
-	mem_free_at(&x->suffix);
+	name_ends_free(&x->ends);
 	mem_free_at(&x->label);
 	mem_free_at(&x->branch);
 }
 #define AUTO_QUESTION __attribute__((cleanup(question_free)))
-
-static bool
-is_of_image(const char *name, size_t len)
-{
-	static const char *const names[] = { "image", "tag", "archive" };
-
-	for (size_t k = 0; k < MEM_COUNT(names); k++)
-		if (strlen(names[k]) == len && strncmp(names[k], name, len) == 0)
-			return true;
-	return false;
-}
-
-/* From the first placeholder that takes an image to behind the last. False: there is none. */
-static bool
-find_image_part(const char *tmpl, const char **ret_from, const char **ret_to)
-{
-	bool is_there = false;
-
-	for (const char *p = tmpl, *end; *p; p = end) {
-		end = p + 1;
-		if (*p != '{')
-			continue;
-		end = p[1] == '{' ? p + 1 : strchr(p, '}');
-		if (!end)
-			return is_there;
-		if (is_of_image(p + 1, (size_t)(end - p - 1))) {
-			*ret_from = is_there ? *ret_from : p;
-			*ret_to = end + 1;
-			is_there = true;
-		}
-		end++;
-	}
-	return is_there;
-}
 
 /* Else it would be the job that says, with the name of an image, whose triage it gets. */
 static bool
@@ -129,32 +96,13 @@ names_project(const char *tmpl)
 	return strstr(tmpl, "{project_path}") || strstr(tmpl, "{project_id}");
 }
 
-/* Of a name, with the blanks at its ends. */
-static char *
-part_for(const struct job_facts *job, const char *tmpl)
-{
-	struct values v = { .job = job };
-	struct err ignored = ERR_INIT;
-	char *text = NULL;
-
-	return str_expand(tmpl, value_of, &v, &text, &ignored) < 0 ? NULL : text;
-}
-
 static int
-ask_for_products(const struct inspection *i, const char *from, const char *to, struct question *x,
-		 struct err *e)
+ask_for_products(const struct inspection *i, struct question *x, struct err *e)
 {
-	const char *tmpl = i->opt->defectdojo.product;
-	AUTO_FREE char *before = mem_strndup(tmpl, (size_t)(from - tmpl));
-
-	if (!names_project(tmpl))
+	if (!names_project(i->opt->defectdojo.product) || (!*x->ends.prefix && !*x->ends.suffix))
 		return err_set(e, ERR_SETTINGS,
 			       "defectdojo.product depends on the image, and not on {project_path} or {project_id}");
-	x->prefix = part_for(i->job, before);
-	x->suffix = part_for(i->job, to);
-	if (!x->prefix || !x->suffix || (!*x->prefix && !*x->suffix))
-		return err_set(e, ERR_SETTINGS, "defectdojo.product cannot be expanded");
-	x->label = mem_printf("%s{image}%s", x->prefix, x->suffix);
+	x->label = mem_printf("%s{image}%s", x->ends.prefix, x->ends.suffix);
 	return 0;
 }
 
@@ -162,10 +110,9 @@ static int
 make_question(const struct inspection *i, struct question *x, struct err *e)
 {
 	const struct options_defectdojo *o = &i->opt->defectdojo;
-	const char *from, *to;
 
-	if (find_image_part(o->product, &from, &to)) {
-		if (ask_for_products(i, from, to, x, e) < 0)
+	if (name_ends_of(o->product, i->job, &x->ends)) {
+		if (ask_for_products(i, x, e) < 0)
 			return -1;
 	} else {
 		x->product = product_for(i->job, o->product);
@@ -175,8 +122,8 @@ make_question(const struct inspection *i, struct question *x, struct err *e)
 	}
 	x->branch = branch_for(i->job);
 	x->q = (struct dojo_question){ .product = x->product,
-				       .prefix = x->prefix,
-				       .suffix = x->suffix,
+				       .prefix = x->ends.prefix,
+				       .suffix = x->ends.suffix,
 				       .label = x->label,
 				       .branch = x->branch,
 				       .has_branches = names_branch(o->product) ||

@@ -24,10 +24,10 @@ struct triage_entry {
 	char *place;			/* file_path there; identity_place() here */
 	char *service;			/* the image */
 	char *product;			/* whose test it is */
-	char *branch;			/* the test's, of a tag "refs/tags/v1"; "" where tests are not made by branch */
-	int kind;			/* enum accepted_kind */
-	int64_t until_s;		/* the first second it does not count; 0: no end */
-	int severity; /* enum severity, when it was accepted, as far as that is known: never higher */
+	char *branch;	 /* the test's, of a tag "refs/tags/v1"; "" where tests are not made by branch */
+	int kind;	 /* enum accepted_kind */
+	int64_t until_s; /* the first second it does not count; 0: no end */
+	int severity;	 /* enum severity, when it was accepted, as far as that is known: never higher */
 	int64_t finding, test; /* their ids */
 	char by[40];	       /* "DefectDojo finding 17", by triage_settle() */
 	bool is_of_language;   /* while it is read: of a package of a language; not in the JSON */

@@ -16,6 +16,7 @@
 #include "stages/baseline.h"
 #include "stages/dojo_link.h"
 #include "stages/fleet.h"
+#include "stages/name_ends.h"
 #include "stages/pipeline.h"
 #include "stages/spool.h"
 
@@ -109,6 +110,15 @@ expand_trusted(const char *tmpl, const struct job_facts *job, char **text)
 		replace(text, value);
 }
 
+/* Where the product takes the image, so that the scanner has a say in it, that is none in whose it is. */
+static bool
+is_of_project(const struct inspection *i, const struct delivery *d)
+{
+	AUTO_NAME_ENDS struct name_ends ends = { 0 };
+
+	return !name_ends_of(i->opt->defectdojo.product, i->job, &ends) || name_ends_are_of(&ends, d->product);
+}
+
 /* What /test_imports/ is asked for: never the upload of another job, nor that of the scan by hand a moment ago. */
 static void
 bind_build_id(const struct job_facts *job, struct delivery *d)
@@ -166,6 +176,22 @@ missing_name(const struct delivery *d)
 	return str_is_empty(d->test) ? "test" : NULL;
 }
 
+static bool
+has_right_names(const struct inspection *i, const struct delivery *d)
+{
+	const char *missing = missing_name(d);
+
+	if (missing)
+		log_line(i->log, LOG_WARN,
+			 "DefectDojo: a report was not taken: defectdojo.%s is empty for this job", missing);
+	else if (!is_of_project(i, d))
+		log_line(i->log, LOG_WARN,
+			 "DefectDojo: a report was not taken: its product is none of this project's");
+	else
+		return true;
+	return false;
+}
+
 /* What later jobs are compared with; without it they see more as new. */
 static void
 keep_baseline(const struct inspection *i, const char *file_name, const char *build_id)
@@ -193,12 +219,8 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		return;
 	}
 	set_trusted(i, &d);
-	if (missing_name(&d)) {
-		log_line(i->log, LOG_WARN,
-			 "DefectDojo: a report was not taken: defectdojo.%s is empty for this job",
-			 missing_name(&d));
+	if (!has_right_names(i, &d))
 		return;
-	}
 	p.name = str_safe(d.test, NAME_COLUMNS);
 	if (spool_take(s, &d, &f, bounds, &p.id, &usage, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered: %s", p.name,
