@@ -145,6 +145,18 @@ check_settings(struct checkup *c, const struct cli *cli, const char *project, st
 	return 0;
 }
 
+/* What tidewaiter config check says of them. */
+static void
+check_warnings(struct checkup *c, const struct settings *s)
+{
+	AUTO_STRV struct strv warnings = { 0 };
+
+	settings_warnings(s, &warnings);
+	for (size_t k = 0; k < warnings.n; k++)
+		checkup_warn(c, "settings", "mend this line; tidewaiter config check reads it again", "%s",
+			     warnings.v[k]);
+}
+
 static int
 run_doctor(struct cli *cli, int argc, char **argv, struct err *e)
 {
@@ -160,6 +172,7 @@ run_doctor(struct cli *cli, int argc, char **argv, struct err *e)
 		checkup_fail(&c, "settings", "mend the file; tidewaiter config check reads it again", "%s",
 			     why.text);
 	} else {
+		check_warnings(&c, s);
 		doctor_host(&c, s);
 		doctor_scan(&c, s);
 		doctor_policy(&c, s);
@@ -177,9 +190,10 @@ const struct command command_doctor = {
 	.summary = "go through the set-up of this host, and say how to mend it",
 	.help = "Usage: tidewaiter doctor [--as GROUP/PROJECT] [--json]\n"
 		"\n"
-		"Looks at settings, users, groups, control groups, tools, slots, disk, Trivy and its\n"
-		"database, spool, DefectDojo and what its token may do, and the clock. A line each: ok,\n"
-		"warn (works, but) or fail, and what to do. Changes nothing, here or in DefectDojo.\n",
+		"Looks at settings and the files they name, users, groups, control groups, tools,\n"
+		"slots, disk, Trivy and its database, spool, DefectDojo and what its token may do, and\n"
+		"the clock. A line each: ok, warn (works, but) or fail, and what to do. Changes\n"
+		"nothing, here or in DefectDojo.\n",
 	.options = &options,
 	.n_options = 1,
 	.notes = "Exit codes: 0 nothing failed (warnings included), 1 something did, 2 wrong use.\n",

@@ -1,7 +1,7 @@
 /*
  * What `tidewaiter doctor` found: one line a subject, with what to do about it. The checks stand in doctor_host.c (what
- * is on this host), doctor_scan.c (Trivy and its database), doctor_policy.c, doctor_dojo.c (spool, DefectDojo, clock) and
- * doctor_fleet.c.
+ * is on this host), doctor_scan.c (Trivy and its database), doctor_policy.c, doctor_dojo.c (spool, DefectDojo, clock),
+ * doctor_files.c (what the settings name for talking to others) and doctor_fleet.c.
  */
 #pragma once
 
@@ -43,3 +43,5 @@ void doctor_policy(struct checkup *c, const struct settings *s);
 void doctor_dojo(struct checkup *c, const struct settings *s, const char *project);
 /* What hosts share. By the courier: doctor_dojo() asks for it in its child. */
 void doctor_fleet(struct checkup *c, const struct settings *s);
+/* Files that the settings name. By the courier, too. */
+void doctor_files(struct checkup *c, const struct settings *s);

@@ -282,6 +282,7 @@ look(struct checkup *c, const struct settings *s, const char *project)
 		checkup_fail(c, "courier", "sudo tidewaiter setup", "%s", e.text);
 		return;
 	}
+	doctor_files(c, s);
 	check_spool(c, s);
 	doctor_fleet(c, s);
 	check_clock(c, check_server(c, s, project));

@@ -229,6 +229,70 @@ def test_a_wrong_token_fails(doctor):
     assert doctor.done.returncode == 1
 
 
+def named(doctor, key, **section):
+    """The line on a file that the settings name."""
+    found = [line for line in doctor(over={key.split(".")[0]: section}) if line["text"].startswith(f"{key}:")]
+    assert found, doctor.done.stdout
+    return found[0]
+
+
+def given(path, text, mode=0o644):
+    path.write_text(text)
+    path.chmod(mode)
+    if IS_ROOT:
+        subprocess.run(["chown", "daemon:", path], check=True)
+    return str(path)
+
+
+def pair(root, name, days=90):
+    """A certificate and its key, in PEM."""
+    cert, key = root / f"{name}.crt", root / f"{name}.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", str(days), "-subj", "/CN=" + name, "-out", cert, "-keyout", key], check=True,
+                   capture_output=True)
+    return given(cert, cert.read_text()), given(key, key.read_text(), 0o600)
+
+
+def test_a_client_certificate_that_is_not_there_fails_and_says_which_setting(doctor, root):
+    line = named(doctor, "defectdojo.client_cert_file", client_cert_file=str(root / "no.crt"))
+    assert line["level"] == "fail" and str(root / "no.crt") in line["text"] and "take the setting out" in line["fix"]
+
+
+def test_a_certificate_and_its_key_are_well_and_another_key_is_not(doctor, root):
+    cert, key = pair(root, "one")
+    assert named(doctor, "defectdojo.client_cert_file", client_cert_file=cert, client_key_file=key)["level"] == "ok"
+    assert named(doctor, "defectdojo.client_key_file", client_cert_file=cert, client_key_file=key)["level"] == "ok"
+    _, other = pair(root, "two")
+    lines = doctor(over={"defectdojo": {"client_cert_file": cert, "client_key_file": other}})
+    assert any(line["level"] == "fail" and "is not the key of the first certificate" in line["text"] for line in lines)
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(doctor, root):
+    cert, _ = pair(root, "short", days=3)
+    line = named(doctor, "defectdojo.ca_file", ca_file=cert)
+    assert line["level"] == "warn" and "ends at" in line["text"]
+
+
+@pytest.mark.parametrize("key,text,mode,says", [
+    ("defectdojo.ca_file", "nothing", 0o644, "holds no certificate"),
+    ("defectdojo.client_key_file", "nothing", 0o600, "holds no private key"),
+    ("policy.ssh_key_file", "ssh-ed25519 AAAA me\n", 0o600, "holds no private key"),
+    ("policy.known_hosts_file", "# none\n\n", 0o644, "names no host"),
+    ("policy.credentials_file", "a:b\nc\n", 0o600, "more than one line"),
+    ("trivy.results_key_file", "short\n", 0o600, "needed are 32 or more"),
+    ("trivy.server_token_file", "secret\n", 0o644, "mode"),
+])
+def test_a_file_that_is_not_what_it_should_be_fails(doctor, root, key, text, mode, says):
+    path = given(root / "named", text, mode)
+    line = named(doctor, key, **{key.split(".")[1]: path})
+    assert line["level"] == "fail" and says in line["text"] and line["fix"], line
+
+
+def test_what_config_check_warns_of_is_repeated(doctor, root):
+    line = doctor.line("settings", level="warn", over={"trivy": {"java_db_dir": str(root / "no")}})
+    assert "trivy.java_db_dir: " in line["text"] and "config check" in line["fix"]
+
+
 def test_a_token_that_others_can_read_fails(doctor):
     doctor.token.chmod(0o644)
     assert str(doctor.token) in doctor.line("token", level="fail")["text"]
