@@ -388,7 +388,7 @@ add_findings(const struct image *m, struct buf *out)
 		return;
 	}
 	order = explain_sorted(m, false, &n);
-	buf_add_str(out, "<div class=\"card\">\n");
+	buf_add_str(out, "<div class=\"card\">\n<h2>Findings</h2>\n");
 	add_filters(m->report, out);
 	buf_printf(out, "<p class=\"shown\" id=\"shown\" role=\"status\">%zu finding%s</p>\n", n,
 		   n == 1 ? "" : "s");
