@@ -109,6 +109,7 @@ class Backend(http.server.BaseHTTPRequestHandler):
 
     def serve(self):
         server, body = self.server, self.body()
+        server.n_asked += 1
         server.goes_on.wait(60)
         server.seen.append((self.command, self.path, self.headers.get("Authorization")))
         if server.renamed and self.path.startswith(server.renamed[0]):
@@ -136,7 +137,7 @@ def git_server(root, certificate=None, password=None, moved_to=None):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     server.root, server.password, server.moved_to, server.seen = root, password, moved_to, []
-    server.renamed = None
+    server.renamed, server.n_asked = None, 0
     server.goes_on = threading.Event()
     server.goes_on.set()
     server.handle_error = lambda *args: None
@@ -665,6 +666,26 @@ def test_a_wrong_password_and_none_are_told_apart(repository, ask, tmp_path, cer
         assert "does not accept policy.credentials_file" in got["fault"] and "other" not in got["fault"]
         got = ask(url, "now", ca_file=certificates / "right.pem")
         assert "wants credentials and policy.credentials_file is not set" in got["fault"]
+
+
+def test_credentials_are_in_no_command_line_and_no_environment(repository, begin, tmp_path):
+    repository.commit()
+    with git_server(tmp_path, password=f"deploy:{TOKEN}".encode()) as server:
+        server.goes_on.clear()
+        one = begin(f"{server.url}/policies/.git", credentials_file=credentials(tmp_path, f"deploy:{TOKEN}"), fetch_timeout=60_000)
+        until(lambda: server.n_asked)
+        family = [p.parent for p in pathlib.Path("/proc").glob("[0-9]*/stat") if is_of_session(p, one.pid)]
+        assert len(family) == 2  # it, and the child that holds libgit2
+        for process in family:
+            assert TOKEN.encode() not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        server.goes_on.set()
+        assert json.loads(one.communicate(timeout=60)[0])["text"] == policy()
+
+
+def is_of_session(stat, sid):
+    with contextlib.suppress(OSError):
+        return int(stat.read_text().rpartition(")")[2].split()[3]) == sid
+    return False
 
 
 def test_credentials_that_others_can_read_are_not_used(repository, ask, tmp_path, certificates):
