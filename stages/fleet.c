@@ -14,6 +14,8 @@
 
 #define ENTRY "tidewaiter:%s:%s"
 #define TURN "tidewaiter:turn:%s"
+#define KIND_NEWEST "newest"
+#define NEWEST "tidewaiter:newest:%s"
 #define PROBE "tidewaiter:probe"
 #define TEXTS_WAIT_MS 10000
 #define TURN_ASK_MS 1500
@@ -35,6 +37,7 @@ static const char give_script[] = "if redis.call('GET', KEYS[1]) == ARGV[1] then
 static const char write_script[] = "if redis.call('GETRANGE', KEYS[1], 0, 88) ~= ARGV[1] then return 0 end "
 				   "redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1";
 _Static_assert(SEAL_LEN == 89, "as in the script");
+static const char note_script[] = "redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) return 1";
 static const char probe_script[] = "return redis.call('EXISTS', KEYS[1])";
 
 struct fleet {
@@ -330,6 +333,45 @@ fleet_give_turn(const struct fleet_place *p, const char *delivery_id)
 	};
 
 	(void)!ask(p->fleet, &q, clock_deadline(TURN_ASK_MS), NULL);
+}
+
+/* ---- order ---- */
+
+int64_t
+fleet_newest(const struct fleet_place *p, int64_t deadline)
+{
+	AUTO_BUF struct buf sealed = BUF_INIT(1024);
+	AUTO_FREE char *key = mem_printf(NEWEST, p->name);
+	AUTO_FREE char *text = NULL;
+	struct question q = { .key = key, .value = &sealed };
+	const char *entry;
+	int64_t newest_s;
+	size_t len;
+
+	/* one that is not ours tells of nothing */
+	if (ask(p->fleet, &q, sooner(deadline, TURN_ASK_MS), NULL) < 0 || q.rc == 0 ||
+	    !seal_open(p->fleet->mac_key, KIND_NEWEST, p->name, buf_str(&sealed), sealed.len, &entry, &len))
+		return 0;
+	text = mem_strndup(entry, len);
+	return str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 ? 0 : newest_s;
+}
+
+void
+fleet_note_delivered(const struct fleet_place *p, int64_t created_s)
+{
+	AUTO_BUF struct buf sealed = BUF_INIT(1024);
+	AUTO_FREE char *key = mem_printf(NEWEST, p->name);
+	AUTO_FREE char *ttl = mem_printf("%d", FLEET_KEEP_S);
+	AUTO_FREE char *text = mem_printf("%lld", (long long)created_s);
+	int64_t deadline = clock_deadline(TURN_ASK_MS);
+	struct question q = { .script = note_script, .key = key, .n_args = 2 };
+
+	if (created_s <= fleet_newest(p, deadline) || read_files(p->fleet, NULL) < 0)
+		return;
+	seal_add(p->fleet->mac_key, KIND_NEWEST, p->name, text, strlen(text), &sealed);
+	q.args[0] = (struct redis_arg){ sealed.data, sealed.len };
+	q.args[1] = (struct redis_arg){ ttl, strlen(ttl) };
+	(void)!ask(p->fleet, &q, deadline, NULL);
 }
 
 /* ---- how it is ---- */

@@ -5,6 +5,7 @@
  *                                 result is (result_entry.h); gone when nobody has delivered into the test for a year
  *   tidewaiter:fixes:<64 hex>  →  a seal and since when there are fixes (fix_share.h), packed likewise; one for all
  *   tidewaiter:turn:<64 hex>   →  "<host> <delivery>": who delivers into the test; it ends by itself
+ *   tidewaiter:newest:<64 hex> →  a seal and when the newest report that was delivered into the test was made
  *
  * The name stands for server, product, engagement and test, so that entries of one test are none of another's, nor of another
  * server's. Only the courier connects.
@@ -13,7 +14,7 @@
  * the test's file below its own state_dir knows and the Redis does not. What no host knows any more is sent as it is today, which
  * is what happens without kept texts: DefectDojo closes the finding with its triage, and the gate asks again. Older texts tell
  * of less that was brought up to date, which is then looked at once more. Neither ever excuses a finding, since the gate judges its own
- * report. An invented entry makes the test's deliveries wait. A turn is a courtesy, not sealed: an invented one holds up a test's deliveries, a
+ * report. An older time of the newest report lets an old report go after a newer one. An invented entry makes the test's deliveries wait. A turn is a courtesy, not sealed: an invented one holds up a test's deliveries, a
  * lost one lets two hosts deliver at once, as two that share no Redis may.
  */
 #pragma once
@@ -70,6 +71,13 @@ enum fleet_turn { FLEET_OURS, FLEET_TAKEN, FLEET_UNKNOWN };
 enum fleet_turn fleet_take_turn(const struct fleet_place *p, const char *delivery_id, int64_t hold_s,
 				int64_t deadline, char **ret_holder);
 void fleet_give_turn(const struct fleet_place *p, const char *delivery_id);
+
+/*
+ * Which reports are older than what a test shows. With the turn: when the newest that any host delivered was made, in seconds by the
+ * clock of its host; 0: none is known. Notes that one was.
+ */
+int64_t fleet_newest(const struct fleet_place *p, int64_t deadline);
+void fleet_note_delivered(const struct fleet_place *p, int64_t created_s);
 
 /* For doctor: whether it serves, with all that we ask of it, and how it keeps things. */
 struct fleet_health {

@@ -23,6 +23,8 @@
 #define FAIR_MS 3000
 /* Of a turn among hosts, beyond that: what is asked and told around an upload. */
 #define TURN_EXTRA_S 60
+/* Clocks of hosts differ: what is older by less than this may as well be newer. */
+#define ORDER_SLACK_S 600
 
 /* One delivery while its test's lock is held. */
 struct sending {
@@ -197,8 +199,21 @@ take_turn(struct sending *n, struct err *e)
 static void
 give_turn(const struct sending *n, bool is_delivered)
 {
+	if (n->has_turn && is_delivered)
+		fleet_note_delivered(&n->place, n->delivery.created_s);
 	if (n->has_turn && (is_delivered || !n->state.may_run))
 		fleet_give_turn(&n->place, n->id);
+}
+
+/* 1 when it is given up: another host was before us with a newer report, which DefectDojo would forget for ours. */
+static int
+check_order(struct sending *n, struct err *e)
+{
+	if (!n->has_turn || n->options->is_forced || n->state.revived_s > 0 ||
+	    fleet_newest(&n->place, n->deadline) <= n->delivery.created_s + ORDER_SLACK_S)
+		return 0;
+	say(n->result, "another host has delivered a newer report of this test; spool retry sends it all the same");
+	return bury(n, e) < 0 ? -1 : 1;
 }
 
 /* ---- the server ---- */
@@ -554,6 +569,8 @@ send_locked(struct sending *n, struct err *e)
 		rc = take_turn(n, e);
 	if (rc == 0)
 		rc = ask_first(n, e);
+	if (rc == 0)
+		rc = check_order(n, e);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
 	return attempt(n, e);

@@ -433,3 +433,24 @@ def test_doctor_says_what_is_wrong_with_the_redis(doctor, make_redis, secret):  
     assert "NOPERM" in doctor.line("fleet", level="fail", over={"defectdojo": over})["text"]
     over["redis_key_file"] = secret("short.key", "short")
     assert "32 characters" in doctor.line("fleet", level="fail", over={"defectdojo": over})["text"]
+
+
+def test_a_report_that_is_older_than_what_another_host_has_delivered_is_kept_back(fleet, dojo):
+    now = int(time.time())
+    a = fleet.host("a")
+    old = a.add(FIRST, findings=1, created_s=now - 7200)
+    fleet.deliver("b", REWORDED, add={"created_s": now - 60})
+    # forced by nobody
+    done = a("flush")
+    assert done.returncode == 3 and a.dead() == [old] and "a newer report" in done.stdout, done.stdout + done.stderr
+    assert len(dojo.uploads) == 1
+    # what is only a little older by the clock of its host is not
+    a.add(FIRST, findings=1, created_s=now - 400)
+    assert a("flush").returncode == 0 and len(dojo.uploads) == 2
+    # and who wants it gets it
+    assert a("retry", old).returncode == 0 and a("flush").returncode == 0 and len(dojo.uploads) == 3
+    # a time that nobody of ours has written is none
+    name, = fleet.redis.ask("keys", "tidewaiter:newest:*").decode().split()
+    fleet.redis.ask("set", name, str(now + 10**6))
+    a.add(FIRST, findings=1, created_s=now - 7200)
+    assert a("flush").returncode == 0 and len(dojo.uploads) == 4
