@@ -310,10 +310,10 @@ earlier(int64_t a, int64_t b)
 }
 
 static struct fix_date
-join_one(const struct fix_date *a, const struct fix_date *b, int64_t now_s)
+join_one(const struct fix_date *a, const struct fix_date *b)
 {
-	return (struct fix_date){ a->key, earlier(earlier(a->since_s, b->since_s), now_s),
-				  earlier(a->seen_s > b->seen_s ? a->seen_s : b->seen_s, now_s) };
+	return (struct fix_date){ a->key, earlier(a->since_s, b->since_s),
+				  a->seen_s > b->seen_s ? a->seen_s : b->seen_s };
 }
 
 static bool
@@ -323,7 +323,7 @@ is_equal(const struct fix_date *a, const struct fix_date *b)
 }
 
 bool
-fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, int64_t now_s, struct fix_dates *ret)
+fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, struct fix_dates *ret)
 {
 	size_t room = FIX_DATES_MAX - a->n, x = 0, y = 0;
 	bool is_other = false;
@@ -332,7 +332,7 @@ fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, int64_t now
 	while (x < a->n || y < b->n) {
 		const struct fix_date *mine = x < a->n ? &a->v[x] : NULL, *other = y < b->n ? &b->v[y] : NULL;
 		int order = !other ? -1 : !mine ? 1 : fix_key_compare(&mine->key, &other->key);
-		struct fix_date joined = join_one(order > 0 ? other : mine, order < 0 ? mine : other, now_s);
+		struct fix_date joined = join_one(order > 0 ? other : mine, order < 0 ? mine : other);
 
 		x += order <= 0;
 		y += order >= 0;
@@ -364,7 +364,7 @@ is_stale(const struct fix_date *d, int64_t now_s)
 	return now_s - d->seen_s > FIX_UNSEEN_DAYS * DAY_S;
 }
 
-/* What is kept of it when it was seen now. */
+/* What is kept of it when it was seen now: others keep their dates where this clock is behind. */
 static struct fix_date
 seen_now(const struct fix_date *d, int64_t now_s)
 {
@@ -376,7 +376,7 @@ seen_now(const struct fix_date *d, int64_t now_s)
 	return seen;
 }
 
-/* Answers what stands there, and counts what does not: how many of those that nobody sees any more would have to go. */
+/* Answers what stands there, and counts what does not, and for how much of that there is or can be made room. */
 static void
 look(struct merge *m)
 {
@@ -406,9 +406,9 @@ look(struct merge *m)
 	m->has_changed = m->has_changed || m->n_new > 0;
 }
 
-/* Both in one; those that nobody sees any more go only where that makes room. */
+/* What stands there and what is new; those that nobody sees any more go only where that makes room. */
 static void
-join(const struct merge *m, struct fix_dates *ret)
+add_new(const struct merge *m, struct fix_dates *ret)
 {
 	size_t drop = m->old.n + m->n_new > FIX_DATES_MAX ? m->old.n + m->n_new - FIX_DATES_MAX : 0;
 	size_t left = m->n_new, at = 0;
@@ -451,22 +451,22 @@ drop_leftovers(int dirfd)
 }
 
 static int
-write_joined(int dirfd, const struct merge *m, struct err *e)
+write_all(int dirfd, const struct merge *m, struct err *e)
 {
-	AUTO_FIX_DATES struct fix_dates joined = { 0 };
+	AUTO_FIX_DATES struct fix_dates all = { 0 };
 	AUTO_FREE char *text = NULL;
 	size_t len, at = 0;
 
-	join(m, &joined);
-	fix_dates_print(&joined, &text, &len);
+	add_new(m, &all);
+	fix_dates_print(&all, &text, &len);
 	drop_leftovers(dirfd);
 	if (fs_publish(dirfd, FILE_NAME, text, len, 0600, FS_DURABLE, e) < 0)
 		return -1;
 	for (size_t k = 0; k < m->n; k++) {
-		while (at < joined.n && fix_key_compare(&joined.v[at].key, &m->keys[k]) < 0)
+		while (at < all.n && fix_key_compare(&all.v[at].key, &m->keys[k]) < 0)
 			at++;
-		if (at < joined.n && fix_key_compare(&joined.v[at].key, &m->keys[k]) == 0)
-			m->since_s[k] = joined.v[at].since_s;
+		if (at < all.n && fix_key_compare(&all.v[at].key, &m->keys[k]) == 0)
+			m->since_s[k] = all.v[at].since_s;
 	}
 	return 0;
 }
@@ -475,7 +475,7 @@ static bool
 take_others(struct merge *m)
 {
 	struct fix_dates joined = { 0 };
-	bool is_other = fix_dates_join(&m->old, m->others, m->now_s, &joined);
+	bool is_other = fix_dates_join(&m->old, m->others, &joined);
 
 	fix_dates_free(&m->old);
 	m->old = joined;
@@ -492,7 +492,7 @@ see_once(int dirfd, struct merge *m, bool may_write, struct err *e)
 	if (rc == 0)
 		look(m);
 	if (rc == 0 && may_write && m->has_changed)
-		rc = write_joined(dirfd, m, e);
+		rc = write_all(dirfd, m, e);
 	fix_dates_free(&m->old);
 	return rc;
 }

@@ -78,12 +78,11 @@ int fix_dates_look(int dirfd, const struct report *r, int64_t now_s, int64_t **r
  */
 int fix_dates_see(int dirfd, const struct fix_dates *others, const struct fix_key *keys, size_t n,
 		  int64_t now_s, int64_t deadline, int64_t *ret_since_s, struct err *e);
-/* Would it put anything down? What cannot be read is for fix_dates_see() to say. */
+/* Nothing is new, and nothing would be put down. True where what is kept cannot be read, too: that is for fix_dates_see() to say. */
 bool fix_dates_has_all(int dirfd, const struct fix_key *keys, size_t n, int64_t now_s);
 
 /*
- * All of `a`, and of `b` what there is room for: of each the earliest date it was first and the latest it was last seen, none later
- * than now. True: it is another than `a`. `ret` is empty at the call.
+ * All of `a`, and of `b` what there is room for: of each the earliest date that it was first seen and the latest that it was last seen.
+ * True: it is another than `a`. `ret` is empty at the call.
  */
-bool fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, int64_t now_s,
-		    struct fix_dates *ret);
+bool fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, struct fix_dates *ret);

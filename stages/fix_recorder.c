@@ -59,7 +59,7 @@ see(const struct inspection *i, int dirfd, const struct fix_key *keys, size_t n,
 	(void)fix_share_read(&place, clock_deadline(SHARE_WAIT_MS), &others, &fault);
 	rc = fix_dates_see(dirfd, &others, keys, n, now_s, clock_deadline(LOCK_WAIT_MS), since_s, e);
 	if (fault.kind == ERR_NONE)
-		(void)fix_share_write(&place, dirfd, &others, now_s, clock_deadline(SHARE_WAIT_MS), &fault);
+		(void)fix_share_write(&place, dirfd, &others, clock_deadline(SHARE_WAIT_MS), &fault);
 	if (fault.kind != ERR_NONE)
 		log_line(i->log, LOG_WARN, "since when there are fixes is what this host alone knows: %s",
 			 fault.text);

@@ -12,8 +12,7 @@ fix_share_read(struct fleet_place *p, int64_t deadline, struct fix_dates *ret, s
 }
 
 int
-fix_share_write(struct fleet_place *p, int dirfd, struct fix_dates *others, int64_t now_s, int64_t deadline,
-		struct err *e)
+fix_share_write(struct fleet_place *p, int dirfd, struct fix_dates *others, int64_t deadline, struct err *e)
 {
 	for (int k = 0; k < TRIES; k++) {
 		AUTO_FIX_DATES struct fix_dates own = { 0 };
@@ -24,7 +23,7 @@ fix_share_write(struct fleet_place *p, int dirfd, struct fix_dates *others, int6
 
 		if (fix_dates_read(dirfd, &own, e) < 0)
 			return -1;
-		if (!fix_dates_join(others, &own, now_s, &all))
+		if (!fix_dates_join(others, &own, &all))
 			return 0;
 		fix_dates_print(&all, &text, &len);
 		rc = fleet_write(p, deadline, text, len, e);

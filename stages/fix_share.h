@@ -11,5 +11,5 @@
 /* Nothing where nothing is there yet. `ret` is empty at the call. */
 int fix_share_read(struct fleet_place *p, int64_t deadline, struct fix_dates *ret, struct err *e);
 /* Puts in what lies below dirfd and is not in `others`, or later there; what other hosts write meanwhile stays. */
-int fix_share_write(struct fleet_place *p, int dirfd, struct fix_dates *others, int64_t now_s,
-		    int64_t deadline, struct err *e);
+int fix_share_write(struct fleet_place *p, int dirfd, struct fix_dates *others, int64_t deadline,
+		    struct err *e);
