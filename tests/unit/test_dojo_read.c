@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "stages/dojo_baseline.h"
 #include "stages/dojo_list.h"
 #include "stages/dojo_read.h"
 #include "tests/unit/canned_server.h"
@@ -428,6 +429,135 @@ what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none(void **state)
 			 1);
 }
 
+/* ---- baselines ---- */
+
+static const struct dojo_branch a_branch = {
+	.product = "p", .engagement = "main", .branch = "main", .project = "group/app"
+};
+
+#define ENGAGEMENT PAGE_OF("1", "{\"id\":5,\"name\":\"main\",\"product\":1}")
+#define BRANCH_OF(engagement, product, branch)                                                 \
+	"{\"test\":{\"id\":7,\"branch_tag\":\"" branch "\",\"engagement\":{\"id\":" engagement \
+	",\"product\":{\"id\":" product "}}}}"
+#define FOUND(related, more)                                                                  \
+	"{\"id\":9,\"related_fields\":" related                                               \
+	",\"vulnerability_ids\":[{\"vulnerability_id\":\"CVE-1\"}],\"component_name\":\"p\"," \
+	"\"component_version\":\"1\",\"file_path\":\"a\",\"description\":\"t\\n**Type:** npm\\n\"," more "}"
+#define OPEN "\"service\":\"app\",\"is_mitigated\":false"
+
+/* Findings of one image that the branch has by this answer; 0: no image of it is known. */
+static size_t
+n_in_baseline(struct fixture *f, const char *findings)
+{
+	struct baselines l = { 0 };
+	struct err e = ERR_INIT;
+	size_t n;
+
+	reply(f, PRODUCT);
+	reply(f, ENGAGEMENT);
+	reply(f, findings);
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	start(f);
+	assert_int_equal(dojo_read_baselines(f->dojo, &a_branch, clock_deadline(WAIT_MS), &l, &e), 0);
+	assert_true(l.n <= 1);
+	n = l.n > 0 ? l.v[0].n : 0;
+	baselines_free(&l);
+	stop(f);
+	return n;
+}
+
+static void
+a_branch_has_what_its_own_rows_say_is_open_or_taken_out_by_triage(void **state)
+{
+	static const struct {
+		const char *row;
+		size_t n;
+	} cases[] = {
+		{ FOUND(BRANCH_OF("5", "1", "main"), OPEN), 1 },
+		{ FOUND(BRANCH_OF("6", "1", "main"), OPEN), 0 },
+		{ FOUND(BRANCH_OF("5", "2", "main"), OPEN), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "Main"), OPEN), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "refs/tags/main"), OPEN), 0 },
+		{ FOUND("null", OPEN), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":null,\"is_mitigated\":false"), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"app\",\"is_mitigated\":true"), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"app\",\"is_mitigated\":\"false\""), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "main"),
+			"\"service\":\"app\",\"is_mitigated\":true,\"false_p\":true"),
+		  1 },
+		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"app\""), 0 },
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		AUTO_FREE char *page = mem_printf(PAGE_OF("1", "%s"), cases[k].row);
+
+		assert_int_equal(n_in_baseline(*state, page), cases[k].n);
+	}
+}
+
+static void
+a_branch_that_is_there_twice_or_half_is_not_known(void **state)
+{
+	static const char *const engagements[] = {
+		PAGE_OF("2",
+			"{\"id\":5,\"name\":\"main\",\"product\":1},{\"id\":6,\"name\":\"main\",\"product\":1}"),
+		"<html>",
+	};
+
+	for (size_t k = 0; k < MEM_COUNT(engagements); k++) {
+		struct fixture *f = *state;
+		struct baselines l = { 0 };
+		struct err e = ERR_INIT;
+
+		reply(f, PRODUCT);
+		reply(f, engagements[k]);
+		start(f);
+		assert_int_equal(dojo_read_baselines(f->dojo, &a_branch, clock_deadline(WAIT_MS), &l, &e), -1);
+		baselines_free(&l);
+		stop(f);
+	}
+}
+
+/* -1, or the build ids. */
+static int
+n_builds(struct fixture *f, const char *tests)
+{
+	AUTO_STRV struct strv builds = { 0 };
+	struct err e = ERR_INIT;
+	int rc;
+
+	reply(f, PRODUCT);
+	reply(f, ENGAGEMENT);
+	reply(f, tests);
+	start(f);
+	rc = dojo_read_builds(f->dojo, &a_branch, clock_deadline(WAIT_MS), &builds, &e);
+	stop(f);
+	return rc < 0 ? -1 : (int)builds.n;
+}
+
+#define BUILD(engagement, branch, id) \
+	"{\"engagement\":" engagement ",\"branch_tag\":\"" branch "\",\"build_id\":" id "}"
+
+static void
+the_last_builds_of_a_branch_are_those_of_its_own_tests(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(n_builds(f, EMPTY), 0);
+	assert_int_equal(n_builds(f,
+				  PAGE_OF("5",
+					  BUILD("5", "main", "\"7-0\"") "," BUILD("5", "main", "\"7-1\"") "," BUILD(
+						  "6", "main",
+						  "\"8-0\"") "," BUILD("5", "x",
+								       "\"9-0\"") "," BUILD("5", "main",
+											    "null"))),
+			 2);
+	/* a part of them could hold all that is newer */
+	assert_int_equal(n_builds(f, PAGE_OF("2", BUILD("5", "main", "\"7-0\""))), -1);
+	assert_int_equal(n_builds(f, "{}"), -1);
+}
+
 /* ---- products ---- */
 
 static void
@@ -516,6 +646,9 @@ main(void)
 		T(rows_that_come_or_go_between_two_pages_are_noticed),
 		T(a_duplicate_in_another_place_counts_as_its_original_does),
 		T(what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none),
+		T(a_branch_has_what_its_own_rows_say_is_open_or_taken_out_by_triage),
+		T(a_branch_that_is_there_twice_or_half_is_not_known),
+		T(the_last_builds_of_a_branch_are_those_of_its_own_tests),
 		T(a_product_is_the_one_of_exactly_that_name),
 		T(of_many_products_those_that_begin_and_end_so_are_read),
 		T(products_beyond_the_bound_are_said_to_be_left_out),

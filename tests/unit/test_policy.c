@@ -435,6 +435,51 @@ what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant(void **stat
 			 0);
 }
 
+static char *
+branches_of(const char *rules, const struct policy_context *c)
+{
+	AUTO_FREE char *text = mem_printf("version: 1\nrules:\n%s", rules);
+	AUTO(policy) struct policy *p = parse(text);
+	AUTO_STRV struct strv l = { 0 };
+
+	policy_other_branches(p, c, &l);
+	return strv_join(&l, " ");
+}
+
+static void
+the_branches_that_a_job_is_compared_with_are_those_of_rules_that_may_judge_it(void **state)
+{
+	static const struct {
+		const char *rules, *branches;
+	} table[] = {
+		{ " - {name: a, mode: warn}\n", "" },
+		{ " - {name: a, mode: warn, new_only: default}\n", "trunk" },
+		{ " - {name: a, mode: warn, new_only: target}\n", "" },
+		{ " - {name: a, mode: warn, new_only: release/1.x}\n", "release/1.x" },
+		/* another project's, and what comes behind a rule for all images */
+		{ " - {name: a, mode: warn, match: {projects: [x/y]}, new_only: b1}\n"
+		  " - {name: b, mode: warn, match: {images: [i]}, new_only: b2}\n"
+		  " - {name: c, mode: warn, match: {images: [j]}, new_only: b2}\n"
+		  " - {name: d, mode: warn, new_only: b3}\n"
+		  " - {name: e, mode: warn, new_only: b4}\n",
+		  "b2 b3" },
+		/* one that is announced judges nothing yet, and says what it would do */
+		{ " - {name: a, mode: warn, new_only: b1, enforce_from: 2099-01-01}\n"
+		  " - {name: b, mode: warn, new_only: b2}\n",
+		  "b1 b2" },
+	};
+	struct policy_context c = a_job;
+
+	(void)state;
+	c.default_branch = "trunk";
+	c.target_branch = "";
+	for (size_t k = 0; k < MEM_COUNT(table); k++) {
+		AUTO_FREE char *branches = branches_of(table[k].rules, &c);
+
+		assert_string_equal(branches, table[k].branches);
+	}
+}
+
 int
 main(void)
 {
@@ -452,6 +497,7 @@ main(void)
 		cmocka_unit_test(a_waiver_of_a_branch_is_none_of_a_tag_of_that_name),
 		cmocka_unit_test(the_first_rule_that_matches_judges),
 		cmocka_unit_test(what_could_not_be_read_is_under_the_strictest_rule_that_may_be_meant),
+		cmocka_unit_test(the_branches_that_a_job_is_compared_with_are_those_of_rules_that_may_judge_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
