@@ -454,3 +454,17 @@ def test_a_report_that_is_older_than_what_another_host_has_delivered_is_kept_bac
     fleet.redis.ask("set", name, str(now + 10**6))
     a.add(FIRST, findings=1, created_s=now - 7200)
     assert a("flush").returncode == 0 and len(dojo.uploads) == 4
+
+
+def test_the_rights_that_the_documents_name_are_enough(fleet, dojo, doctor):  # noqa: F811
+    fleet.redis.ask("acl", "setuser", "admin", "on", "nopass", "~*", "+@all")
+    fleet.redis.options = ["--user", "admin", "--pass", "any", "--no-auth-warning"]
+    fleet.redis.ask("acl", "setuser", "default", "reset", "on", "nopass", "~tidewaiter:*",
+                    *[f"+{name}" for name in "get set getrange exists del pttl eval auth select info".split()])
+    fleet.deliver("a", FIRST)
+    dojo.accept([only_finding(dojo)["id"]])
+    fleet.deliver("b", REWORDED)
+    assert only_finding(dojo)["risk_accepted"] and len(fleet.texts()) == 1 and fleet.turns() == []
+    line = doctor.line("fleet", over={"defectdojo": {"keep_text": "true", "redis": f"redis://127.0.0.1:{fleet.redis.port}",
+                                                     "redis_key_file": fleet.key}})
+    assert "journal" in line["text"], "it could be asked"
