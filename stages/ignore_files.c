@@ -12,6 +12,7 @@
 #define PURL_MAX 1024
 #define REASON_SHOWN 200 /* code points */
 #define NAME_SHOWN 120
+#define NOTES_MAX 20
 #define ID_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:"
 
 static void
@@ -25,17 +26,20 @@ ignore_free(struct policy_ignore *g)
 }
 
 static void
-cut(struct ignore_list *l, size_t n)
+cut(struct ignore_list *l, size_t n, size_t n_withdrawn)
 {
 	while (l->n > n)
 		ignore_free(&l->v[--l->n]);
+	while (l->n_withdrawn > n_withdrawn)
+		mem_free_at(&l->withdrawn[--l->n_withdrawn].id);
 }
 
 void
 ignore_list_free(struct ignore_list *l)
 {
-	cut(l, 0);
+	cut(l, 0, 0);
 	mem_free_at(&l->v);
+	mem_free_at(&l->withdrawn);
 	strv_free(&l->notes);
 }
 
@@ -64,7 +68,7 @@ note(struct ignore_list *l, const char *name, size_t place, const char *what)
 	AUTO_FREE char *safe = str_safe(name, NAME_SHOWN);
 	AUTO_FREE char *said = str_safe(what, REASON_SHOWN);
 
-	if (l->notes.n < 20)
+	if (l->notes.n < NOTES_MAX)
 		strv_addf(&l->notes, "%s:%zu: %s: it does not count", safe, place, said);
 }
 
@@ -202,7 +206,7 @@ struct statement {
 	size_t n;	  /* from 1 */
 	const cJSON *json;
 	struct strv ids;
-	int64_t at_s; /* 0: not known */
+	int64_t said_s; /* 0: not known */
 };
 
 static bool
@@ -267,6 +271,7 @@ add_package(const struct statement *s, const char *image, const char *purl, stru
 			return -1;
 		strv_add(&g->purls, purl);
 		g->image = mem_strdup(image);
+		g->said_s = s->said_s;
 		g->reason = why ? str_safe(why, REASON_SHOWN) : NULL;
 	}
 	return 0;
@@ -303,40 +308,32 @@ read_product(const struct statement *s, const cJSON *product, struct ignore_list
 	return 0;
 }
 
-/* Somebody who looks into it again, or found it to be so, at the same time or later: about which product is not asked. */
-static bool
-is_taken_back(const struct statement *all, size_t n, const struct statement *s)
+static int
+read_withdrawal(const struct statement *s, struct ignore_list *l, struct err *e)
 {
-	for (size_t k = 0; k < n; k++) {
-		bool is_later = all[k].at_s == 0 || s->at_s == 0 || all[k].at_s >= s->at_s;
-
-		for (size_t i = 0; is_later && !is_excusing(json_str(all[k].json, "status")) && i < s->ids.n;
-		     i++)
-			if (strv_has(&all[k].ids, s->ids.v[i]))
-				return true;
+	for (size_t k = 0; k < s->ids.n; k++) {
+		if (l->n_withdrawn >= IGNORE_ENTRIES_MAX)
+			return err_set(e, ERR_REFUSED, "more than %d entries in all", IGNORE_ENTRIES_MAX);
+		l->withdrawn = mem_resize(l->withdrawn, l->n_withdrawn + 1, sizeof(*l->withdrawn));
+		l->withdrawn[l->n_withdrawn++] =
+			(struct ignore_withdrawal){ mem_strdup(s->ids.v[k]), s->said_s };
 	}
-	return false;
+	return 0;
 }
 
 static int
-read_statements(const struct statement *all, size_t n, struct ignore_list *l, struct err *e)
+read_statement(const struct statement *s, struct ignore_list *l, struct err *e)
 {
-	for (size_t k = 0; k < n; k++) {
-		const cJSON *products = json_array(all[k].json, "products"), *product;
+	const cJSON *products = json_array(s->json, "products"), *product;
 
-		if (!is_excusing(json_str(all[k].json, "status")))
-			continue;
-		if (is_taken_back(all, n, &all[k])) {
-			note(l, all[k].name, k + 1, "another statement takes it back");
-			continue;
-		}
-		if (cJSON_GetArraySize(products) == 0)
-			note(l, all[k].name, k + 1, "it has no products");
-		cJSON_ArrayForEach(product, products)
-		{
-			if (read_product(&all[k], product, l, e) < 0)
-				return -1;
-		}
+	if (!is_excusing(json_str(s->json, "status")))
+		return read_withdrawal(s, l, e);
+	if (cJSON_GetArraySize(products) == 0)
+		note(l, s->name, s->n, "it has no products");
+	cJSON_ArrayForEach(product, products)
+	{
+		if (read_product(s, product, l, e) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -347,9 +344,8 @@ read_openvex(const char *name, const char *text, size_t len, struct ignore_list 
 	AUTO_JSON cJSON *j = NULL;
 	const cJSON *list, *one;
 	const char *context;
-	struct statement *all;
 	size_t n = 0;
-	int rc;
+	int rc = 0;
 
 	if (json_parse(text, len, IGNORE_FILE_MAX, JSON_UNIQUE, &j, e) < 0)
 		return -1;
@@ -357,19 +353,54 @@ read_openvex(const char *name, const char *text, size_t len, struct ignore_list 
 	list = json_array(j, "statements");
 	if (!context || !str_has_prefix(context, "https://openvex.dev/ns") || !list)
 		return err_set(e, ERR_REFUSED, "it is no OpenVEX document");
-	all = mem_array((size_t)cJSON_GetArraySize(list) + 1, sizeof(*all));
 	cJSON_ArrayForEach(one, list)
 	{
-		all[n] = (struct statement){ .name = name, .n = n + 1, .json = one, .at_s = time_of(j, one) };
-		read_ids(one, &all[n].ids);
-		n++;
+		struct statement s = { .name = name, .n = ++n, .json = one, .said_s = time_of(j, one) };
+
+		read_ids(one, &s.ids);
+		rc = read_statement(&s, l, e);
+		strv_free(&s.ids);
+		if (rc < 0)
+			break;
 	}
-	/* each is compared with each */
-	rc = n > 1000 ? err_set(e, ERR_REFUSED, "more than 1000 statements") : read_statements(all, n, l, e);
-	for (size_t k = 0; k < n; k++)
-		strv_free(&all[k].ids);
-	mem_free_at(&all);
 	return rc;
+}
+
+/* Somebody looks into it again, or found it to be so, at the same time or later: about which product is not asked. */
+static bool
+is_taken_back(const struct ignore_list *l, const struct policy_ignore *g)
+{
+	if (g->file != IGNORE_OPENVEX)
+		return false;
+	for (size_t k = 0; k < l->n_withdrawn; k++) {
+		const struct ignore_withdrawal *w = &l->withdrawn[k];
+
+		if (str_eq(w->id, g->id) && (w->said_s == 0 || g->said_s == 0 || w->said_s >= g->said_s))
+			return true;
+	}
+	return false;
+}
+
+/* A statement may stand in another file than the one that takes it back. */
+static void
+drop_taken_back(struct ignore_list *l)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < l->n; k++) {
+		AUTO_FREE char *said = NULL;
+
+		if (!is_taken_back(l, &l->v[k])) {
+			l->v[n++] = l->v[k];
+			continue;
+		}
+		said = mem_printf("OpenVEX of %s: another statement takes it back: it does not count",
+				  l->v[k].id);
+		if (l->notes.n < NOTES_MAX && !strv_has(&l->notes, said))
+			strv_add(&l->notes, said);
+		ignore_free(&l->v[k]);
+	}
+	l->n = n;
 }
 
 /* ---- the whole ---- */
@@ -410,16 +441,18 @@ ignore_file_kind(const char *name, enum ignore_file *ret)
 int
 ignore_file_read(const char *name, const char *text, size_t len, struct ignore_list *l, struct err *e)
 {
-	size_t k = form_of(name), n_before = l->n;
+	size_t k = form_of(name), n_before = l->n, n_withdrawn_before = l->n_withdrawn;
 	AUTO_FREE char *safe = str_safe(name, NAME_SHOWN);
 
 	if (k == MEM_COUNT(forms))
 		return err_set(e, ERR_REFUSED, "%s: no such file is known", safe);
 	if (len > IGNORE_FILE_MAX)
 		return err_set(e, ERR_REFUSED, "%s has more than %d bytes", safe, IGNORE_FILE_MAX);
-	if (forms[k].read(name, text, len, l, e) == 0)
+	if (forms[k].read(name, text, len, l, e) == 0) {
+		drop_taken_back(l);
 		return 0;
-	cut(l, n_before);
+	}
+	cut(l, n_before, n_withdrawn_before);
 	if (e)
 		e->kind = ERR_REFUSED;
 	return err_wrap(e, "%s", safe);

@@ -17,9 +17,17 @@
 #define IGNORE_FILE_MAX (1024 * 1024) /* bytes of one file */
 #define IGNORE_ENTRIES_MAX 10000      /* of all */
 
+/* OpenVEX says that a flaw is one, or is looked into, from then on. */
+struct ignore_withdrawal {
+	char *id;
+	int64_t said_s; /* 0: not known */
+};
+
 struct ignore_list {
 	struct policy_ignore *v;
 	size_t n;
+	struct ignore_withdrawal *withdrawn;
+	size_t n_withdrawn;
 	struct strv notes; /* lines for people, safe to print */
 };
 

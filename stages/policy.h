@@ -73,7 +73,7 @@ struct policy_exception {
 };
 
 struct policy_break_glass {
-	char *name;	     /* what TIDEWAITER_WAIVER says; unique */
+	char *name;    /* what TIDEWAITER_WAIVER says; unique */
 	char *project; /* exactly */
 	char *ref;     /* "main", refs/heads/main: the branch; refs/tags/v1: the tag */
 	char *from;
@@ -129,6 +129,7 @@ struct policy_ignore {
 	int64_t until_s;   /* 0: for ever */
 	char *reason;
 	char *image; /* repository of the image it is said of, or the last part of that; NULL: any */
+	int64_t said_s; /* OpenVEX: when it was said; 0: not known */
 };
 
 enum accepted_kind { ACCEPTED_RISK, ACCEPTED_FALSE_POSITIVE, ACCEPTED_OUT_OF_SCOPE };

@@ -211,6 +211,36 @@ a_later_statement_takes_an_earlier_one_back(void **state)
 }
 
 static void
+a_statement_of_another_file_takes_one_back_too(void **state)
+{
+	static const char old[] = VEX("{" OF(
+		"CVE-1") "\"status\":\"fixed\",\"products\":[{\"@id\":\"pkg:npm/a@1\"},{\"@id\":\"pkg:npm/b@1\"}]},"
+			 "{" OF("CVE-2") "\"status\":\"fixed\",\"products\":[{\"@id\":\"pkg:npm/a@1\"}]}");
+	static const char later[] =
+		VEX("{" OF("CVE-1") "\"status\":\"affected\",\"timestamp\":\"2026-02-01T00:00:00Z\"}");
+	static const char earlier[] =
+		VEX("{" OF("CVE-2") "\"status\":\"affected\",\"timestamp\":\"2025-02-01T00:00:00Z\"}");
+	static const char broken[] = VEX("{" OF("CVE-2") "\"status\":\"affected\"}") "x";
+
+	(void)state;
+	for (int order = 0; order < 2; order++) {
+		AUTO_IGNORE_LIST struct ignore_list l = { 0 };
+		struct err e = ERR_INIT;
+
+		assert_int_equal(read_text(".trivyignore", "CVE-1\n", &l, &e), 0);
+		assert_int_equal(read_text(".vex/a.json", order ? old : later, &l, &e), 0);
+		assert_int_equal(read_text(".vex/b.json", order ? later : old, &l, &e), 0);
+		assert_int_equal(read_text(".vex/c.json", earlier, &l, &e), 0);
+		assert_int_equal(read_text(".vex/d.json", broken, &l, &e), -1);
+		assert_int_equal(l.n, 2);
+		assert_int_equal(l.v[0].file, IGNORE_TRIVYIGNORE);
+		assert_string_equal(l.v[1].id, "CVE-2");
+		assert_int_equal(l.notes.n, 1);
+		assert_non_null(strstr(l.notes.v[0], "OpenVEX of CVE-1: another statement takes it back"));
+	}
+}
+
+static void
 a_malformed_file_adds_nothing(void **state)
 {
 	static const struct {
@@ -267,6 +297,7 @@ main(void)
 		cmocka_unit_test(openvex_excuses_by_two_of_its_four_words_alone),
 		cmocka_unit_test(openvex_as_trivy_writes_images_is_of_that_image),
 		cmocka_unit_test(a_later_statement_takes_an_earlier_one_back),
+		cmocka_unit_test(a_statement_of_another_file_takes_one_back_too),
 		cmocka_unit_test(a_malformed_file_adds_nothing),
 		cmocka_unit_test(too_many_entries_are_refused),
 	};
