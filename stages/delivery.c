@@ -79,6 +79,7 @@ print_head(const struct delivery *d)
 	json_add_strv(j, "tags", &d->tags);
 	json_add_int(j, "active", d->active);
 	json_add_int(j, "verified", d->verified);
+	json_add_bool(j, "keeps_old", d->keeps_old);
 	json_add_int(j, "created_s", d->created_s);
 	json_add_int(j, "n_findings", d->n_findings);
 	json_add_int(j, "n_distinct", d->n_distinct);
@@ -147,7 +148,8 @@ read_head(const cJSON *j, struct delivery *d, struct err *e)
 	    need_range(j, "n_findings", FINDINGS_MAX, &d->n_findings, e) < 0 ||
 	    need_range(j, "report_len", DELIVERY_REPORT_MAX, &report_len, e) < 0)
 		return -1;
-	/* Younger than the format: what waits from before has none. */
+	/* Younger than the format: what waits from before has none of these. */
+	d->keeps_old = json_bool(j, "keeps_old", false);
 	d->n_distinct = json_int(j, "n_distinct", 0);
 	if (d->n_distinct < 0 || d->n_distinct > d->n_findings)
 		return err_set(e, ERR_REFUSED, "n_distinct is %lld of %lld findings",

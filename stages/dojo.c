@@ -173,7 +173,7 @@ form_fill(struct form *f, const struct delivery *d)
 	form_add(f, "build_id", d->build_id);
 	form_add_set(f, "service", d->service);
 	form_add(f, "deduplication_execution_mode", "sync");
-	form_add(f, "close_old_findings", "true");
+	form_add(f, "close_old_findings", d->keeps_old ? "false" : "true");
 	form_add_set(f, "environment", d->environment);
 	form_add_set(f, "minimum_severity", d->minimum_severity);
 	form_add_tristate(f, "active", d->active);

@@ -203,6 +203,19 @@ say_mended(const struct inspection *i, const struct image *m, const struct deliv
 			 label, went[d->went]);
 }
 
+static bool
+is_empty(const struct report *r)
+{
+	return r->n_findings == 0 && r->n_secrets == 0 && r->n_misconfigurations == 0;
+}
+
+/* What DefectDojo has and the report does not name may still be there. */
+static bool
+is_partial(const struct image *m)
+{
+	return m->report->n_packages == 0 || m->hidden.n > 0;
+}
+
 int
 report_delivery(const struct inspection *i, const struct image *m, size_t index, struct delivery *ret,
 		struct err *e)
@@ -233,6 +246,7 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 					index);
 	d.active = o->active;
 	d.verified = o->verified;
+	d.keeps_old = is_partial(m);
 	d.minimum_severity = mem_strdup(minimum_severity_word(o->minimum_severity));
 	report = normal_report(m->report, n.image);
 	if (delivery_mend(report, DELIVERY_REPORT_MAX, &d.report, &mended, e) < 0)
@@ -247,19 +261,13 @@ report_delivery(const struct inspection *i, const struct image *m, size_t index,
 	return 0;
 }
 
-static bool
-is_empty(const struct report *r)
-{
-	return r->n_findings == 0 && r->n_secrets == 0 && r->n_misconfigurations == 0;
-}
-
 bool
 report_is_deliverable(const struct inspection *i, const struct image *m)
 {
 	if (!m->report || m->fault.kind != ERR_NONE)
 		return false;
 	/* An empty report closes all that is open: only a scan that saw what there is to see may say so. */
-	if (is_empty(m->report) && (m->report->n_packages == 0 || m->hidden.n > 0))
+	if (is_empty(m->report) && is_partial(m))
 		return false;
 	return str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : "");
 }
@@ -393,14 +401,20 @@ complain(const struct inspection *i, const struct image *m, const struct err *e)
 }
 
 static void
-say_undeliverable(const struct inspection *i, const struct image *m)
+say_partial(const struct inspection *i, const struct image *m)
 {
 	AUTO_FREE char *label = str_safe(m->label, 100);
 
-	if (m->report && m->fault.kind == ERR_NONE && is_empty(m->report) && !report_is_deliverable(i, m) &&
-	    str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : ""))
+	if (!m->report || m->fault.kind != ERR_NONE || !is_partial(m) ||
+	    !str_glob_any(&i->opt->defectdojo.refs, i->job->ref ? i->job->ref : ""))
+		return;
+	if (is_empty(m->report))
 		log_line(i->log, LOG_NOTE,
 			 "%s: nothing is delivered: Trivy found nothing and did not see all packages, which DefectDojo would take for \"all is fixed\"",
+			 label);
+	else
+		log_line(i->log, LOG_NOTE,
+			 "%s: Trivy did not see all packages: what it found is delivered, and nothing is closed in DefectDojo for not being among it",
 			 label);
 }
 
@@ -422,7 +436,7 @@ report_run(struct inspection *i, struct err *e)
 			complain(i, &i->images[k], &fault);
 		err_clear(&fault);
 		if (!i->skips_upload)
-			say_undeliverable(i, &i->images[k]);
+			say_partial(i, &i->images[k]);
 		if (!i->skips_upload && report_is_deliverable(i, &i->images[k]) &&
 		    write_delivery(i, &i->images[k], n_deliveries++, &fault) < 0)
 			complain(i, &i->images[k], &fault);

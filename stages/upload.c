@@ -223,8 +223,8 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		return;
 	p.name = str_safe(d.test, NAME_COLUMNS);
 	if (spool_take(s, &d, &f, bounds, &p.id, &usage, &e) < 0) {
-		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered: %s", p.name,
-			 e.text);
+		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered, now or later: %s",
+			 p.name, e.text);
 		mem_free_at(&p.name);
 		return;
 	}

@@ -213,6 +213,16 @@ def test_flush_delivers_everything_with_every_field(spool, dojo):
     assert {test["title"] for test in dojo.tests} >= {"app", "other"}
 
 
+def test_a_report_of_a_part_closes_nothing(spool, dojo):
+    spool.add()
+    spool.add(report("CVE-2024-2"), findings=1, keeps_old=True)
+    assert spool("flush").returncode == 0
+    assert [f["active"] for f in dojo.findings("app")] == [True, True]
+    spool.add(report("CVE-2024-2"), findings=1)
+    assert spool("flush").returncode == 0
+    assert sorted(f["active"] for f in dojo.findings("app")) == [False, True]
+
+
 def test_reports_of_one_test_go_in_order(spool, dojo):
     for _ in range(3):
         spool.add()

@@ -57,6 +57,7 @@ sample(void)
 			      .version = mem_strdup("1.0\n\"quoted\""),
 			      .build_id = mem_strdup("7-0"),
 			      .active = 2,
+			      .keeps_old = true,
 			      .created_s = 1700000000,
 			      .n_findings = 3,
 			      .report = mem_strdup("{\"SchemaVersion\":\n2}") };
@@ -102,6 +103,7 @@ what_is_written_is_read(void **state)
 	assert_int_equal(got.tags.n, 2);
 	assert_string_equal(got.tags.v[1], "two");
 	assert_int_equal(got.active, 2);
+	assert_true(got.keeps_old);
 	assert_int_equal(got.created_s, 1700000000);
 	assert_int_equal(got.n_findings, 3);
 	assert_int_equal(got.report_len, d.report_len);

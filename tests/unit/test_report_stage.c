@@ -191,6 +191,29 @@ two_images_of_one_repository_feed_two_tests(void **state)
 }
 
 static void
+what_was_seen_in_part_closes_nothing(void **state)
+{
+	struct sample s;
+	struct image *m;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	sample_init(&s);
+	m = sample_add_image(&s, "{\"SchemaVersion\":2,\"Results\":[{\"Target\":\"app\",\"Packages\":[{}],"
+				 "\"Secrets\":[{\"RuleID\":\"r\",\"Severity\":\"HIGH\"}]}]}");
+	judge(&s);
+	for (int is_hidden = 0; is_hidden < 2; is_hidden++) {
+		AUTO_DELIVERY struct delivery d = { 0 };
+
+		assert_true(report_is_deliverable(&s.i, m));
+		assert_int_equal(report_delivery(&s.i, m, 0, &d, &e), 0);
+		assert_int_equal(d.keeps_old, is_hidden);
+		strv_add(&m->hidden, "var/lib/dpkg/status");
+	}
+	sample_free(&s);
+}
+
+static void
 only_a_complete_scan_of_a_ref_that_settings_name_is_delivered(void **state)
 {
 	struct sample s;
@@ -298,6 +321,7 @@ main(void)
 		cmocka_unit_test(nulls_and_results_without_a_target_do_not_reach_defectdojo),
 		cmocka_unit_test(a_weakness_without_a_number_does_not_cost_the_whole_report),
 		cmocka_unit_test(two_images_of_one_repository_feed_two_tests),
+		cmocka_unit_test(what_was_seen_in_part_closes_nothing),
 		cmocka_unit_test(only_a_complete_scan_of_a_ref_that_settings_name_is_delivered),
 		cmocka_unit_test(an_empty_report_is_delivered_only_when_packages_were_seen),
 		cmocka_unit_test(an_unknown_placeholder_is_an_error_that_names_the_setting),
