@@ -128,7 +128,7 @@ struct policy_ignore {
 	struct strv paths; /* globs on the path of a language package or the target; empty: any */
 	int64_t until_s;   /* 0: for ever */
 	char *reason;
-	char *image; /* repository of the image it is said of, or the last part of that; NULL: any */
+	char *image;	/* repository of the image it is said of, or the last part of that; NULL: any */
 	int64_t said_s; /* OpenVEX: when it was said; 0: not known */
 };
 
