@@ -40,6 +40,7 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
 				  .image = identity_image(i, m),
 				  .build_id = mem_strdup(""),
+				  .has_places = true,
 				  .made_s = clock_wall_s() };
 	if (!r || r->n_findings == 0)
 		return;
@@ -75,6 +76,7 @@ baseline_to_json(const struct baseline *b)
 	json_add_str(j, "image", b->image);
 	json_add_str(j, "build_id", b->build_id ? b->build_id : "");
 	json_add_int(j, "made_s", b->made_s);
+	json_add_bool(j, "has_places", b->has_places);
 	keys = json_add_array(j, "keys");
 	for (size_t k = 0; k < b->n; k++)
 		cJSON_AddItemToArray(keys, cJSON_CreateString(b->keys[k]));
@@ -108,7 +110,8 @@ baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 	const char *branch, *image, *build_id;
 	int64_t version;
 
-	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 6)
+	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 7 ||
+	    !cJSON_IsBool(json_get(j, "has_places")))
 		return err_set(e, ERR_REFUSED, "baseline: it has other members");
 	if (json_need_int(j, "version", &version, e) < 0 || json_need_str(j, "branch", &branch, e) < 0 ||
 	    json_need_str(j, "image", &image, e) < 0 || json_need_str(j, "build_id", &build_id, e) < 0 ||
@@ -119,6 +122,7 @@ baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 	ret->branch = mem_strdup(branch);
 	ret->image = mem_strdup(image);
 	ret->build_id = mem_strdup(build_id);
+	ret->has_places = json_bool(j, "has_places", false);
 	return parse_keys(list, ret, e) < 0 ? err_wrap(e, "baseline") : 0;
 }
 

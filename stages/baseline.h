@@ -27,6 +27,7 @@ struct baseline {
 	char *branch, *image; /* identity_image() */
 	char *build_id;	      /* of the delivery, as DefectDojo has it; "": not known */
 	int64_t made_s;
+	bool has_places;    /* keys are identity_key(); else identity_key_anywhere() */
 	identity_hex *keys; /* sorted */
 	size_t n;
 };

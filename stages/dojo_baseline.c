@@ -92,7 +92,7 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	struct reading *r = arg;
 	const char *id = dojo_vulnerability_of(row), *service = json_str(row, "service");
 	const char *package = json_str(row, "component_name"), *version = json_str(row, "component_version");
-	const char *place = json_str(row, "file_path"), *description = json_str(row, "description");
+	const char *description = json_str(row, "description");
 	const char *type = description ? strstr(description, TYPE) : NULL;
 	AUTO_FREE char *kind = NULL;
 	struct baseline *b;
@@ -111,7 +111,7 @@ take_row(const cJSON *row, void *arg, struct err *e)
 					    .package = package,
 					    .version = version ? version : "",
 					    .id = id,
-					    .place = dojo_has_tag(row, "os-pkgs") ? "" : place },
+					    .place = "" },
 			b->keys[b->n++]);
 	return 0;
 }

@@ -19,6 +19,9 @@ struct dojo_branch {
 int dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
 		     struct err *e);
 
-/* One baseline per service, which is taken for the image: for settings whose template is "{image}". Adds to *ret. */
+/*
+ * One baseline per service, which is taken for the image: for settings whose template is "{image}". Without places: of a package of a
+ * language that lies in several, DefectDojo has one finding open, and closes the others as its duplicates. Adds to *ret.
+ */
 int dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline,
 			struct baselines *ret, struct err *e);

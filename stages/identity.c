@@ -204,18 +204,32 @@ identity_key_of(const struct identity *x, char out[IDENTITY_KEY_SIZE])
 	kept_key(parts, MEM_COUNT(parts), out);
 }
 
-void
-identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
-	     char out[IDENTITY_KEY_SIZE])
+static void
+make_key(const char *project, const char *image, const struct finding *f, const char *place,
+	 char out[IDENTITY_KEY_SIZE])
 {
-	AUTO_FREE char *place = identity_place(r, f, image);
-
 	identity_key_of(&(struct identity){ .project = project,
 					    .image = image,
 					    .type = f->type,
 					    .package = f->package,
 					    .version = f->installed,
 					    .id = f->id,
-					    .place = str_eq(f->class, "os-pkgs") ? "" : place },
+					    .place = place },
 			out);
+}
+
+void
+identity_key_anywhere(const char *project, const char *image, const struct finding *f,
+		      char out[IDENTITY_KEY_SIZE])
+{
+	make_key(project, image, f, "", out);
+}
+
+void
+identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
+	     char out[IDENTITY_KEY_SIZE])
+{
+	AUTO_FREE char *place = identity_place(r, f, image);
+
+	make_key(project, image, f, str_eq(f->class, "os-pkgs") ? "" : place, out);
 }

@@ -33,5 +33,8 @@ struct identity {
 	const char *place; /* "" of packages of the system: they have no path, and their target names the image once more */
 };
 void identity_key_of(const struct identity *x, char out[IDENTITY_KEY_SIZE]);
+/* Wherever it lies, for who is not told of all places: place is "". */
+void identity_key_anywhere(const char *project, const char *image, const struct finding *f,
+			   char out[IDENTITY_KEY_SIZE]);
 void identity_key(const char *project, const char *image, const struct report *r, const struct finding *f,
 		  char out[IDENTITY_KEY_SIZE]);

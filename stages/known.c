@@ -184,7 +184,10 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 
 	if (!b)
 		return false;
-	identity_key(k->project, k->image, k->query.report, f, key);
+	if (b->has_places)
+		identity_key(k->project, k->image, k->query.report, f, key);
+	else
+		identity_key_anywhere(k->project, k->image, f, key);
 	return baseline_has(b, key);
 }
 

@@ -181,6 +181,20 @@ def test_what_another_host_inspected_since_is_what_a_job_is_compared_with(inspec
     assert result.state == "success" and "what other branches have now is not known" in log(result), log(result)
 
 
+def test_a_package_in_two_places_is_known_from_defectdojo_which_tells_of_one(inspected, dojo, tmp_path):  # noqa: F811
+    path = tmp_path / "twice"
+    images.classic(images.Image([*images.app().steps, ("RUN npm ci", images.layer(images.npm(
+        [images.LODASH, images.MINIMIST], where="srv")))])).write(path)
+    twice = {"image": path.read_bytes()}
+    ready(inspected, dojo, over=policy(inspected, "default"))
+    inspected.play(id=1, project=twice)
+    # DefectDojo closes what is a duplicate within the report
+    inspected.play(id=2, project=twice)
+    shutil.rmtree(inspected.host.state / "baselines")
+    result = inspected.play(id=3, project=twice, ref="feature")
+    assert result.state == "success", log(result)
+
+
 def test_a_tag_with_the_name_of_a_branch_neither_has_its_acceptances_nor_adds_to_what_is_known_of_it(inspected, dojo,  # noqa: F811
                                                                                                      tmp_path):
     tag = {"ref": "main", "ref_type": "tag"}

@@ -546,9 +546,9 @@ a_baseline_that_is_none_is_not_kept(void **state)
 {
 	static const char *const bad[] = {
 		"{", "{}",
-		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[\"x\"]}",
-		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[null]}",
-		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"keys\":[],\"more\":1}"
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"has_places\":true,\"keys\":[\"x\"]}",
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"has_places\":true,\"keys\":[null]}",
+		"{\"version\":2,\"branch\":\"b\",\"image\":\"i\",\"build_id\":\"\",\"made_s\":1,\"has_places\":true,\"keys\":[],\"more\":1}"
 	};
 	struct place p;
 
