@@ -207,6 +207,19 @@ is_same_if_wanted(struct part want, struct part is)
 	return !want.at || (is.at && is_same(want, is, FOLD_NONE));
 }
 
+/* Debian's "1:2.3" is what Trivy writes as 2.3 with the epoch as a qualifier. */
+static bool
+is_version(const struct purl *want, const struct purl *is)
+{
+	static const struct part key = { "epoch", 5 };
+	struct part rest = want->version, epoch, its = qualifier(is, key);
+
+	if (is_same_if_wanted(want->version, is->version))
+		return true;
+	return is->version.at && its.at && split(&rest, ':', false, &epoch) &&
+	       is_same(epoch, its, FOLD_NONE) && is_same(rest, is->version, FOLD_NONE);
+}
+
 bool
 purl_matches(const char *pattern, const char *purl)
 {
@@ -214,9 +227,8 @@ purl_matches(const char *pattern, const char *purl)
 
 	return read_purl(pattern, &want) && read_purl(purl, &is) && is_same(want.type, is.type, FOLD_CASE) &&
 	       is_same(want.space, is.space, fold_of(want.type, false)) &&
-	       is_same(want.name, is.name, fold_of(want.type, true)) &&
-	       is_same_if_wanted(want.version, is.version) && has_qualifiers(&is, &want) &&
-	       is_same_if_wanted(want.subpath, is.subpath);
+	       is_same(want.name, is.name, fold_of(want.type, true)) && is_version(&want, &is) &&
+	       has_qualifiers(&is, &want) && is_same_if_wanted(want.subpath, is.subpath);
 }
 
 /* ---- images ---- */

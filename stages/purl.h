@@ -12,7 +12,7 @@ bool purl_is(const char *text);
 /*
  * Is all that `pattern` says so of `purl`? Type, namespace and name must be the same, and version, qualifiers and subpath where the
  * pattern has them; what it does not have may be anything. %XX is what it means, qualifiers may stand in any order, and case does not
- * count where the type says that it does not (Debian's names, not Maven's).
+ * count where the type says that it does not (Debian's names, not Maven's). An epoch may stand in the version or be a qualifier of `purl`.
  */
 bool purl_matches(const char *pattern, const char *purl);
 

@@ -68,6 +68,24 @@ qualifiers_are_compared_by_key_in_any_order(void **state)
 	assert_pairs(table, MEM_COUNT(table));
 }
 
+#define EPOCH "pkg:deb/debian/zlib1g@1.2.13.dfsg-1?arch=amd64&epoch=1"
+
+static void
+an_epoch_may_stand_in_the_version_or_beside_it(void **state)
+{
+	static const struct pair table[] = {
+		{ "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1", EPOCH, true },
+		{ "pkg:deb/debian/zlib1g@1.2.13.dfsg-1?epoch=1", EPOCH, true },
+		{ "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1", "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1", true },
+		{ "pkg:deb/debian/zlib1g@2:1.2.13.dfsg-1", EPOCH, false },
+		{ "pkg:deb/debian/zlib1g@1:1.2.14", EPOCH, false },
+		{ "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1", "pkg:deb/debian/zlib1g@1.2.13.dfsg-1", false },
+	};
+
+	(void)state;
+	assert_pairs(table, MEM_COUNT(table));
+}
+
 static void
 percent_signs_are_what_they_mean_and_make_no_parts(void **state)
 {
@@ -177,6 +195,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_that_the_pattern_says_must_be_so),
 		cmocka_unit_test(qualifiers_are_compared_by_key_in_any_order),
+		cmocka_unit_test(an_epoch_may_stand_in_the_version_or_beside_it),
 		cmocka_unit_test(percent_signs_are_what_they_mean_and_make_no_parts),
 		cmocka_unit_test(a_subpath_that_the_pattern_has_must_be_the_same),
 		cmocka_unit_test(case_counts_where_the_type_says_so),
