@@ -187,7 +187,8 @@ const struct command command_policy = {
 		"         expire soon, and break-glass entries that ended.\n"
 		"test     judges the cases of a directory (*.yml: report, job, day, what is expected), so that\n"
 		"         a policy can have tests of its own.\n"
-		"explain  says of every finding of a Trivy report which rule judges it, and what excuses it.\n"
+		"explain  says of every finding of a Trivy report which rule judges it and what excuses it, by what a\n"
+		"         job would know: docs/reference/policy-explain.md.\n"
 		"fetch    asks the repository (policy.url) now, and says which commit judges.\n"
 		"\n"
 		"Without a file: the policy that the settings name. docs/reference/policy.md\n",
@@ -195,6 +196,6 @@ const struct command command_policy = {
 	.n_options = MEM_COUNT(options),
 	.notes = "Exit codes: 0 ok, 1 check or test found something, explain: blocked,\n"
 		 "fetch: an older version judges; 2 wrong use, or a policy,\n"
-		 "case or settings that were not understood.\n",
+		 "case or settings that were not understood; 3 the policy cannot be had.\n",
 	.run = policy_run,
 };

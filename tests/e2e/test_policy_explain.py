@@ -8,11 +8,13 @@ import subprocess
 import jsonschema
 import pytest
 from test_commit_files import Project
+from test_policy_git import Repository
 from test_triage import BLOCKED, CRITICAL, PASSED, Host, images, tools, utc  # noqa: F401
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((SOURCE / "docs/report.schema.json").read_text())
-USAGE = 2
+USAGE, UNDECIDED = 2, 3
+USERS = {"scan_user": "nobody", "courier_user": "daemon"}
 
 
 def strict(node):
@@ -147,6 +149,33 @@ def test_what_the_target_branch_has_is_known(host):
     assert j["verdict"] == "pass" and {f["fate"] for f in j["findings"] if f["severity"] == "CRITICAL"} == {"known"}
     scanned, j = foretells(host, branch="feature", job=["--target-branch", "release"])
     assert blocking(j) == CRITICAL and any("no inspection of release is known" in n for n in j["notes"])
+
+
+# ---- the policy ----
+
+def test_an_older_version_of_the_policy_judges_and_is_a_note(host):
+    repository = Repository(host.root / "policies")
+    good = repository.commit("version: 1\nrules:\n  - {name: all, mode: warn, severity: CRITICAL}\n")
+    host.scan(upload=False)
+    host.config = host.write_settings({**USERS, "policy": {"url": f"file://{repository.path}"}})
+    j = of(host.explain())
+    assert (j["rule"], j["notes"], good[:12] in j["policy"]) == ("all", [], True)
+    bad = repository.commit("version: 1\nrules:\n  - {name: all}\n")
+    fetched = subprocess.run([host.program, "--config", str(host.config), "policy", "fetch"], capture_output=True, text=True, timeout=60)
+    assert fetched.returncode == 1
+    done = host.explain()
+    j = of(done)
+    assert good[:12] in j["policy"] and any(bad[:12] in n for n in j["notes"]) and done.stderr == ""
+
+
+@pytest.mark.parametrize("policy, code", [("version: 1\nrules:\n  - {name: a}\n", USAGE), (None, UNDECIDED)])
+def test_a_policy_that_cannot_judge_judges_nothing(host, policy, code):
+    host.scan(upload=False)
+    host.config = host.write_settings({**USERS, "policy": {"file": str(host.root / "policy.yml")}})
+    if policy:
+        (host.root / "policy.yml").write_text(policy)
+    done = host.explain()
+    assert (done.returncode, done.stdout) == (code, "") and "policy.yml" in done.stderr, done.stderr
 
 
 # ---- ignore files ----
