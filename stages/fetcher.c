@@ -63,8 +63,7 @@ print_others(const struct inspection *i, const struct baselines *kept)
 	struct err e = ERR_INIT;
 
 	/* half of what a branch has would make the other half new */
-	if (!i->asks_nobody &&
-	    fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &b, &e) < 0)
+	if (!i->asks_nobody && fetcher_ask_branches(i, kept, clock_deadline(FETCHER_ASK_MS), &b, &e) < 0)
 		fetcher_branches_free(&b);
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
 	json_add_strv(j, "outdated", &b.outdated);
