@@ -276,7 +276,7 @@ static int64_t
 date_of(const void *arg, const struct fix_key *key)
 {
 	const struct fix_dates *d = arg;
-	const struct fix_date *at = bsearch(key, d->v, d->n, sizeof(*d->v), fix_key_compare);
+	const struct fix_date *at = d->n > 0 ? bsearch(key, d->v, d->n, sizeof(*d->v), fix_key_compare) : NULL;
 
 	return at ? at->since_s : 0;
 }
@@ -330,17 +330,18 @@ fix_dates_join(const struct fix_dates *a, const struct fix_dates *b, struct fix_
 
 	ret->v = mem_array(a->n + (b->n < room ? b->n : room) + 1, sizeof(*ret->v));
 	while (x < a->n || y < b->n) {
-		const struct fix_date *mine = x < a->n ? &a->v[x] : NULL, *other = y < b->n ? &b->v[y] : NULL;
-		int order = !other ? -1 : !mine ? 1 : fix_key_compare(&mine->key, &other->key);
-		struct fix_date joined = join_one(order > 0 ? other : mine, order < 0 ? mine : other);
+		int order = y == b->n ? -1 : x == a->n ? 1 : fix_key_compare(&a->v[x].key, &b->v[y].key);
+		const struct fix_date *one = order > 0 ? &b->v[y] : &a->v[x],
+				      *two = order == 0 ? &b->v[y] : one;
 
 		x += order <= 0;
 		y += order >= 0;
 		if (order > 0 && room == 0)
 			continue;
 		room -= order > 0;
-		is_other = is_other || order > 0 || !is_equal(mine, &joined);
-		ret->v[ret->n++] = joined;
+		ret->v[ret->n] = join_one(one, two);
+		is_other = is_other || order > 0 || !is_equal(one, &ret->v[ret->n]);
+		ret->n++;
 	}
 	return is_other;
 }

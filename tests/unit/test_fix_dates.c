@@ -552,6 +552,10 @@ who_only_looks_puts_nothing_down(void **state)
 	struct err e = ERR_INIT;
 
 	(void)state;
+	assert_int_equal(fix_dates_look(p.fd, r, NOW, &since_s, &e), 0);
+	assert_int_equal(since_s[0], NOW);
+	assert_int_equal(count_files(&p), 0);
+	mem_free_at(&since_s);
 	fix_keys_make(r, &keys);
 	assert_int_equal(fix_dates_see(p.fd, NULL, &keys.of[0][1], 1, NOW, clock_deadline(5000), &put_s, &e),
 			 0);
