@@ -324,11 +324,23 @@ def test_a_policy_that_is_pinned_to_a_commit_needs_no_server_any_more(repository
     assert got["text"] == policy("HIGH") and got["note"] is None and got["fault"] is None, got
 
 
-def test_another_ref_is_never_answered_with_what_is_kept_of_one(repository, ask):
+@pytest.mark.parametrize("other", [{"ref": "other"}, {"path": "other.yml"}])
+def test_another_ref_or_path_is_never_answered_with_what_is_kept_of_one(repository, ask, other):
     repository.commit(policy("LOW"))
     url = f"file://{repository.path}"
     ask(url)
-    got = ask(url, "never", ref="other")
+    got = ask(url, "never", **other)
+    assert got["text"] is None and got["fault"]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-10], lambda data: data + b"# more\n", lambda data: data[:40]])
+def test_what_is_kept_and_not_whole_does_not_judge(repository, ask, tmp_path, change):
+    repository.commit(policy("LOW"))
+    url = f"file://{repository.path}"
+    ask(url)
+    good = next((tmp_path / "state").glob("policy/*/good"))
+    good.write_bytes(change(good.read_bytes()))
+    got = ask(url, "never")
     assert got["text"] is None and got["fault"]
 
 
