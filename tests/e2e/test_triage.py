@@ -181,7 +181,9 @@ def test_what_is_ambiguous_excuses_nothing(host, dojo):
 
 
 @pytest.mark.parametrize("fault", ["403@/api/v2/findings", "500-html@/api/v2/findings", "hang@/api/v2/findings",
-                                   "200-html@/api/v2/findings", "502@any"])
+                                   "200-html@/api/v2/findings", "502@any", "half@/api/v2/findings", "garbage@/api/v2/findings",
+                                   "trickle:0.2@/api/v2/findings", "truncated@/api/v2/findings", "301@/api/v2/findings",
+                                   "302-login@/api/v2/findings", "201-endless@/api/v2/findings"])
 def test_a_server_that_cannot_be_asked_excuses_nothing_but_what_it_said_lately(host, dojo, fault):
     host.scan()
     dojo.accept(host.critical())
@@ -268,6 +270,12 @@ def test_a_duplicate_counts_as_its_original_does(host, dojo):
     again, = [t for t in dojo.tests if t["title"] == "group/app again"]
     assert all(f["duplicate"] for f in dojo.findings(again["id"]))
     assert host.scan().returncode == PASSED
+    # an original that was closed leaves its duplicates inactive for ever, and no finding active (FACTS.md, 1.1)
+    original = dojo.store.get("findings", next(f for f in dojo.findings(again["id"]) if f["severity"] == "Critical")["duplicate_finding"])
+    dojo.set_finding(original["id"], is_mitigated=True, active=False)
+    assert blocking(host.scan(upload=False)) == {original["vulnerability_ids"][0]}
+    dojo.set_finding(original["id"], is_mitigated=False, active=False)
+    assert host.scan(upload=False).returncode == PASSED
     for acceptance in dojo.acceptances:
         dojo.expire(acceptance["id"])
     assert host.scan().returncode == BLOCKED
@@ -383,6 +391,23 @@ def test_an_acceptance_of_a_high_is_none_of_a_critical_unless_the_rule_says_so(h
     assert old["id"] != new["id"]
     done = host.scan()
     assert done.returncode == PASSED, done.stdout + done.stderr
+
+
+def test_the_servers_own_remedy_keeps_acceptances_too_and_the_gate_asks_again(host, dojo):
+    """What doctor names: DD_HASHCODE_FIELDS_PER_SCANNER. The finding there stays a HIGH for ever."""
+    dojo.store.hash_code_fields = ["title", "vulnerability_ids", "file_path"]
+    host.scan()
+    before = host.findings()
+    dojo.accept([f["id"] for f in before.values()])
+    host.configure(db="reworded/db")
+    for done in (host.scan(), host.scan()):
+        assert blocking(done) == {RAISED}, done.stdout + done.stderr
+    after = host.findings()
+    assert {n: f["id"] for n, f in after.items()} == {n: f["id"] for n, f in before.items()}
+    assert all(f["risk_accepted"] and not f["is_mitigated"] for f in after.values()) and after[RAISED]["severity"] == "High"
+    policy = "version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    accept: { raised_severity: keep }\n"
+    host.configure(db="reworded/db", policy=policy)
+    assert host.scan().returncode == PASSED
 
 
 @pytest.mark.parametrize("fault", ["502@/api/v2/findings", "403@/api/v2/findings"])
