@@ -7,6 +7,8 @@
 #include "stages/policy_private.h"
 #include "stages/purl.h"
 
+#define GRACE_TOLD_S (30 * POLICY_DAY_S) /* for so long after its end it is told of */
+
 /* ---- exceptions by id ---- */
 
 static int
@@ -316,6 +318,28 @@ lapsed_acceptance(const struct policy_judge *j, const struct finding *f)
 	return NULL;
 }
 
+/* Of the two that which ended last; nobody wonders for ever. */
+static char *
+lapsed_grace(const struct policy_judge *j, const struct finding *f)
+{
+	const struct policy_grace *g = &j->rule->grace;
+	int64_t end_s = 0, fixed_end_s = 0, since_s;
+	char end[32];
+
+	if (g->published > 0 && f->published_s > 0)
+		end_s = f->published_s + g->published * POLICY_DAY_S;
+	if (g->fixed > 0 && find_fix_date(j, f, &since_s))
+		fixed_end_s = since_s + g->fixed * POLICY_DAY_S;
+	if (fixed_end_s > end_s)
+		end_s = fixed_end_s;
+	if (end_s == 0 || j->now_s - end_s > GRACE_TOLD_S)
+		return NULL;
+	clock_format_rfc3339(end_s, end);
+	return mem_printf("its grace, %" PRId64 " days since %s, ended at %s",
+			  end_s == fixed_end_s ? g->fixed : g->published,
+			  end_s == fixed_end_s ? "a fix was first seen here" : "it was published", end);
+}
+
 static void
 block(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
 {
@@ -324,6 +348,8 @@ block(const struct policy_judge *j, const struct finding *f, struct finding_fate
 
 	if (!lapsed)
 		lapsed = lapsed_acceptance(j, f);
+	if (!lapsed)
+		lapsed = lapsed_grace(j, f);
 	*ret = (struct finding_fate){ .fate = FATE_BLOCKS };
 	ret->by = lapsed ? mem_printf("%s; %s", what, lapsed) : take_ptr(what);
 	ret->lapsed = lapsed ? ret->by + strlen(what) + strlen("; ") : NULL;

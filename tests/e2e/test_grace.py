@@ -219,6 +219,7 @@ def test_a_job_has_the_days_of_grace_and_blocks_when_they_are_over(inspected):  
     kept.age(1)
     result = inspected.play("classic", id=3)
     assert result.exit_code == 90, log(result)
+    assert "its grace, 14 days since a fix was first seen here, ended at" in " ".join(log(result).split())
 
 
 @needs_root
