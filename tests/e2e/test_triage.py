@@ -369,6 +369,25 @@ def test_kept_texts_keep_acceptances_and_what_is_shown_is_up_to_date(host, dojo)
     assert len([r for r in dojo.requests if r.method == "PATCH"]) == n and "brought up" not in done.stderr
 
 
+def test_bringing_up_to_date_leaves_every_kind_of_triage_as_it_was(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    before = host.findings()
+    dojo.set_finding(before[RAISED]["id"], false_p=True, active=False, verified=False)
+    dojo.set_finding(before[FIXED]["id"], out_of_scope=True, active=False, verified=False)
+    dojo.set_finding(before["CVE-2023-38545"]["id"], active=False, verified=False)
+    kept = ("active", "verified", "false_p", "out_of_scope", "risk_accepted", "duplicate", "is_mitigated", "hash_code")
+    triaged = {n: [host.findings()[n][k] for k in kept] for n in REWORDED}
+    host.configure(db="reworded/db", keep_text="true")
+    host.scan()
+    after = host.findings()
+    assert {n: [after[n][k] for k in kept] for n in REWORDED} == triaged
+    assert {n: f["id"] for n, f in after.items()} == {n: f["id"] for n, f in before.items()}
+    patches = [set(json.loads(r.body)) for r in dojo.requests if r.method == "PATCH"]
+    assert patches and all(fields <= {"severity", "mitigation", "description"} for fields in patches)
+    assert not [r for r in dojo.requests if r.method in ("PUT", "DELETE")]
+
+
 def test_an_acceptance_of_a_high_is_none_of_a_critical_unless_the_rule_says_so(host, dojo):
     host.configure(keep_text="true")
     host.scan()
