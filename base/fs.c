@@ -162,6 +162,11 @@ fs_read_secret(const char *path, char **ret, struct err *e)
 		return err_set(e, ERR_SETTINGS,
 			       "%s: holds a secret, but its mode is %04o; chmod 0600 (or 0640) it", path,
 			       (unsigned)(st.st_mode & 07777));
+	/* Root keeps what it hands to a service's group. */
+	if ((st.st_mode & S_IRGRP) && geteuid() != 0 && st.st_gid != 0 && st.st_gid != getegid())
+		return err_set(e, ERR_SETTINGS,
+			       "%s: holds a secret, but group %u can read it, which is not ours; chmod 0600 it",
+			       path, (unsigned)st.st_gid);
 	if (fs_read_fd_max(fd, SECRET_MAX, &text, &len, e) < 0)
 		return err_wrap(e, "%s", path);
 	if (len > 0 && text[len - 1] == '\n')

@@ -44,7 +44,7 @@ int fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t
 int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 
 /*
- * A secret: a regular file, readable by nobody but its owner and group, writable by
+ * A secret: a regular file, readable by nobody but its owner and a group that is ours or root's, writable by
  * its owner alone, owned by root or us, at most 64 KiB; one trailing newline removed.
  */
 int fs_read_secret(const char *path, char **ret, struct err *e);

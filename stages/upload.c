@@ -21,7 +21,7 @@
 #include "stages/spool.h"
 
 #define PREFIX DELIVERY_PREFIX
-#define DELIVERIES_MAX 1024
+#define DELIVERIES_MAX 16384
 /* With less time left an older delivery is not begun: it would only be cut off. */
 #define OLDER_MIN_MS 1000
 #define NAME_COLUMNS 80
@@ -441,6 +441,9 @@ upload(const struct inspection *i)
 			 names.n, names.n == 1 ? " is" : "s are", e.text);
 		return;
 	}
+	if (names.n == DELIVERIES_MAX)
+		log_line(i->log, LOG_WARN, "DefectDojo: of one inspection at most %d reports are delivered",
+			 DELIVERIES_MAX);
 	if (str_glob_any(&o->refs, i->job->ref ? i->job->ref : "")) {
 		for (size_t k = 0; k < names.n; k++)
 			take_one(i, s, &bounds, names.v[k], &own);

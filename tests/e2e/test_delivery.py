@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from defectdojo import DefectDojo
+from dojo_host import USERS, DojoHost, give
 from slot_host import needs_root
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -17,35 +18,19 @@ sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
 import images  # noqa: E402
 
 BLOCKED = 1
-IS_ROOT = os.geteuid() == 0
 
 
-class Host:
-    def __init__(self, root, program, settings, tools, dojo):
-        self.root = root
-        self.program = program("tidewaiter")
-        self.write_settings = settings
-        self.tools = tools
-        self.dojo = dojo
-        self.token = root / "token"
-        self.token.write_text(dojo.token + "\n")
-        self.token.chmod(0o600)
-        self.spool = root / "state" / "spool"
-        self.spool.mkdir(mode=0o700, parents=True)
-        (root / "state").chmod(0o711)
-        if IS_ROOT:
-            subprocess.run(["chown", "daemon:", self.spool, self.token], check=True)
-        self.archive = root / "app.tar"
+class Host(DojoHost):
+    def __init__(self, *fixtures):
+        super().__init__(*fixtures)
+        self.archive = self.root / "app.tar"
         images.KINDS["classic"].write(self.archive)
         self.configure()
 
     def configure(self, **defectdojo):
         self.config = self.write_settings({
-            "scan_user": "nobody", "courier_user": "daemon",
-            "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / "db")},
-            "gate": {"mode": "enforce"},
-            "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "product_type": "CI", "wait": "20s",
-                           **defectdojo}})
+            **USERS, "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / "db")},
+            "gate": {"mode": "enforce"}, "defectdojo": self.defectdojo(**{"wait": "20s", **defectdojo})})
 
     def scan(self, *more, wrap=(), env=None):
         return subprocess.run([*wrap, self.program, "--config", str(self.config), "scan", "--upload", "--as", "group/app",
@@ -242,8 +227,7 @@ def test_a_client_certificate_is_shown_where_the_server_asks_for_one(root, progr
         client_key.chmod(0o644)
         assert "client.key" in host.flush("--now").stderr  # a key that others can read is not used
         client_key.chmod(0o600)
-        if IS_ROOT:
-            subprocess.run(["chown", "daemon:", client_key], check=True)
+        give(client_key)
         done = host.flush("--now")
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(dojo.imports) == 1

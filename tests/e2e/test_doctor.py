@@ -11,41 +11,30 @@ import threading
 
 import pytest
 
+from dojo_host import USERS, DojoHost, give
 from slot_host import needs_root
 
-IS_ROOT = os.geteuid() == 0
 
 
-class Doctor:
+class Doctor(DojoHost):
     """A host that is well, until a test spoils it."""
 
-    def __init__(self, root, program, settings, tools, dojo):
-        self.root = root
-        self.program = program("tidewaiter")
-        self.write = settings
-        self.dojo = dojo
-        self.token = root / "token"
-        self.token.write_text(dojo.token + "\n")
-        self.token.chmod(0o600)
-        for name in ("state", "state/slots", "var-cache", "job-builds", "job-cache"):
-            (root / name).mkdir()
-        self.spool = root / "state" / "spool"
-        self.spool.mkdir(mode=0o700)
-        if IS_ROOT:
-            subprocess.run(["chown", "daemon:", self.spool, self.token], check=True)
-        runner = root / "gitlab-runner"
+    def __init__(self, *fixtures):
+        super().__init__(*fixtures)
+        for name in ("state/slots", "var-cache", "job-builds", "job-cache"):
+            (self.root / name).mkdir()
+        runner = self.root / "gitlab-runner"
         runner.write_text("#!/bin/sh\n")
         runner.chmod(0o755)
-        self.base = {"scan_user": "nobody", "courier_user": "daemon",
-                     "job": {"slots": 1, "runner_path": str(runner)},
-                     "trivy": {"path": str(tools / "trivy"), "db_dir": str(tools / "db"), "db_max_age": "365d"},
-                     "defectdojo": {"url": dojo.url, "token_file": str(self.token), "product_type": "CI"}}
+        self.base = {**USERS, "job": {"slots": 1, "runner_path": str(runner)},
+                     "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / "db"), "db_max_age": "365d"},
+                     "defectdojo": self.defectdojo()}
 
     def __call__(self, *args, as_json=True, over=None):
         config = {section: {**values} if isinstance(values, dict) else values for section, values in self.base.items()}
         for section, values in (over or {}).items():
             config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
-        path = self.write(config)
+        path = self.write_settings(config)
         self.done = subprocess.run([self.program, "--config", str(path), "doctor", *(["--json"] if as_json else []),
                                     *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         assert self.dojo.token not in self.done.stdout + self.done.stderr
@@ -239,8 +228,7 @@ def named(doctor, key, **section):
 def given(path, text, mode=0o644):
     path.write_text(text)
     path.chmod(mode)
-    if IS_ROOT:
-        subprocess.run(["chown", "daemon:", path], check=True)
+    give(path)
     return str(path)
 
 
@@ -321,8 +309,7 @@ def test_what_waits_and_what_is_dead_is_counted(doctor):
     dead = doctor.spool / "dead"
     dead.mkdir(mode=0o700)
     (dead / ("20260102030405000001-" + "0" * 16)).write_text("{}\n")
-    if IS_ROOT:
-        subprocess.run(["chown", "-R", "daemon:", doctor.spool], check=True)
+    give(doctor.spool)
     line = doctor.line("spool")
     assert line["level"] == "warn" and "1 were given up" in line["text"]
 

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -141,6 +142,42 @@ a_secret_that_others_can_read_is_none(void **state)
 			assert_string_equal(secret, "s3cret");
 		assert_null(strstr(e.text, "s3cret"));
 	}
+}
+
+/* What a process of user and group 1 makes of a token of that user that `group` can read. */
+static int
+read_as_another(const char *path, gid_t group)
+{
+	int status = 0;
+	pid_t pid;
+
+	assert_int_equal(chown(path, 1, group), 0);
+	assert_int_equal(chmod(path, 0640), 0);
+	pid = fork();
+	if (pid == 0) {
+		char *secret = NULL;
+
+		if (setgroups(0, NULL) < 0 || setresgid(1, 1, 1) < 0 || setresuid(1, 1, 1) < 0)
+			_exit(2);
+		_exit(fs_read_secret(path, &secret, NULL) == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void
+a_secret_that_a_foreign_group_can_read_is_none(void **state)
+{
+	const struct place *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+
+	if (geteuid() != 0)
+		skip();
+	write_file(p, "token", "s3cret\n");
+	assert_int_equal(chmod(p->dir, 0711), 0);
+	assert_int_equal(read_as_another(path, 1), 0);
+	assert_int_equal(read_as_another(path, 2), 1);
 }
 
 static void
@@ -489,6 +526,7 @@ main(void)
 		WITH_PLACE(nothing_is_opened_outside_or_through_a_link),
 		WITH_PLACE(reading_is_bounded_and_takes_regular_files_only),
 		WITH_PLACE(a_secret_that_others_can_read_is_none),
+		WITH_PLACE(a_secret_that_a_foreign_group_can_read_is_none),
 		WITH_PLACE(an_empty_secret_or_one_with_a_nul_is_none),
 		WITH_PLACE(publishing_replaces_a_file_whole_and_leaves_nothing_on_failure),
 		WITH_PLACE(publishing_does_not_write_through_a_link),
