@@ -179,20 +179,23 @@ struct reading {
 	struct dojo *dojo;
 	int64_t deadline;
 	const struct dojo_question *q;
-	const struct dojo_product *product; /* that is being read */
 	struct triage *triage;
 	struct strv notes; /* what is missing from it */
 };
 
-/* Of our product, by what the row itself says: id and name. */
+struct excusing {
+	struct reading *r;
+	const struct dojo_product *product;
+};
+
+/* Of that product, by what the row itself says: id and name. */
 static const cJSON *
-test_of(const struct reading *r, const cJSON *row)
+test_of(const struct dojo_product *p, const cJSON *row)
 {
 	const cJSON *test = json_object(json_object(row, "related_fields"), "test");
 	const cJSON *product = json_object(json_object(test, "engagement"), "product");
 
-	if (!test || json_int(product, "id", -1) != r->product->id ||
-	    !str_eq(json_str(product, "name"), r->product->name) ||
+	if (!test || json_int(product, "id", -1) != p->id || !str_eq(json_str(product, "name"), p->name) ||
 	    json_int(test, "id", -1) != json_int(row, "test", -2))
 		return NULL;
 	return test;
@@ -201,8 +204,9 @@ test_of(const struct reading *r, const cJSON *row)
 static int
 take_excused(const cJSON *row, void *arg, struct err *e)
 {
-	struct reading *r = arg;
-	const cJSON *test = test_of(r, row);
+	const struct excusing *in = arg;
+	struct reading *r = in->r;
+	const cJSON *test = test_of(in->product, row);
 	struct triage_entry x = { 0 };
 	const char *branch = json_str(test, "branch_tag");
 
@@ -219,7 +223,7 @@ take_excused(const cJSON *row, void *arg, struct err *e)
 		forget_names(&x);
 		return err_set(e, ERR_FAILED, "more than %d findings are excused", TRIAGE_ENTRIES_MAX);
 	}
-	x.product = mem_strdup(r->product->name);
+	x.product = mem_strdup(in->product->name);
 	x.branch = mem_strdup(r->q->has_branches && branch ? branch : "");
 	x.is_of_language = dojo_has_tag(row, "lang-pkgs");
 	*triage_add(r->triage) = x;
@@ -227,16 +231,17 @@ take_excused(const cJSON *row, void *arg, struct err *e)
 }
 
 static int
-read_excused(struct reading *r, struct err *e)
+read_excused(struct reading *r, const struct dojo_product *p, struct err *e)
 {
 	static const char *const flags[] = { "risk_accepted", "false_p", "out_of_scope" };
+	struct excusing in = { r, p };
 
 	for (size_t k = 0; k < MEM_COUNT(flags); k++) {
 		AUTO_FREE char *path = mem_printf("/findings/?test__engagement__product=%" PRId64
 						  "&%s=true&duplicate=false&related_fields=true&o=id",
-						  r->product->id, flags[k]);
+						  p->id, flags[k]);
 
-		if (dojo_list(r->dojo, path, r->deadline, take_excused, r, e) < 0)
+		if (dojo_list(r->dojo, path, r->deadline, take_excused, &in, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -399,11 +404,9 @@ read_products(struct reading *r, struct err *e)
 	if (l.n_more > 0)
 		strv_addf(&r->notes, "%zu products beyond the first %d are not looked at", l.n_more,
 			  DOJO_READ_PRODUCTS_MAX);
-	for (size_t k = 0; k < l.n; k++) {
-		r->product = &l.v[k];
-		if (read_excused(r, e) < 0)
+	for (size_t k = 0; k < l.n; k++)
+		if (read_excused(r, &l.v[k], e) < 0)
 			return -1;
-	}
 	n = list_tests(r, tests);
 	for (size_t k = 0; k < n; k++)
 		if (read_duplicates(r, tests[k], e) < 0 || read_doubts(r, tests[k], e) < 0)
