@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 
@@ -436,6 +437,34 @@ json_add_strv(cJSON *o, const char *name, const struct strv *l)
 
 	for (size_t i = 0; i < l->n; i++)
 		add(a, NULL, cJSON_CreateString(l->v[i]));
+}
+
+void
+json_add_safe_str(cJSON *o, const char *name, const char *s)
+{
+	AUTO_FREE char *safe = s ? str_safe(s, SIZE_MAX) : NULL;
+
+	json_add_str(o, name, safe);
+}
+
+void
+json_add_safe_strv(cJSON *o, const char *name, const struct strv *l)
+{
+	AUTO_STRV struct strv safe = { 0 };
+
+	for (size_t i = 0; i < l->n; i++)
+		strv_take(&safe, str_safe(l->v[i], SIZE_MAX));
+	json_add_strv(o, name, &safe);
+}
+
+void
+json_add_time(cJSON *o, const char *name, int64_t s)
+{
+	char text[32];
+
+	if (s > 0)
+		clock_format_rfc3339(s, text);
+	json_add_str(o, name, s > 0 ? text : NULL);
 }
 
 cJSON *

@@ -53,6 +53,10 @@ void json_add_str(cJSON *o, const char *name, const char *s); /* NULL adds null 
 void json_add_int(cJSON *o, const char *name, int64_t n);
 void json_add_bool(cJSON *o, const char *name, bool b);
 void json_add_strv(cJSON *o, const char *name, const struct strv *l);
+/* Names in archives and texts of others may be no UTF-8, which JSON must be: str_safe(). */
+void json_add_safe_str(cJSON *o, const char *name, const char *s);
+void json_add_safe_strv(cJSON *o, const char *name, const struct strv *l);
+void json_add_time(cJSON *o, const char *name, int64_t s); /* RFC 3339; 0 or less adds null */
 cJSON *json_add_object(cJSON *o, const char *name);
 cJSON *json_add_array(cJSON *o, const char *name);
 

@@ -81,24 +81,6 @@ place_close(struct place *p)
 /* ---- output ---- */
 
 static void
-add_safe(cJSON *o, const char *name, const char *s)
-{
-	AUTO_FREE char *safe = s ? str_safe(s, SIZE_MAX) : NULL;
-
-	json_add_str(o, name, safe);
-}
-
-static void
-add_time(cJSON *o, const char *name, int64_t s)
-{
-	char text[32];
-
-	if (s > 0)
-		clock_format_rfc3339(s, text);
-	json_add_str(o, name, s > 0 ? text : NULL);
-}
-
-static void
 print_json(const struct place *p, const struct inspection *i)
 {
 	const struct image *m = &i->images[0];
@@ -111,20 +93,20 @@ print_json(const struct place *p, const struct inspection *i)
 
 	json_add_int(j, "format", FORMAT);
 	json_add_str(j, "version", TIDEWAITER_VERSION);
-	add_safe(j, "project", i->job->project_path);
-	add_safe(j, "image", m->repository);
-	add_time(j, "today", i->today_s);
-	add_safe(j, "policy", p->policy.origin);
-	add_safe(j, "contact", str_is_empty(i->policy->contact) ? NULL : i->policy->contact);
+	json_add_safe_str(j, "project", i->job->project_path);
+	json_add_safe_str(j, "image", m->repository);
+	json_add_time(j, "today", i->today_s);
+	json_add_safe_str(j, "policy", p->policy.origin);
+	json_add_safe_str(j, "contact", str_is_empty(i->policy->contact) ? NULL : i->policy->contact);
 	json_add_str(j, "rule", d->rule_index < i->policy->rules.n ? d->rule->name : NULL);
 	json_add_str(j, "mode", gate_mode_words[d->mode]);
 	json_add_str(j, "severity", severity_words[d->severity]);
 	json_add_bool(j, "fixable_only", d->fixable_only);
 	json_add_str(j, "verdict", verdict_words[m->verdict]);
-	json_add_strv(j, "reasons", &m->reasons);
-	json_add_strv(j, "notes", &i->notes);
+	json_add_safe_strv(j, "reasons", &m->reasons);
+	json_add_safe_strv(j, "notes", &i->notes);
 	json_add_str(j, "waiver", d->waiver ? d->waiver->name : NULL);
-	add_time(j, "waiver_until", d->waiver ? d->waiver_until_s : 0);
+	json_add_time(j, "waiver_until", d->waiver ? d->waiver_until_s : 0);
 	list = json_add_array(j, "findings");
 	order = explain_sorted(m, false, &n);
 	for (size_t k = 0; k < n; k++)
@@ -190,8 +172,11 @@ print_text(const struct place *p, const struct inspection *i)
 	render_text_addf(&out, 0, "verdict: %s", verdict_words[m->verdict]);
 	for (size_t k = 0; k < m->reasons.n; k++)
 		render_text_addf(&out, 2, "- %s", m->reasons.v[k]);
-	for (size_t k = 0; k < i->notes.n; k++)
-		render_text_addf(&out, 0, "note: %s", i->notes.v[k]);
+	for (size_t k = 0; k < i->notes.n; k++) {
+		AUTO_FREE char *note = str_safe(i->notes.v[k], RENDER_TEXT_LINE_MAX);
+
+		render_text_addf(&out, 0, "note: %s", note);
+	}
 	if (d->n_of_fate[FATE_BLOCKS] > 0 && contact)
 		render_text_add(&out, 0, contact);
 	fwrite(out.data, 1, out.len, stdout);
@@ -204,13 +189,16 @@ static void
 become_courier(struct place *p)
 {
 	const struct settings *s = p->policy.settings;
+	AUTO(kept) struct kept *kept = NULL;
 	struct pipeline_users u;
 	struct err e = ERR_INIT;
 
 	if (workspace_users(s->scan_user, s->courier_user, &u, &e) == 0) {
-		p->kept = kept_open(s->state_dir, u.is_separated ? u.courier_uid : (uid_t)-1, u.courier_gid);
-		if (courier_become(s, &e) == 0 && p->kept->fault.kind != ERR_NONE)
-			e = p->kept->fault;
+		kept = kept_open(s->state_dir, u.is_separated ? u.courier_uid : (uid_t)-1, u.courier_gid);
+		if (courier_become(s, &e) == 0) {
+			e = kept->fault;
+			p->kept = take_ptr(kept);
+		}
 	}
 	if (e.kind != ERR_NONE)
 		strv_addf(&p->notes,

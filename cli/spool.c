@@ -91,16 +91,6 @@ print_item(const struct spool *s, const struct spool_item *i)
 		printf("    the server's answer: %s/dead/%s\n", s->path, answer_name);
 }
 
-static void
-add_time(cJSON *j, const char *name, int64_t s)
-{
-	char text[32];
-
-	if (s > 0)
-		clock_format_rfc3339(s, text);
-	json_add_str(j, name, s > 0 ? text : NULL);
-}
-
 static cJSON *
 item_json(const struct spool_item *i)
 {
@@ -122,11 +112,11 @@ item_json(const struct spool_item *i)
 	json_add_str(j, "commit", d->commit);
 	json_add_str(j, "build_id", d->build_id);
 	json_add_int(j, "findings", d->n_findings);
-	add_time(j, "created", d->created_s);
+	json_add_time(j, "created", d->created_s);
 	json_add_int(j, "attempts", i->state.attempts);
-	add_time(j, "last", i->state.last_s);
-	add_time(j, "due", i->is_dead ? 0 : i->state.next_s);
-	add_time(j, "sent", i->state.sent_s);
+	json_add_time(j, "last", i->state.last_s);
+	json_add_time(j, "due", i->is_dead ? 0 : i->state.next_s);
+	json_add_time(j, "sent", i->state.sent_s);
 	json_add_int(j, "status", i->state.status);
 	json_add_str(j, "answer", i->is_broken ? i->fault.text : i->state.answer);
 	return j;

@@ -29,31 +29,10 @@ fault_word(enum err_kind kind)
 	return "failed";
 }
 
-/* Names in archives and text of others may be no UTF-8, which JSON must be. */
-static void
-add_safe(cJSON *o, const char *name, const char *s)
-{
-	AUTO_FREE char *safe = s ? str_safe(s, SIZE_MAX) : NULL;
-
-	json_add_str(o, name, safe);
-}
-
 static void
 add_or_null(cJSON *o, const char *name, const char *s)
 {
-	add_safe(o, name, str_is_empty(s) ? NULL : s);
-}
-
-static void
-add_safe_list(cJSON *o, const char *name, const struct strv *l)
-{
-	cJSON *list = json_add_array(o, name);
-
-	for (size_t k = 0; k < l->n; k++) {
-		AUTO_FREE char *safe = str_safe(l->v[k], SIZE_MAX);
-
-		cJSON_AddItemToArray(list, cJSON_CreateString(safe));
-	}
+	json_add_safe_str(o, name, str_is_empty(s) ? NULL : s);
 }
 
 static void
@@ -67,7 +46,7 @@ add_fault(cJSON *o, const struct err *fault)
 	}
 	f = json_add_object(o, "fault");
 	json_add_str(f, "kind", fault_word(fault->kind));
-	add_safe(f, "text", fault->text);
+	json_add_safe_str(f, "text", fault->text);
 }
 
 static void
@@ -79,7 +58,7 @@ add_archives(const struct inspection *i, cJSON *j)
 		cJSON *o = cJSON_CreateObject();
 
 		cJSON_AddItemToArray(list, o);
-		add_safe(o, "name", i->archives[k].name);
+		json_add_safe_str(o, "name", i->archives[k].name);
 		json_add_bool(o, "is_ignored", i->archives[k].is_ignored);
 		add_fault(o, &i->archives[k].fault);
 	}
@@ -105,24 +84,14 @@ add_layers(const struct image *m, cJSON *o)
 }
 
 static void
-add_time(cJSON *o, const char *name, int64_t s)
-{
-	char date[32];
-
-	if (s > 0)
-		clock_format_rfc3339(s, date);
-	json_add_str(o, name, s > 0 ? date : NULL);
-}
-
-static void
 add_fate(const struct inspection *i, const struct image *m, size_t index, cJSON *o)
 {
 	const struct finding_fate *f = m->decision && m->decision->fates ? &m->decision->fates[index] : NULL;
 
 	json_add_str(o, "fate", f ? fate_words[f->fate] : NULL);
-	add_safe(o, "by", f ? f->by : NULL);
-	add_time(o, "until", f ? f->until_s : 0);
-	add_safe(o, "lapsed", f ? f->lapsed : NULL);
+	json_add_safe_str(o, "by", f ? f->by : NULL);
+	json_add_time(o, "until", f ? f->until_s : 0);
+	json_add_safe_str(o, "lapsed", f ? f->lapsed : NULL);
 	if (f && f->fate == FATE_EXCEPTED && i->policy)
 		json_add_int(o, "line", (int64_t)i->policy->exceptions.v[f->entry].line);
 	else
@@ -136,19 +105,19 @@ render_json_finding(const struct inspection *i, const struct image *m, size_t in
 	size_t layer = explain_find_layer(m, f->diff_id);
 	cJSON *o = cJSON_CreateObject();
 
-	add_safe(o, "id", f->id);
-	add_safe(o, "package", f->package);
-	add_safe(o, "installed", f->installed);
+	json_add_safe_str(o, "id", f->id);
+	json_add_safe_str(o, "package", f->package);
+	json_add_safe_str(o, "installed", f->installed);
 	add_or_null(o, "fixed", f->fixed);
 	json_add_str(o, "severity", severity_words[f->severity]);
-	add_safe(o, "status", f->status);
-	add_safe(o, "title", f->title);
-	add_safe(o, "url", f->url);
-	add_safe(o, "target", f->target);
-	add_safe(o, "class", f->class);
-	add_safe(o, "type", f->type);
-	add_safe(o, "path", f->path);
-	add_safe(o, "purl", f->purl);
+	json_add_safe_str(o, "status", f->status);
+	json_add_safe_str(o, "title", f->title);
+	json_add_safe_str(o, "url", f->url);
+	json_add_safe_str(o, "target", f->target);
+	json_add_safe_str(o, "class", f->class);
+	json_add_safe_str(o, "type", f->type);
+	json_add_safe_str(o, "path", f->path);
+	json_add_safe_str(o, "purl", f->purl);
 	if (layer < m->n_layers)
 		json_add_int(o, "layer", (int64_t)layer);
 	else
@@ -230,8 +199,8 @@ add_decision(const struct inspection *i, const struct image *m, cJSON *o)
 	json_add_str(o, "severity", d ? severity_words[d->severity] : NULL);
 	json_add_bool(o, "fixable_only", d && d->fixable_only);
 	json_add_str(o, "waiver", d && d->waiver ? d->waiver->name : NULL);
-	add_time(o, "waiver_until", d && d->waiver ? d->waiver_until_s : 0);
-	add_safe_list(o, "notes", d ? &d->notes : &none);
+	json_add_time(o, "waiver_until", d && d->waiver ? d->waiver_until_s : 0);
+	json_add_safe_strv(o, "notes", d ? &d->notes : &none);
 }
 
 /* The page of the product: it is told before it is delivered, and which test that will be is not known yet. */
@@ -250,18 +219,18 @@ add_image(const struct inspection *i, const struct image *m, cJSON *list)
 	cJSON *o = cJSON_CreateObject();
 
 	cJSON_AddItemToArray(list, o);
-	add_safe(o, "name", m->label);
-	add_safe(o, "repository", m->repository);
-	add_safe_list(o, "tags", &m->tags);
-	add_safe(o, "archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL);
-	add_safe(o, "report", m->report_name);
+	json_add_safe_str(o, "name", m->label);
+	json_add_safe_str(o, "repository", m->repository);
+	json_add_safe_strv(o, "tags", &m->tags);
+	json_add_safe_str(o, "archive", m->archive < i->n_archives ? i->archives[m->archive].name : NULL);
+	json_add_safe_str(o, "report", m->report_name);
 	json_add_str(o, "config_digest", m->config_digest);
 	json_add_str(o, "manifest_digest", *m->manifest_digest ? m->manifest_digest : NULL);
 	add_or_null(o, "platform", m->platform);
-	add_safe(o, "os", m->os);
-	add_safe(o, "architecture", m->architecture);
+	json_add_safe_str(o, "os", m->os);
+	json_add_safe_str(o, "architecture", m->architecture);
 	json_add_str(o, "verdict", verdict_words[m->verdict]);
-	add_safe_list(o, "reasons", &m->reasons);
+	json_add_safe_strv(o, "reasons", &m->reasons);
 	add_decision(i, m, o);
 	add_dojo(i, m, o);
 	add_fault(o, &m->fault);
@@ -280,8 +249,8 @@ add_policy(const struct inspection *i, cJSON *j)
 		return;
 	}
 	o = json_add_object(j, "policy");
-	add_safe(o, "origin", s->origin);
-	add_time(o, "fetched", s->fetched_s);
+	json_add_safe_str(o, "origin", s->origin);
+	json_add_time(o, "fetched", s->fetched_s);
 	add_or_null(o, "contact", i->policy ? i->policy->contact : NULL);
 }
 
@@ -293,8 +262,8 @@ render_json(const struct inspection *i)
 	json_add_int(j, "format", RENDER_JSON_FORMAT);
 	json_add_str(j, "version", TIDEWAITER_VERSION);
 	json_add_str(j, "verdict", verdict_words[i->verdict]);
-	add_safe_list(j, "reasons", &i->reasons);
-	add_safe_list(j, "notes", &i->notes);
+	json_add_safe_strv(j, "reasons", &i->reasons);
+	json_add_safe_strv(j, "notes", &i->notes);
 	json_add_str(j, "mode", gate_mode_words[inspection_mode(i)]);
 	add_or_null(j, "project", i->job->project_path);
 	add_or_null(j, "ref", i->job->ref);
@@ -305,8 +274,8 @@ render_json(const struct inspection *i)
 	json_add_bool(gate, "fixable_only", i->opt->gate.fixable_only);
 	add_policy(i, j);
 	trivy = json_add_object(j, "trivy");
-	add_safe(trivy, "version", i->trivy_version);
-	add_time(trivy, "database", i->db_updated_s);
+	json_add_safe_str(trivy, "version", i->trivy_version);
+	json_add_time(trivy, "database", i->db_updated_s);
 	add_archives(i, j);
 	images = json_add_array(j, "images");
 	for (size_t k = 0; k < i->n_images; k++)

@@ -37,22 +37,14 @@ severity_of(const struct image *m, size_t index)
 						       : words[m->report->findings[index].severity];
 }
 
-/* Names in archives and text of others may be no UTF-8, which JSON must be. */
-static void
-add_safe(cJSON *o, const char *name, const char *s)
-{
-	AUTO_FREE char *safe = str_safe(s, SIZE_MAX);
-
-	json_add_str(o, name, safe);
-}
-
 /* There is no file of the project that has it: the archive stands for it. */
 static void
 add_location(const struct inspection *i, const struct image *m, cJSON *o)
 {
 	cJSON *location = cJSON_CreateObject(), *lines = cJSON_CreateObject();
 
-	add_safe(location, "path", m->archive < i->n_archives ? i->archives[m->archive].name : m->label);
+	json_add_safe_str(location, "path",
+			  m->archive < i->n_archives ? i->archives[m->archive].name : m->label);
 	json_add_int(lines, "begin", 1);
 	cJSON_AddItemToObject(location, "lines", lines);
 	cJSON_AddItemToObject(o, "location", location);
@@ -70,8 +62,8 @@ add_finding(const struct inspection *i, const struct image *m, const char *image
 
 	identity_key(i->job->project_path ? i->job->project_path : "", image, m->report, f, key);
 	cJSON_AddItemToArray(list, o);
-	add_safe(o, "description", text);
-	add_safe(o, "check_name", f->id);
+	json_add_safe_str(o, "description", text);
+	json_add_safe_str(o, "check_name", f->id);
 	json_add_str(o, "fingerprint", key);
 	json_add_str(o, "severity", severity_of(m, index));
 	add_location(i, m, o);

@@ -228,6 +228,27 @@ pretty_print_is_read_back_and_has_no_tabs(void **state)
 	assert_true(cJSON_Compare(j, back, true));
 }
 
+static void
+texts_that_are_no_utf_8_and_times_that_are_none_make_json_all_the_same(void **state)
+{
+	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_STRV struct strv l = { 0 };
+	AUTO_FREE char *text = NULL;
+
+	(void)state;
+	strv_add(&l, "a\xff");
+	json_add_safe_str(j, "s", "b\xc3(\033[31m");
+	json_add_safe_str(j, "n", NULL);
+	json_add_safe_strv(j, "l", &l);
+	json_add_time(j, "t", 86400);
+	json_add_time(j, "none", 0);
+	text = json_print(j);
+	assert_int_equal(parse(text, JSON_UNIQUE, NULL), 0);
+	assert_null(strchr(text, '\033'));
+	assert_non_null(strstr(text, "\"n\":null"));
+	assert_non_null(strstr(text, "\"t\":\"1970-01-02T00:00:00Z\",\"none\":null"));
+}
+
 int
 main(void)
 {
@@ -239,6 +260,7 @@ main(void)
 		cmocka_unit_test(a_name_twice_is_refused_where_that_is_asked_for),
 		cmocka_unit_test(names_are_exact_and_types_are_not_guessed),
 		cmocka_unit_test(large_integers_are_written_as_they_are),
+		cmocka_unit_test(texts_that_are_no_utf_8_and_times_that_are_none_make_json_all_the_same),
 		cmocka_unit_test(pretty_print_is_read_back_and_has_no_tabs),
 	};
 
