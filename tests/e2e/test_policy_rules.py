@@ -71,6 +71,19 @@ def test_a_policy_that_others_can_write_is_not_followed(under):
     assert "undecided" in text and "others can write it (mode 666), allowed is 644" in text
 
 
+def test_a_rule_that_is_announced_is_told_until_its_day_and_judges_from_then_on(under):
+    rules = ("version: 1\nrules:\n  - {name: strict, mode: enforce, severity: HIGH, enforce_from: %s}\n"
+             "  - {name: soft, mode: warn}\n")
+    tomorrow = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)).date().isoformat()
+    place = under(rules % tomorrow)
+    result = place.play()
+    assert result.status == "success" and "Judged by rule soft" in flat(result), log(result)
+    assert f"from {tomorrow} on the rule strict applies here (mode enforce) and would block this image" in flat(result)
+    (place.host.root / "policy.yml").write_text(rules % today())
+    result = place.play()
+    assert result.status == "failed" and "Judged by rule strict" in flat(result)
+
+
 def test_a_job_tightens_by_its_variables(under):
     place = under("version: 1\nrules:\n  - {name: soft, mode: warn, severity: CRITICAL}\n")
     result = place.play(variables={"TIDEWAITER_MODE": "enforce", "TIDEWAITER_SEVERITY": "LOW"})
