@@ -247,14 +247,20 @@ bring_up_to_date(struct sending *n)
 {
 	const struct dojo_answer *a = &n->result->answer;
 	bool has_new = !a->has_counts || a->is_first || a->n_created > 0;
+	AUTO_FREE char *missed = NULL;
 	struct err why = ERR_INIT;
 
-	if (n->texts && a->test_id > 0 &&
-	    keep_text_end(n->texts, n->dojo, a->test_id, has_new, n->deadline, &n->result->n_updated, &why) <
-		    0 &&
-	    !n->result->shortfall)
-		n->result->shortfall =
-			mem_printf("some findings still have the texts of before: %s", why.text);
+	if (!n->texts || a->test_id <= 0)
+		return;
+	if (n->delivery.report_len > KEEP_TEXT_REPORT_MAX)
+		missed =
+			mem_printf("the report is larger than %d MiB and went with the texts of today (defectdojo.keep_text)",
+				   KEEP_TEXT_REPORT_MAX >> 20);
+	else if (keep_text_end(n->texts, n->dojo, a->test_id, has_new, n->deadline, &n->result->n_updated,
+			       &why) < 0)
+		missed = mem_printf("some findings still have the texts of before: %s", why.text);
+	if (!n->result->shortfall)
+		n->result->shortfall = take_ptr(missed);
 }
 
 /* What came of an attempt goes to disk before anybody hears of it. */

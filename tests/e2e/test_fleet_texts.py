@@ -468,3 +468,10 @@ def test_the_rights_that_the_documents_name_are_enough(fleet, dojo, doctor):  # 
     line = doctor.line("fleet", over={"defectdojo": {"keep_text": "true", "redis": f"redis://127.0.0.1:{fleet.redis.port}",
                                                      "redis_key_file": fleet.key}})
     assert "journal" in line["text"], "it could be asked"
+
+
+def test_a_report_that_is_too_large_for_kept_texts_says_so(fleet, dojo):
+    long = finding()
+    long["Description"] = "x" * (33 << 20)
+    done = fleet.deliver("a", report(long))
+    assert "larger than 32 MiB" in done.stdout and len(dojo.uploads) == 1 and fleet.texts() == []
