@@ -133,7 +133,11 @@ def test_triage_of_another_project_is_not_taken(host, dojo):
     host.scan()
     dojo.accept(host.critical())
     host.scan()
-    assert blocking(of(host.explain(project="group/other"))) == CRITICAL
+    j = of(host.explain(project="group/other"))
+    assert blocking(j) == CRITICAL and j["notes"] == ["triage excuses nothing: DefectDojo was not asked"]
+    # a product is called as the project is, and this one is not there
+    j = of(host.explain("--fresh", project="group/other"))
+    assert blocking(j) == CRITICAL
 
 
 # ---- other branches ----
