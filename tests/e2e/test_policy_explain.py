@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from test_commit_files import Project
 from test_policy_git import Repository
-from test_triage import BLOCKED, CRITICAL, PASSED, Host, images, tools, utc  # noqa: F401
+from test_triage import BLOCKED, CRITICAL, IS_ROOT, PASSED, Host, images, tools, utc  # noqa: F401
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((SOURCE / "docs/report.schema.json").read_text())
@@ -39,11 +39,12 @@ class Explained(Host):
     def scan(self, *more, **options):
         return super().scan("--report-dir", str(self.reports), *more, **options)
 
-    def explain(self, *more, image="group/app", project="group/app", branch="main", report=None, as_json=True):
+    def explain(self, *more, image="group/app", project="group/app", branch="main", report=None, as_json=True,
+                **process):
         report = report or next(self.reports.glob("*.json"))
         return subprocess.run([self.program, "--config", str(self.config), "policy", "explain", *(["--json"] if as_json else []),
                                "--project", project, "--image", image, "--branch", branch, *map(str, more), str(report)],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **process)
 
     def state_now(self):
         return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in self.state.rglob("*") if p.is_file()}
@@ -138,6 +139,19 @@ def test_triage_of_another_project_is_not_taken(host, dojo):
     # a product is called as the project is, and this one is not there
     j = of(host.explain("--fresh", project="group/other"))
     assert blocking(j) == CRITICAL
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="changes users")
+def test_whoever_may_not_read_what_is_kept_is_told(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    host.scan()
+    for args in ([], ["--fresh"]):
+        done = host.explain(*args, user=65534, group=65534, extra_groups=[])
+        j = of(done)
+        assert blocking(j) == CRITICAL and done.stderr == ""
+        assert any(n.startswith("of triage, other branches and first dates") for n in j["notes"]), j["notes"]
+        assert any(n.startswith("triage excuses nothing: ") for n in j["notes"]), j["notes"]
 
 
 # ---- other branches ----
