@@ -120,6 +120,20 @@ look_at_service(const struct warnings *w, const struct settings *s)
 			     changing[k].part);
 }
 
+/* By the name of an image alone a job would choose whose triage it gets (fetcher_ask.h). */
+static void
+look_at_product(const struct warnings *w, const struct settings *s)
+{
+	const struct options_defectdojo *o = &s->opt.defectdojo;
+	const char *p = o->product;
+
+	if (line_of(w, "defectdojo.product") > 0 && o->triage &&
+	    (strstr(p, "{image}") || strstr(p, "{tag}") || strstr(p, "{archive}")) &&
+	    !strstr(p, "{project_path}") && !strstr(p, "{project_id}"))
+		warn(w, "defectdojo.product",
+		     "takes an image and neither {project_path} nor {project_id}: nothing is asked for its triage, and nothing excused");
+}
+
 static void
 look_at_fleet(const struct warnings *w, const struct settings *s)
 {
@@ -242,6 +256,7 @@ settings_warnings(const struct settings *s, struct strv *ret)
 	look_at_scanner(&top, s);
 	look_at_server(&top, s);
 	look_at_service(&top, s);
+	look_at_product(&top, s);
 	look_at_fleet(&top, s);
 	look_at_policy(&top, s);
 	for (size_t i = 0; i < s->projects.n; i++) {
@@ -253,5 +268,6 @@ settings_warnings(const struct settings *s, struct strv *ret)
 		look_at_scanner(&w, own);
 		look_at_server(&w, own);
 		look_at_service(&w, own);
+		look_at_product(&w, own);
 	}
 }
