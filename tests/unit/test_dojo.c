@@ -325,6 +325,8 @@ a_fault_of_tls_says_what_to_do(void **state)
 		{ "SSL: no alternative certificate subject name matches target host name 'localhost'",
 		  "defectdojo.url" },
 		{ "OpenSSL/3.0.22: error:0A00010B:SSL routines::wrong version number", "without TLS" },
+		{ "OpenSSL SSL_read: OpenSSL/3.0.22: error:0A00045C:SSL routines::tlsv13 alert certificate required, errno 0",
+		  "set defectdojo.client_cert_file" },
 		{ "OpenSSL SSL_connect: Connection reset by peer", "see defectdojo.ca_file and url" },
 	};
 
