@@ -29,7 +29,7 @@ struct delivery {
 	struct strv tags;
 	int active, verified;	/* enum tristate */
 	char *minimum_severity; /* "" unset */
-	bool keeps_old; /* it closes nothing: not all of the image was seen */
+	bool keeps_old;		/* it closes nothing: not all of the image was seen */
 	int64_t created_s;	/* wall clock */
 	int64_t n_findings;	/* our own count, for the reckoning with DefectDojo's answer */
 	int64_t n_distinct;	/* of them different to DefectDojo (delivery_mend.h), 0: not counted, all */
