@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "base/fs.h"
-#include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "stages/identity.h"
@@ -25,12 +25,11 @@
 /* In the byte order of the host. */
 struct head {
 	char magic[8];
-	uint64_t n;
-	char sum[HASH_DIGEST_MAX]; /* SHA-256 of the records, NULs behind it */
+	uint64_t n,
+		sum; /* CRC-32 of the records: against damage, and without a library that has to be set up first */
 };
-#define FILE_MAX (sizeof(struct head) + FIX_DATES_MAX * sizeof(struct fix_date))
 
-_Static_assert(sizeof(struct head) == 152 && sizeof(struct fix_date) == 32, "written as they are in memory");
+_Static_assert(sizeof(struct head) == 24 && sizeof(struct fix_date) == 32, "written as they are in memory");
 
 int
 fix_key_compare(const void *a, const void *b)
@@ -198,37 +197,51 @@ fix_dates_free(struct fix_dates *d)
 	d->n = 0;
 }
 
-static void
-sum_of(const struct fix_date *v, size_t n, char ret[HASH_DIGEST_MAX])
+static uint64_t
+sum_of(const struct fix_date *v, size_t n)
 {
-	memset(ret, 0, HASH_DIGEST_MAX);
-	hash_of(HASH_SHA256, v, n * sizeof(*v), ret);
+	return crc32_z(0, (const unsigned char *)v, n * sizeof(*v));
+}
+
+/* How many records there are, in a file of `len` bytes. */
+static int
+check_head(const struct head *h, uint64_t len, size_t *ret_n, struct err *e)
+{
+	if (memcmp(h->magic, MAGIC, sizeof(h->magic)) != 0)
+		return err_set(e, ERR_REFUSED, "it is not of this format");
+	if (h->n > FIX_DATES_MAX || len != sizeof(*h) + h->n * sizeof(struct fix_date))
+		return err_set(e, ERR_REFUSED, "it is cut off, or holds too much");
+	*ret_n = (size_t)h->n;
+	return 0;
+}
+
+static int
+check_records(const struct head *h, const struct fix_dates *d, struct err *e)
+{
+	if (sum_of(d->v, d->n) != h->sum)
+		return err_set(e, ERR_REFUSED, "its checksum is wrong");
+	for (size_t k = 0; k < d->n; k++)
+		if (d->v[k].since_s < CLOCK_SET_S || d->v[k].seen_s < CLOCK_SET_S ||
+		    (k > 0 && fix_key_compare(&d->v[k - 1].key, &d->v[k].key) >= 0))
+			return err_set(e, ERR_REFUSED, "record %zu is none", k + 1);
+	return 0;
 }
 
 int
 fix_dates_parse(const char *text, size_t len, struct fix_dates *ret, struct err *e)
 {
-	struct head head;
-	char sum[HASH_DIGEST_MAX];
 	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	struct head head;
 
 	if (len < sizeof(head))
 		return err_set(e, ERR_REFUSED, "it is cut off");
 	memcpy(&head, text, sizeof(head));
-	if (memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0)
-		return err_set(e, ERR_REFUSED, "it is not of this format");
-	if (head.n > FIX_DATES_MAX || len != sizeof(head) + head.n * sizeof(*d.v))
-		return err_set(e, ERR_REFUSED, "it is cut off, or holds too much");
-	d.n = (size_t)head.n;
+	if (check_head(&head, len, &d.n, e) < 0)
+		return -1;
 	d.v = mem_array(d.n + 1, sizeof(*d.v));
 	memcpy(d.v, text + sizeof(head), d.n * sizeof(*d.v));
-	sum_of(d.v, d.n, sum);
-	if (memcmp(sum, head.sum, sizeof(sum)) != 0)
-		return err_set(e, ERR_REFUSED, "its checksum is wrong");
-	for (size_t k = 0; k < d.n; k++)
-		if (d.v[k].since_s < CLOCK_SET_S || d.v[k].seen_s < CLOCK_SET_S ||
-		    (k > 0 && fix_key_compare(&d.v[k - 1].key, &d.v[k].key) >= 0))
-			return err_set(e, ERR_REFUSED, "record %zu is none", k + 1);
+	if (check_records(&head, &d, e) < 0)
+		return -1;
 	*ret = d;
 	d = (struct fix_dates){ 0 };
 	return 0;
@@ -237,11 +250,10 @@ fix_dates_parse(const char *text, size_t len, struct fix_dates *ret, struct err 
 void
 fix_dates_print(const struct fix_dates *d, char **ret_text, size_t *ret_len)
 {
-	struct head head = { .n = d->n };
+	struct head head = { .n = d->n, .sum = sum_of(d->v, d->n) };
 	char *text = mem_alloc(sizeof(head) + d->n * sizeof(*d->v));
 
 	memcpy(head.magic, MAGIC, sizeof(head.magic));
-	sum_of(d->v, d->n, head.sum);
 	memcpy(text, &head, sizeof(head));
 	if (d->n > 0)
 		memcpy(text + sizeof(head), d->v, d->n * sizeof(*d->v));
@@ -249,13 +261,45 @@ fix_dates_print(const struct fix_dates *d, char **ret_text, size_t *ret_len)
 	*ret_len = sizeof(head) + d->n * sizeof(*d->v);
 }
 
+/* Not less than n bytes, which is what the file has. */
+static int
+read_exactly(int fd, void *p, size_t n, struct err *e)
+{
+	for (char *at = p; n > 0;) {
+		ssize_t done = read(fd, at, n);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return done < 0 ? err_errno(e, "read") : err_set(e, ERR_REFUSED, "it is cut off");
+		at += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+/* Straight into its place: a copy of megabytes would cost more than all else. */
+static int
+read_whole(int fd, uint64_t len, struct fix_dates *ret, struct err *e)
+{
+	AUTO_FIX_DATES struct fix_dates d = { 0 };
+	struct head head;
+
+	if (read_exactly(fd, &head, sizeof(head), e) < 0 || check_head(&head, len, &d.n, e) < 0)
+		return -1;
+	d.v = mem_array(d.n + 1, sizeof(*d.v));
+	if (read_exactly(fd, d.v, d.n * sizeof(*d.v), e) < 0 || check_records(&head, &d, e) < 0)
+		return -1;
+	*ret = d;
+	d = (struct fix_dates){ 0 };
+	return 0;
+}
+
 int
 fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e)
 {
 	AUTO_FD int fd = openat(dirfd, FILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	AUTO_FREE char *text = NULL;
 	struct stat st, dir;
-	size_t len;
 
 	if (fd < 0 && errno == ENOENT)
 		return 0;
@@ -267,9 +311,7 @@ fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e)
 		return err_set(e, ERR_REFUSED,
 			       FILE_NAME ": not a file that belongs to user %u and that nobody else may write",
 			       (unsigned)dir.st_uid);
-	if (fs_read_fd_max(fd, FILE_MAX, &text, &len, e) < 0 || fix_dates_parse(text, len, ret, e) < 0)
-		return err_wrap(e, FILE_NAME);
-	return 0;
+	return read_whole(fd, (uint64_t)st.st_size, ret, e) < 0 ? err_wrap(e, FILE_NAME) : 0;
 }
 
 static int64_t

@@ -387,7 +387,7 @@ where_nothing_can_be_written_only_what_is_known_has_a_date(void **state)
 	see(&p, 1, NOW);
 	pid = fork();
 	if (pid == 0) {
-		struct rlimit limit = { 100, 100 };
+		struct rlimit limit = { 60, 60 }; /* as long as it is */
 		struct err e = ERR_INIT;
 		int64_t since_s[2];
 
