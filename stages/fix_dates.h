@@ -1,7 +1,7 @@
 /*
  * Since when there is a fix for a flaw in a package, as far as this host knows: since an inspection here first saw one. A report does
  * not say it (LastModifiedDate changes with every edit of an advisory). A fix exists for all, so what is kept is one for the host,
- * "dates" below kept.fixes_fd: sorted records of fixed size behind a head with their checksum, replaced whole, under a lock.
+ * "dates" below kept.fixes_fd: sorted records of fixed size behind a head with their CRC-32, replaced whole, under a lock.
  *
  * A date is the clock of whoever keeps it, at the moment when it is put down; nobody else names one. It only ever becomes earlier: where
  * the clock is behind what stands there, that was put down by a clock that was ahead.
