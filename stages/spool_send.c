@@ -19,6 +19,8 @@
 #define SETTLE_FINDING_MS 20
 /* A question takes seconds (FACTS.md, 4); who does not answer in this time does not answer. */
 #define ASK_MAX_MS (2 * 60 * 1000)
+/* A server that had faults first shows within this that it answers at all, before it may keep us for as long as an upload may take. */
+#define PULSE_MAX_MS (30 * 1000)
 /* Who was given less time than that is not to blame for silence. */
 #define FAIR_MS 3000
 /* Of a turn among hosts, beyond that: what is asked and told around an upload. */
@@ -195,29 +197,58 @@ server_is_well(const struct sending *n)
 		spool_breaker_close(n->spool, n->options->breaker);
 }
 
+static int64_t
+within(const struct sending *n, int64_t ms)
+{
+	int64_t deadline = clock_deadline(ms);
+
+	return deadline < n->deadline ? deadline : n->deadline;
+}
+
+/* A question was not answered: 1, it waits. */
+static int
+no_answer(struct sending *n, int64_t given_ms, const struct err *why, struct err *e)
+{
+	int64_t wait_s;
+
+	if (given_ms < FAIR_MS && clock_left_ms(n->deadline) == 0)
+		return skip(n->result, "no time is left") < 0 ? -1 : 1;
+	n->result->is_server_wide = true;
+	say(n->result, why->text);
+	wait_s = why->no == EHOSTDOWN ? server_wait_s(n, RETRY_BASE_S)
+				      : spool_backoff_s(RETRY_BASE_S, ++n->state.faults);
+	return later(n, wait_s, e) < 0 ? -1 : 1;
+}
+
+/* 1 when it waits. Whatever the server answers, the attempt tells what is wrong. */
+static int
+check_pulse(struct sending *n, struct err *e)
+{
+	int64_t given_ms = clock_left_ms(n->deadline);
+	struct dojo_user u = { 0 };
+	struct err why = ERR_INIT;
+	int rc;
+
+	if (n->trial < 0)
+		return 0;
+	rc = dojo_whoami(n->dojo, within(n, PULSE_MAX_MS), &u, &why);
+	mem_free_at(&u.name);
+	return rc < 0 && why.kind == ERR_TIMEOUT ? no_answer(n, given_ms, &why, e) : 0;
+}
+
 /* What was sent before: did it land? 1 when the delivery is dealt with, 0 when it may be sent, -1 on error. */
 static int
 ask_first(struct sending *n, struct err *e)
 {
 	int64_t now = clock_wall_s(), waited_s = now - n->state.sent_s, settled = settled_s(n);
-	int64_t deadline = clock_deadline(ASK_MAX_MS), given_ms = clock_left_ms(n->deadline);
+	int64_t given_ms = clock_left_ms(n->deadline);
 	struct err why = ERR_INIT;
 	enum dojo_fate fate;
 
 	if (n->state.sent_s == 0)
 		return 0;
-	if (dojo_ask_fate(n->dojo, &n->delivery, deadline < n->deadline ? deadline : n->deadline, &fate,
-			  &why) < 0) {
-		int64_t wait_s;
-
-		if (given_ms < FAIR_MS && clock_left_ms(n->deadline) == 0)
-			return skip(n->result, "no time is left") < 0 ? -1 : 1;
-		n->result->is_server_wide = true;
-		say(n->result, why.text);
-		wait_s = why.no == EHOSTDOWN ? server_wait_s(n, RETRY_BASE_S)
-					     : spool_backoff_s(RETRY_BASE_S, ++n->state.faults);
-		return later(n, wait_s, e) < 0 ? -1 : 1;
-	}
+	if (dojo_ask_fate(n->dojo, &n->delivery, within(n, ASK_MAX_MS), &fate, &why) < 0)
+		return no_answer(n, given_ms, &why, e);
 	if (fate == DOJO_LANDED) {
 		server_is_well(n);
 		n->result->end = SPOOL_DELIVERED;
@@ -527,6 +558,8 @@ send_locked(struct sending *n, struct err *e)
 		rc = check_breaker(n);
 	if (rc == 0)
 		rc = take_turn(n, e);
+	if (rc == 0)
+		rc = check_pulse(n, e);
 	if (rc == 0)
 		rc = ask_first(n, e);
 	if (rc == 0)

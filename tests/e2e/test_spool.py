@@ -670,6 +670,20 @@ def test_one_server_that_takes_reports_and_is_silent_holds_nothing_up_for_the_ot
     assert len(dojo.uploads) == 1 and "no answer yet" in done.stderr
 
 
+def test_a_server_that_had_faults_and_is_silent_now_gets_no_upload(spool, dojo):
+    delivery = spool.add()
+    dojo.fault = "502"
+    spool("flush")
+    spool.make_due(delivery)
+    dojo.fault = "hang@any"
+    assert spool("flush", "--deadline", "4s").returncode == 3
+    assert len(dojo.uploads) == 1 and spool.state(delivery)["attempts"] == 1
+    assert json.loads(spool.breakers()[0].read_text())["faults"] == 2
+    spool.make_due(delivery)
+    dojo.fault = "404-html@/api/v2/user_profile/"  # an answer, if an odd one
+    assert spool("flush").returncode == 0
+
+
 # --- serve ---------------------------------------------------------------------------------------------------------------
 
 class Serving:
