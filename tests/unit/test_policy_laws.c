@@ -339,7 +339,7 @@ an_exception_more_never_blocks_more(void **state)
 		for (size_t k = 0; k < x.n_findings; k++)
 			n_excused += before.fates[k] == FATE_BLOCKS && after.fates[k] == FATE_EXCEPTED;
 	}
-	assert_true(n_excused > 5);
+	assert_true(n_excused > 0);
 }
 
 static void
