@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,6 +20,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/str.h"
 
 /* <sys/mount.h> and <linux/mount.h> of Debian 12 do not go together. */
@@ -215,4 +217,19 @@ confine_finish(struct err *e)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_errno(e, "prctl");
 	return 0;
+}
+
+int
+confine_beside(uid_t uid, gid_t gid, pid_t parent, struct err *e)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if ((uid != (uid_t)-1 && confine_become(uid, gid, e) < 0) || confine_finish(e) < 0)
+		return -1;
+	/* a change of user clears it, so it comes behind */
+	errno = proc_die_with(parent);
+	return errno != 0 ? err_errno(e, "its parent is gone") : 0;
 }

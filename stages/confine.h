@@ -34,5 +34,10 @@ struct confine_view {
 /* In the child, in its own PID namespace: takes away what a scanner has no business with; then `uid` and `gid`. */
 int confine_scanner(const struct confine_view *v, uid_t uid, gid_t gid, struct err *e);
 int confine_become(uid_t uid, gid_t gid, struct err *e);
+/*
+ * For a child that works beside the scanner, first of all: as the courier (uid (uid_t)-1: as who we are), with no signal blocked, SIGPIPE
+ * ignored, and ended when `parent`, whose main thread forked it, is gone. With confine_finish().
+ */
+int confine_beside(uid_t uid, gid_t gid, pid_t parent, struct err *e);
 /* For every child, as its last step: no core files, no new privileges, nothing for a debugger. */
 int confine_finish(struct err *e);

@@ -2,12 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -85,20 +82,14 @@ hand_over(int fd, int told_fd, const char *text)
 /* In the child; does not return. */
 static void
 child_main(const struct inspection *i, const struct kept *k, const struct fetcher *f, int told_fd,
-	   int alive_fd, uid_t uid, gid_t gid)
+	   pid_t parent, uid_t uid, gid_t gid)
 {
-	struct pollfd pfd = { .fd = alive_fd, .events = POLLIN };
 	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_IGN);
 	if (i->project_fd >= 0)
 		close(i->project_fd);
-	if ((uid != (uid_t)-1 && confine_become(uid, gid, &e) < 0) || confine_finish(&e) < 0 ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || poll(&pfd, 1, 0) != 0)
+	if (confine_beside(uid, gid, parent, &e) < 0)
 		_exit(1);
 	{
 		AUTO_FREE char *kept = print_kept(i, k, &l);
@@ -124,7 +115,7 @@ static int
 start(struct fetcher *f, const struct inspection *i, const struct kept *k, uid_t uid, gid_t gid, struct err *e)
 {
 	AUTO_FD int told = -1;
-	AUTO_FD int alive = -1;
+	pid_t parent = getpid();
 	int ends[2];
 
 	f->kept_fd = memfd_create("kept", MFD_CLOEXEC);
@@ -136,19 +127,14 @@ start(struct fetcher *f, const struct inspection *i, const struct kept *k, uid_t
 		return err_errno(e, "pipe");
 	f->told_fd = ends[0];
 	told = ends[1];
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return err_errno(e, "pipe");
-	alive = ends[0];
-	f->alive_fd = ends[1];
 	fflush(NULL);
 	f->pid = confine_fork(false, e);
 	if (f->pid < 0)
 		return -1;
 	if (f->pid == 0) {
 		setpgid(0, 0);
-		mem_close_at(&f->alive_fd);
 		mem_close_at(&f->told_fd);
-		child_main(i, k, f, told, alive, uid, gid);
+		child_main(i, k, f, told, parent, uid, gid);
 	}
 	return 0;
 }
@@ -163,7 +149,6 @@ fetcher_start(const struct inspection *i, const struct kept *k, uid_t uid, gid_t
 			       .kept_fd = -1,
 			       .fresh_fd = -1,
 			       .others_fd = -1,
-			       .alive_fd = -1,
 			       .deadline = clock_deadline(i->opt->defectdojo.wait) };
 	if (start(f, i, k, uid, gid, &e) == 0)
 		return take_ptr(f);
@@ -181,7 +166,6 @@ fetcher_free(struct fetcher *f)
 	mem_close_at(&f->kept_fd);
 	mem_close_at(&f->fresh_fd);
 	mem_close_at(&f->others_fd);
-	mem_close_at(&f->alive_fd);
 	if (f->pid > 0)
 		proc_kill(f->pid);
 	mem_free_at(&f);

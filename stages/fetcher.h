@@ -14,7 +14,6 @@ struct fetcher {
 	pid_t pid; /* 0: none */
 	int told_fd; /* a byte when `kept_fd` is whole, another when `fresh_fd` is, a third for `others_fd`; then its end */
 	int kept_fd, fresh_fd, others_fd; /* files in memory */
-	int alive_fd;
 	int64_t deadline; /* defectdojo.wait after its start: so long somebody may wait for `fresh_fd` */
 };
 

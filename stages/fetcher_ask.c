@@ -14,27 +14,13 @@
 
 /* ---- names, as deliveries have them ---- */
 
-struct values {
-	const struct job_facts *job;
-	char scratch[JOB_FACTS_SCRATCH];
-};
-
-static const char *
-value_of(const char *name, void *arg)
-{
-	struct values *v = arg;
-
-	return job_facts_value(v->job, name, v->scratch);
-}
-
 /* `member` of `d`, which is empty at the call; NULL where the template takes an image. */
 static char *
 name_for(const struct job_facts *job, const char *tmpl, struct delivery *d, char **member)
 {
-	struct values v = { .job = job };
 	struct err ignored = ERR_INIT;
 
-	if (str_expand(tmpl, value_of, &v, member, &ignored) < 0)
+	if (job_facts_expand(job, tmpl, member, &ignored) < 0)
 		return NULL;
 	delivery_fit(d);
 	return take_ptr(*member);

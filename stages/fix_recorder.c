@@ -1,6 +1,5 @@
 #include "stages/fix_recorder.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,15 +98,10 @@ static void
 child_main(const struct inspection *i, const struct kept *k, int fd, pid_t parent, uid_t uid, gid_t gid)
 {
 	struct err e = ERR_INIT;
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (i->project_fd >= 0)
 		close(i->project_fd);
-	/* a change of user clears what makes it die with its parent, so that comes last */
-	if ((uid != (uid_t)-1 && confine_become(uid, gid, &e) < 0) || confine_finish(&e) < 0 ||
-	    proc_die_with(parent) != 0)
+	if (confine_beside(uid, gid, parent, &e) < 0)
 		_exit(1);
 	fix_recorder_serve(fd, i, k);
 	_exit(0);

@@ -169,3 +169,24 @@ job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FA
 	}
 	return NULL;
 }
+
+struct values {
+	const struct job_facts *job;
+	char scratch[JOB_FACTS_SCRATCH];
+};
+
+static const char *
+value_of(const char *name, void *arg)
+{
+	struct values *v = arg;
+
+	return job_facts_value(v->job, name, v->scratch);
+}
+
+int
+job_facts_expand(const struct job_facts *f, const char *tmpl, char **ret, struct err *e)
+{
+	struct values v = { .job = f };
+
+	return str_expand(tmpl, value_of, &v, ret, e);
+}

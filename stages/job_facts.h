@@ -40,3 +40,5 @@ char *job_facts_branch_tag(const struct job_facts *f);
  */
 #define JOB_FACTS_SCRATCH 1024
 const char *job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FACTS_SCRATCH]);
+/* A template of these alone: *ret is owned by the caller. */
+int job_facts_expand(const struct job_facts *f, const char *tmpl, char **ret, struct err *e);

@@ -49,23 +49,9 @@ find_image_part(const char *tmpl, const char **ret_from, const char **ret_to)
 	return is_there;
 }
 
-struct values {
-	const struct job_facts *job;
-	char scratch[JOB_FACTS_SCRATCH];
-};
-
-static const char *
-value_of(const char *name, void *arg)
-{
-	struct values *v = arg;
-
-	return job_facts_value(v->job, name, v->scratch);
-}
-
 bool
 name_ends_of(const char *tmpl, const struct job_facts *job, struct name_ends *ret)
 {
-	struct values v = { .job = job };
 	AUTO_FREE char *before = NULL, *prefix = NULL, *suffix = NULL;
 	struct err ignored = ERR_INIT;
 	const char *from, *to;
@@ -73,8 +59,8 @@ name_ends_of(const char *tmpl, const struct job_facts *job, struct name_ends *re
 	if (!find_image_part(tmpl, &from, &to))
 		return false;
 	before = mem_strndup(tmpl, (size_t)(from - tmpl));
-	if (str_expand(before, value_of, &v, &prefix, &ignored) < 0 ||
-	    str_expand(to, value_of, &v, &suffix, &ignored) < 0)
+	if (job_facts_expand(job, before, &prefix, &ignored) < 0 ||
+	    job_facts_expand(job, to, &suffix, &ignored) < 0)
 		return false;
 	ret->prefix = take_ptr(prefix);
 	ret->suffix = take_ptr(suffix);

@@ -2,13 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -92,21 +90,15 @@ serve_server(struct work *w)
 	relay_serve(w->listen_fd, &s);
 }
 
-/* In the child; does not return. `alive` is readable when the parent is gone. */
+/* In the child; does not return. */
 static void
-child_main(struct work *w, uid_t uid, gid_t gid, int alive)
+child_main(struct work *w, uid_t uid, gid_t gid, pid_t parent)
 {
-	struct pollfd pfd = { .fd = alive, .events = POLLIN };
 	struct err e = ERR_INIT;
 	pthread_t thread;
-	sigset_t none;
 	bool has_thread = false;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	if ((uid != (uid_t)-1 && confine_become(uid, gid, &e) < 0) || confine_finish(&e) < 0 ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || poll(&pfd, 1, 0) != 0)
+	if (confine_beside(uid, gid, parent, &e) < 0)
 		_exit(1);
 	if (can_serve_results(w))
 		has_thread = pthread_create(&thread, NULL, serve_results, w) == 0;
@@ -135,23 +127,17 @@ make_token(char ret[65], struct err *e)
 static int
 start(struct outside *o, struct work *w, uid_t uid, gid_t gid, struct err *e)
 {
-	AUTO_FD int alive_in = -1;
-	int ends[2];
+	pid_t parent = getpid();
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return err_errno(e, "pipe");
-	alive_in = ends[0];
-	o->alive_fd = ends[1];
 	fflush(NULL);
 	o->pid = confine_fork(false, e);
 	if (o->pid < 0)
 		return -1;
 	if (o->pid == 0) {
 		setpgid(0, 0);
-		mem_close_at(&o->alive_fd);
 		mem_close_at(&o->results_fd);
 		mem_close_at(&o->net_fd);
-		child_main(w, uid, gid, alive_in);
+		child_main(w, uid, gid, parent);
 	}
 	return 0;
 }
@@ -170,7 +156,7 @@ outside_start(const struct options_trivy *opt, const struct log *log, uid_t uid,
 	if (str_is_empty(opt->results_redis) && str_is_empty(opt->server))
 		return 0;
 	o = mem_alloc(sizeof(*o));
-	*o = (struct outside){ .pid = -1, .alive_fd = -1, .results_fd = -1, .net_fd = -1 };
+	*o = (struct outside){ .pid = -1, .results_fd = -1, .net_fd = -1 };
 	if (!str_is_empty(opt->results_redis)) {
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 			return err_errno(e, "socketpair");
@@ -200,7 +186,6 @@ outside_free(struct outside *o)
 		return;
 	mem_close_at(&o->results_fd);
 	mem_close_at(&o->net_fd);
-	mem_close_at(&o->alive_fd);
 	if (o->pid > 0)
 		proc_kill(o->pid);
 	mem_free_at(&o);

@@ -14,7 +14,6 @@
 
 struct outside {
 	pid_t pid;
-	int alive_fd;	/* it ends when we are gone */
 	int results_fd; /* the scanner's end; -1: no Redis */
 	int net_fd;	/* the scanner's network; -1: an empty one */
 	int port;	/* of the relay on 127.0.0.1, 0: no Trivy server */

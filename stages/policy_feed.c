@@ -63,13 +63,8 @@ feed_main(const struct policy_feed *f, const struct options *o, const char *stat
 	  unsigned flags)
 {
 	AUTO_POLICY_SOURCE struct policy_source s = { 0 };
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	if ((uid != (uid_t)-1 && confine_become(uid, gid, &s.fault) < 0) || confine_finish(&s.fault) < 0 ||
-	    proc_die_with(f->parent) != 0)
+	if (confine_beside(uid, gid, f->parent, &s.fault) < 0)
 		_exit(1);
 	policy_git_load(o, state_dir, flags, NULL, &s);
 	_exit(write_answer(f->answer_fd, &s) < 0);

@@ -1,6 +1,5 @@
 #include "stages/talker.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,13 +16,10 @@ talk(const struct inspection *i, int fd, pid_t parent)
 {
 	const struct options_images *o = &i->opt->images;
 	struct err e = ERR_INIT;
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (i->project_fd >= 0)
 		close(i->project_fd);
-	if (confine_finish(&e) == 0 && proc_die_with(parent) == 0)
+	if (confine_beside((uid_t)-1, (gid_t)-1, parent, &e) == 0)
 		engine_serve(fd, &o->engine_sockets, o->engine_timeout);
 	_exit(0);
 }

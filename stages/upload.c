@@ -82,19 +82,6 @@ list_deliveries(int out_fd, struct strv *ret, struct err *e)
 	return 0;
 }
 
-struct job_values {
-	const struct job_facts *job;
-	char scratch[JOB_FACTS_SCRATCH];
-};
-
-static const char *
-job_value(const char *name, void *arg)
-{
-	struct job_values *v = arg;
-
-	return job_facts_value(v->job, name, v->scratch);
-}
-
 /*
  * A template that needs nothing of the image is expanded here once more: the scanner's process has parsed hostile
  * bytes and may not choose the product of another project.
@@ -102,11 +89,10 @@ job_value(const char *name, void *arg)
 static void
 expand_trusted(const char *tmpl, const struct job_facts *job, char **text)
 {
-	struct job_values values = { .job = job };
 	AUTO_FREE char *value = NULL;
 	struct err ignored = ERR_INIT;
 
-	if (tmpl && str_expand(tmpl, job_value, &values, &value, &ignored) == 0)
+	if (tmpl && job_facts_expand(job, tmpl, &value, &ignored) == 0)
 		replace(text, value);
 }
 
