@@ -359,6 +359,9 @@ http_send(struct http *h, const struct http_request *r, struct http_answer *ret,
 		return 0;
 	}
 	is_ready = set_options(h, r, &t, left_ms < INT_MAX ? left_ms : INT_MAX);
+	/* On a connection that was there before, libcurl sends once more by itself when that ends without an answer: but it may have arrived. */
+	is_ready =
+		is_ready && curl_easy_setopt(h->curl, CURLOPT_FRESH_CONNECT, r->parts ? 1L : 0L) == CURLE_OK;
 	if (is_ready && r->parts) {
 		form = curl_mime_init(h->curl);
 		is_ready = form != NULL;

@@ -482,6 +482,18 @@ def test_what_landed_without_an_answer_is_found_and_not_sent_again(spool, dojo, 
     assert len(dojo.findings("app")) == 2
 
 
+def test_what_landed_on_a_connection_that_was_there_before_is_not_sent_again_either(spool, dojo):
+    delivery = spool.add()
+    dojo.fault = "502"
+    spool("flush")
+    spool.make_due(delivery)
+    dojo.fault = "drop-late*1"  # after a question, see check_pulse()
+    spool("flush", "--deadline", "1s")
+    spool.make_due(delivery)
+    assert "delivered by an earlier attempt" in spool("flush").stdout
+    assert len(dojo.uploads) == 2 and len(dojo.imports) == 1
+
+
 def test_while_the_first_upload_still_runs_nothing_is_sent(spool, dojo):
     spool.add()
     spool.add()
