@@ -185,8 +185,9 @@ check_token(struct checkup *c, struct dojo *dojo, const struct options_defectdoj
 	AUTO_FREE char *version = NULL;
 
 	if (dojo_whoami(dojo, clock_deadline(ASK_MS), &u, &e) < 0) {
-		checkup_fail(c, "defectdojo", "see defectdojo.url, token_file, proxy and ca_file", "%s: %s",
-			     o->url, e.text);
+		checkup_fail(c, "defectdojo",
+			     "see that the server is up, then defectdojo.url, token_file, proxy and ca_file",
+			     "%s: %s", o->url, e.text);
 		return false;
 	}
 	if (dojo_version(dojo, clock_deadline(ASK_MS), &version, &e) < 0)
@@ -256,13 +257,10 @@ check_server(struct checkup *c, const struct settings *s, const char *project)
 			     "not configured: reports wait in the spool");
 		return 0;
 	}
-	if (str_has_prefix(o->url, "http://"))
-		checkup_warn(c, "defectdojo", "use https://",
-			     "%s is not encrypted: the token can be read on its way", o->url);
 	dojo_settings_of(o, &ds);
 	if (dojo_new(&ds, &dojo, &e) < 0)
 		checkup_fail(c, "token",
-			     "sudo tidewaiter setup gives the file to the courier; the URL is defectdojo.url",
+			     "do what the lines on files say; the URL is defectdojo.url. Until then reports wait",
 			     "%s", e.text);
 	else if (check_token(c, dojo, o)) {
 		check_permission(c, dojo, o, project, &date_s);

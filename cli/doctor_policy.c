@@ -75,16 +75,12 @@ void
 doctor_policy(struct checkup *c, const struct settings *s)
 {
 	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
-	const char *url = s->opt.policy.url;
 	struct err e = ERR_INIT;
 
 	if (!policy_source_is_configured(&s->opt.policy)) {
 		checkup_ok(c, "policy", "none is configured: the section gate of the settings decides");
 		return;
 	}
-	if (str_has_prefix(url, "http://"))
-		checkup_warn(c, "policy", "use https:// or ssh://",
-			     "%s is not encrypted: whoever stands between can write the rules", url);
 	if (policy_load_configured(s, POLICY_GIT_NOW, &source, &e) < 0)
 		checkup_fail(c, "policy", "mend what it says; until then every verdict is undecided", "%s",
 			     e.text);

@@ -148,18 +148,27 @@ is_excepted(const struct policy_judge *j, const struct finding *f, struct findin
 }
 
 static bool
-counts(const struct policy_judge *j, const struct finding *f, const struct policy_accepted *a)
+is_for_us(const struct policy_judge *j, const struct policy_accepted *a)
 {
 	const struct policy_accept *rule = &j->rule->accept;
 
-	if (a->until_s != 0 && j->now_s >= a->until_s)
-		return false;
-	/* who accepted a HIGH was not asked about a CRITICAL */
-	if (a->kind == ACCEPTED_RISK && rule->raised_severity == RAISED_ASK && f->severity > a->severity)
-		return false;
 	if (a->is_product_wide && rule->scope == ACCEPT_PRODUCT)
 		return true;
 	return !str_is_empty(a->branch) && (rule->scope == ACCEPT_PRODUCT || policy_is_ref(a->branch, j->c));
+}
+
+static bool
+has_ended(const struct policy_judge *j, const struct policy_accepted *a)
+{
+	return a->until_s != 0 && j->now_s >= a->until_s;
+}
+
+/* Who accepted a HIGH was not asked about a CRITICAL. */
+static bool
+was_lower(const struct policy_judge *j, const struct finding *f, const struct policy_accepted *a)
+{
+	return a->kind == ACCEPTED_RISK && j->rule->accept.raised_severity == RAISED_ASK &&
+	       f->severity > a->severity;
 }
 
 static bool
@@ -171,7 +180,7 @@ is_accepted(const struct policy_judge *j, const struct finding *f, struct findin
 	for (size_t nth = 0; known->accepted && known->accepted(known->arg, f, nth, &a); nth++) {
 		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
 
-		if (counts(j, f, &a)) {
+		if (is_for_us(j, &a) && !has_ended(j, &a) && !was_lower(j, f, &a)) {
 			*ret = (struct finding_fate){
 				FATE_ACCEPTED, a.until_s,
 				mem_printf("%s%s%s", accepted_kind_words[a.kind], *by ? ", " : "", by), 0
@@ -306,12 +315,11 @@ lapsed_acceptance(const struct policy_judge *j, const struct finding *f)
 		AUTO_FREE char *by = str_safe(a.by ? a.by : "", LINE_MAX_LEN);
 		char end[32];
 
-		if (a.until_s != 0 && j->now_s >= a.until_s) {
+		if (is_for_us(j, &a) && has_ended(j, &a)) {
 			clock_format_rfc3339(a.until_s, end);
 			return mem_printf("the acceptance of %s ended at %s", by, end);
 		}
-		if (a.kind == ACCEPTED_RISK && j->rule->accept.raised_severity == RAISED_ASK &&
-		    f->severity > a.severity)
+		if (is_for_us(j, &a) && was_lower(j, f, &a))
 			return mem_printf("%s was accepted as %s and is %s now: ask again", by,
 					  severity_words[a.severity], severity_words[f->severity]);
 	}

@@ -208,6 +208,43 @@ triage_counts_where_and_for_what_the_rule_says(void **state)
 	}
 }
 
+static void
+what_blocks_says_what_excused_it_once(void **state)
+{
+	static const char ended[] = "exceptions: [{id: CVE-1, expires: 2020-01-31, reason: r, owner: o}]\n";
+	static const struct {
+		const char *rest;
+		struct policy_accepted a;
+		const char *says;
+	} table[] = {
+		{ ended, { .branch = "" }, "; the exception in line " },
+		{ ended, { .branch = "" }, " ended with 2020-01-31" },
+		{ "",
+		  { .severity = SEVERITY_HIGH,
+		    .branch = "feature/x",
+		    .until_s = TODAY,
+		    .by = "DefectDojo finding 17" },
+		  "; the acceptance of DefectDojo finding 17 ended at " },
+		{ "",
+		  { .severity = SEVERITY_MEDIUM, .branch = "feature/x", .by = "DefectDojo finding 17" },
+		  "; DefectDojo finding 17 was accepted as MEDIUM and is HIGH now: ask again" },
+		{ "", { .severity = SEVERITY_MEDIUM, .branch = "main", .by = "DefectDojo finding 17" }, NULL },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(table); k++) {
+		struct policy_context c = a_job;
+		AUTO_FREE char *by = NULL;
+		enum fate is;
+
+		c.known = (struct policy_known){ .arg = &table[k].a, .accepted = accepted };
+		decide("", table[k].rest, &c, 0, &is, &by);
+		assert_int_equal(is, FATE_BLOCKS);
+		if (table[k].says ? !strstr(by, table[k].says) : strchr(by, ';') != NULL)
+			fail_msg("%zu: \"%s\"", k, by);
+	}
+}
+
 /* It may have the name of a branch, and be pushed by whoever may not push to that. */
 static void
 triage_of_a_branch_does_not_count_for_a_tag_of_that_name_nor_the_other_way_round(void **state)
@@ -360,6 +397,7 @@ main(void)
 		cmocka_unit_test(nothing_is_excepted_by_the_name_of_an_image_that_is_not_known),
 		cmocka_unit_test(of_several_exceptions_the_one_that_lasts_longest_is_named),
 		cmocka_unit_test(triage_counts_where_and_for_what_the_rule_says),
+		cmocka_unit_test(what_blocks_says_what_excused_it_once),
 		cmocka_unit_test(
 			triage_of_a_branch_does_not_count_for_a_tag_of_that_name_nor_the_other_way_round),
 		cmocka_unit_test(an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day),
