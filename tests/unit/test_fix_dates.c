@@ -65,7 +65,7 @@ see_some(int dirfd, uint32_t first, size_t n, int64_t now_s, int64_t *since_s, s
 
 	for (size_t k = 0; k < n; k++)
 		keys[k] = key(first + (uint32_t)k);
-	return fix_dates_see(dirfd, NULL, keys, n, now_s, clock_deadline(5000), since_s, e);
+	return fix_dates_see(dirfd, NULL, keys, n, now_s, clock_deadline(60000), since_s, e);
 }
 
 static int64_t
