@@ -260,6 +260,13 @@ struct rehearsal {
 	char *dir;
 };
 
+/* Another one for each rehearsal: DefectDojo is asked by it whether an upload has arrived. 31 bits, as job ids mostly have. */
+static int64_t
+new_job_id(void)
+{
+	return 1 + (clock_wall_s() * 1000 + clock_mono_ms() % 1000) % (INT32_MAX - 1);
+}
+
 static int
 play(const struct rehearsal *r, struct rehearse_outcome *ret, struct err *e)
 {
@@ -284,7 +291,12 @@ play(const struct rehearsal *r, struct rehearse_outcome *ret, struct err *e)
 				&(struct rehearse_identity){ .project_path = r->o->project_path,
 							     .ref = r->o->ref ? r->o->ref : ref,
 							     .sha = sha,
-							     .job_id = clock_wall_s(),
+							     .target_branch = r->o->target_branch,
+							     .default_branch = r->o->default_branch,
+							     .is_tag = r->o->is_tag,
+							     .is_unprotected = r->o->is_unprotected ||
+									       r->o->target_branch,
+							     .job_id = new_job_id(),
 							     .started_at = clock_wall_s(),
 							     .token = TOKEN,
 							     .timeout_s = r->o->timeout_ms / 1000 });

@@ -35,6 +35,12 @@ static const struct cli_option rows[] = {
 	  "GROUP/PROJECT for settings and reports; default: rehearsal/<directory>", NULL },
 	{ "ref", "NAME", OPTION_TEXT, AT(o.ref),
 	  "the branch; default: the one that is checked out in the project, or main", NULL },
+	{ "tag", NULL, OPTION_FLAG, AT(o.is_tag), "--ref is a tag", NULL },
+	{ "target-branch", "NAME", OPTION_TEXT, AT(o.target_branch),
+	  "the pipeline is that of a merge request of the branch for this one", NULL },
+	{ "default-branch", "NAME", OPTION_TEXT, AT(o.default_branch), "the project's; default: main", NULL },
+	{ "unprotected", NULL, OPTION_FLAG, AT(o.is_unprotected),
+	  "the branch or tag is not protected, as a merge request's never is", NULL },
 	{ "variable", "NAME=VALUE", OPTION_LIST, AT(o.variables), "a job variable; may be repeated", NULL },
 	{ "timeout", "DURATION", OPTION_DURATION, AT(o.timeout_ms), "of the job, such as 10m; default: 1h",
 	  NULL },
@@ -117,6 +123,10 @@ check(const struct rehearse_options *o, struct err *e)
 	if (!is_project_path(o->project_path))
 		return err_set(e, ERR_USAGE, "--project-path %s: GROUP/PROJECT, of letters, digits and ._-",
 			       o->project_path);
+	if (o->is_tag && (!o->ref || o->target_branch))
+		return err_set(e, ERR_USAGE,
+			       o->ref ? "rehearse: --tag and --target-branch do not go together"
+				      : "rehearse: --tag goes with --ref, which names it");
 	if (o->file && o->script.n > 0)
 		return err_set(e, ERR_USAGE, "rehearse: --script and --file do not go together");
 	if (!rehearse_options_has_own_job(o) && (o->artifacts.n > 0 || o->after_script.n > 0 || o->stage))

@@ -9,14 +9,14 @@
 #include "cli/options.h"
 
 struct rehearse_options {
-	const char *job, *file, *stage, *image, *ref, *out,
+	const char *job, *file, *stage, *image, *ref, *target_branch, *default_branch, *out,
 		*programs;  /* NULL: not given; file has a default */
 	char *project;	    /* NULL: none */
 	char *project_path; /* GROUP/PROJECT */
 	struct strv script, after_script, artifacts;
 	struct strv variables; /* NAME=VALUE */
 	int64_t timeout_ms;
-	bool keep;
+	bool is_tag, is_unprotected, keep;
 };
 
 extern const struct cli_options rehearse_options_table;

@@ -9,6 +9,7 @@
 #define SLUG_MAX 63 /* bytes, as in CI_COMMIT_REF_SLUG */
 #define PIPELINE_ID "1"
 #define PROJECT_ID "1"
+#define MERGE_REQUEST "1"
 
 /* Lower case, everything but letters and digits a dash, none at the ends. Owned by the caller. */
 static char *
@@ -80,6 +81,36 @@ identity_values(const cJSON *job, const struct rehearse_identity *id, struct reh
 	rehearse_values_set(v, "STARTED_AT", started);
 }
 
+/* The rules have the variables of a protected branch's pipeline. */
+static bool
+is_of_another_ref(const struct rehearse_identity *id, const char *key)
+{
+	if (str_eq(key, "CI_COMMIT_BRANCH"))
+		return id->is_tag || id->target_branch;
+	if (str_eq(key, "CI_PIPELINE_SOURCE"))
+		return id->target_branch;
+	if (str_eq(key, "CI_DEFAULT_BRANCH"))
+		return id->default_branch;
+	return str_eq(key, "CI_COMMIT_REF_PROTECTED") && id->is_unprotected;
+}
+
+static void
+add_ref_variables(const struct rehearse_identity *id, cJSON *list)
+{
+	if (id->default_branch)
+		ci_add_variable(list, "CI_DEFAULT_BRANCH", id->default_branch, false);
+	if (id->is_unprotected)
+		ci_add_variable(list, "CI_COMMIT_REF_PROTECTED", "false", false);
+	if (id->is_tag)
+		ci_add_variable(list, "CI_COMMIT_TAG", id->ref, false);
+	if (!id->target_branch)
+		return;
+	ci_add_variable(list, "CI_PIPELINE_SOURCE", "merge_request_event", false);
+	ci_add_variable(list, "CI_MERGE_REQUEST_IID", MERGE_REQUEST, false);
+	ci_add_variable(list, "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", id->ref, false);
+	ci_add_variable(list, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME", id->target_branch, false);
+}
+
 static void
 add_variables(const cJSON *rules, const cJSON *job, const struct rehearse_identity *id, cJSON *payload)
 {
@@ -91,8 +122,11 @@ add_variables(const cJSON *rules, const cJSON *job, const struct rehearse_identi
 	cJSON_ArrayForEach(item, json_array(rules, "job_variables"))
 	{
 		AUTO_BUF struct buf value = BUF_INIT(REHEARSE_SCRIPT_MAX);
-		cJSON *one = cJSON_CreateObject();
+		cJSON *one;
 
+		if (is_of_another_ref(id, json_str(item, "key")))
+			continue;
+		one = cJSON_CreateObject();
 		rules_fill(&value, json_str(item, "value"), &v, NULL);
 		json_add_str(one, "key", json_str(item, "key"));
 		json_add_str(one, "value", buf_str(&value));
@@ -103,6 +137,7 @@ add_variables(const cJSON *rules, const cJSON *job, const struct rehearse_identi
 		cJSON_AddItemToArray(list, one);
 	}
 	rehearse_values_free(&v);
+	add_ref_variables(id, list);
 	if (!str_is_empty(json_str(job, "image")))
 		ci_add_variable(list, "CI_JOB_IMAGE", json_str(job, "image"), false);
 	cJSON_ArrayForEach(item, json_array(job, "variables"))
@@ -148,24 +183,34 @@ add_job_info(const cJSON *job, const struct rehearse_identity *id, cJSON *payloa
 	json_add_str(info, "project_jobs_running_on_instance_runners_count", "0");
 }
 
+/* What is fetched, as GitLab writes it. Owned by the caller. */
+static char *
+refspec_of(const struct rehearse_identity *id)
+{
+	if (id->target_branch)
+		return mem_strdup("+refs/pipelines/" PIPELINE_ID ":refs/pipelines/" PIPELINE_ID);
+	return id->is_tag ? mem_printf("+refs/tags/%s:refs/tags/%s", id->ref, id->ref)
+			  : mem_printf("+refs/heads/%s:refs/remotes/origin/%s", id->ref, id->ref);
+}
+
 static void
 add_git_info(const struct rehearse_identity *id, cJSON *payload)
 {
 	cJSON *git = json_add_object(payload, "git_info");
 	AUTO_FREE char *url = repo_url(id);
-	AUTO_FREE char *refspec = mem_printf("+refs/heads/%s:refs/remotes/origin/%s", id->ref, id->ref);
+	AUTO_FREE char *refspec = refspec_of(id);
 	cJSON *refspecs;
 
 	json_add_str(git, "repo_url", url);
 	json_add_str(git, "repo_object_format", "sha1");
-	json_add_str(git, "ref", id->ref);
+	json_add_str(git, "ref", id->target_branch ? "refs/merge-requests/" MERGE_REQUEST "/head" : id->ref);
 	json_add_str(git, "sha", id->sha);
 	json_add_str(git, "before_sha", "0000000000000000000000000000000000000000");
-	json_add_str(git, "ref_type", "branch");
+	json_add_str(git, "ref_type", id->is_tag ? "tag" : "branch");
 	refspecs = json_add_array(git, "refspecs");
 	cJSON_AddItemToArray(refspecs, cJSON_CreateString(refspec));
 	json_add_int(git, "depth", 20);
-	json_add_bool(git, "protected", true);
+	json_add_bool(git, "protected", !id->is_unprotected);
 }
 
 cJSON *

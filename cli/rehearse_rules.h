@@ -27,6 +27,9 @@ void rehearse_dirs_free(struct rehearse_dirs *d);
 /* Who and where the job is. */
 struct rehearse_identity {
 	const char *project_path, *ref, *sha;
+	const char *target_branch; /* the pipeline is that of a merge request of branch `ref` for it; NULL: none */
+	const char *default_branch; /* of the project; NULL: that of the rules */
+	bool is_tag, is_unprotected;
 	int64_t job_id, started_at; /* seconds since the epoch */
 	const char *token;	    /* the job token */
 	int64_t timeout_s;

@@ -166,6 +166,47 @@ def stage_mode(path):
     return path.stat().st_mode & 0o777
 
 
+def kept_payload(stage, *args):
+    """The payload of a rehearsal with these arguments."""
+    before = set(stage.tmp.iterdir())
+    done = stage.run("--script", "true", "--keep", "--project-path", "group/app", *args)
+    assert done.returncode == 0, done.stderr
+    (kept,) = set(stage.tmp.iterdir()) - before
+    return json.loads((kept / "custom-executor-1" / "response.json").read_text())
+
+
+def first_variables(payload):
+    return {v["key"]: v["value"] for v in reversed(payload["variables"])}
+
+
+def test_job_may_be_that_of_a_branch_a_tag_or_a_merge_request(stage):
+    stage.ready()
+    branch = kept_payload(stage, "--ref", "fix", "--unprotected", "--default-branch", "trunk")
+    variables = first_variables(branch)
+    assert (branch["git_info"]["ref"], branch["git_info"]["ref_type"]) == ("fix", "branch")
+    assert branch["git_info"]["protected"] is False and variables["CI_COMMIT_REF_PROTECTED"] == "false"
+    assert variables["CI_COMMIT_BRANCH"] == "fix" and variables["CI_DEFAULT_BRANCH"] == "trunk"
+
+    tag = kept_payload(stage, "--ref", "v1", "--tag")
+    variables = first_variables(tag)
+    assert (tag["git_info"]["ref"], tag["git_info"]["ref_type"], tag["git_info"]["protected"]) == ("v1", "tag", True)
+    assert tag["git_info"]["refspecs"] == ["+refs/tags/v1:refs/tags/v1"]
+    assert variables["CI_COMMIT_TAG"] == "v1" and "CI_COMMIT_BRANCH" not in variables
+
+    request = kept_payload(stage, "--ref", "fix", "--target-branch", "main")
+    variables = first_variables(request)
+    assert request["git_info"]["ref"] == "refs/merge-requests/1/head" and not request["git_info"]["protected"]
+    assert variables["CI_PIPELINE_SOURCE"] == "merge_request_event" and "CI_COMMIT_BRANCH" not in variables
+    assert variables["CI_MERGE_REQUEST_TARGET_BRANCH_NAME"] == "main"
+    assert variables["CI_COMMIT_REF_NAME"] == variables["CI_MERGE_REQUEST_SOURCE_BRANCH_NAME"] == "fix"
+
+    # DefectDojo is asked for an upload by the job's number
+    assert len({branch["id"], tag["id"], request["id"]}) == 3
+    for wrong in (["--tag"], ["--tag", "--ref", "v1", "--target-branch", "main"]):
+        done = stage.run("--script", "true", *wrong)
+        assert done.returncode == 2 and "--tag" in done.stderr, wrong
+
+
 def test_ctrl_c_is_cancel_and_after_script_sees_it(stage):
     stage.ready()
     process = subprocess.Popen(stage.argv("--script", "echo tick; sleep 299", "--after-script", "echo now $CI_JOB_STATUS"),
