@@ -122,19 +122,30 @@ str_human_size(uint64_t bytes)
 	return mem_printf(i == 0 || v >= 99.95 ? "%.0f %s" : v >= 9.995 ? "%.1f %s" : "%.2f %s", v, words[i]);
 }
 
+/* "3 min 5 s", and of none of the smaller unit "3 min". */
+static char *
+two_units(int64_t large, const char *word, int64_t small, const char *small_word)
+{
+	return small == 0 ? mem_printf("%" PRId64 " %s", large, word)
+			  : mem_printf("%" PRId64 " %s %" PRId64 " %s", large, word, small, small_word);
+}
+
 char *
 str_human_duration(int64_t ms)
 {
 	int64_t s = ms / 1000;
 
+	/* what is counted in seconds has no tenths */
+	if (s < 60 && ms % 1000 == 0)
+		return mem_printf("%" PRId64 " s", s);
 	if (ms < 1000)
 		return mem_printf("%" PRId64 " ms", ms);
 	if (s < 60)
 		return mem_printf("%.1f s", (double)ms / 1000);
 	if (s < 3600)
-		return mem_printf("%" PRId64 " min %" PRId64 " s", s / 60, s % 60);
+		return two_units(s / 60, "min", s % 60, "s");
 	if (s < 2 * 86400)
-		return mem_printf("%" PRId64 " h %" PRId64 " min", s / 3600, s / 60 % 60);
+		return two_units(s / 3600, "h", s / 60 % 60, "min");
 	return mem_printf("%" PRId64 " days", s / 86400);
 }
 

@@ -125,6 +125,10 @@ people_read_three_digits(void **state)
 	AUTO_FREE char *carry = str_human_size(999999);
 	AUTO_FREE char *quick = str_human_duration(350);
 	AUTO_FREE char *long_ = str_human_duration(185000);
+	AUTO_FREE char *none = str_human_duration(0);
+	AUTO_FREE char *tenths = str_human_duration(2400);
+	AUTO_FREE char *whole = str_human_duration(51000);
+	AUTO_FREE char *day = str_human_duration(24 * 3600 * 1000);
 
 	(void)state;
 	assert_string_equal(bytes, "824 MB");
@@ -133,6 +137,10 @@ people_read_three_digits(void **state)
 	assert_string_equal(carry, "1.00 MB");
 	assert_string_equal(quick, "350 ms");
 	assert_string_equal(long_, "3 min 5 s");
+	assert_string_equal(none, "0 s");
+	assert_string_equal(tenths, "2.4 s");
+	assert_string_equal(whole, "51 s");
+	assert_string_equal(day, "24 h");
 }
 
 static void
