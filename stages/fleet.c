@@ -26,11 +26,16 @@
 #define INFO_MAX (64 * 1024)
 #define HOST_SHOWN 64
 #define SEALED_MAX (FLEET_ENTRY_MAX + SEAL_LEN)
+/* A time that lies further ahead is of a clock that was wrong: it would keep all other hosts' reports back for a year. */
+#define AHEAD_MAX_S 3600
 
 /* Each decides by what stands there at that moment, so that nothing another host did in between is lost. */
-static const char take_script[] = "local v = redis.call('GET', KEYS[1]) "
-				  "if v and v ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end "
-				  "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 0";
+static const char take_script[] =
+	"local v = redis.call('GET', KEYS[1]) "
+	"if v and v ~= ARGV[1] then "
+	/* 0 in its last millisecond, which is another's still */
+	"local left = redis.call('PTTL', KEYS[1]) return left == 0 and 1 or left end "
+	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 0";
 static const char give_script[] = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) "
 				  "end return 0";
 /* A seal stands for all that it seals. */
@@ -353,7 +358,9 @@ fleet_newest(const struct fleet_place *p, int64_t deadline)
 	    !seal_open(p->fleet->mac_key, KIND_NEWEST, p->name, buf_str(&sealed), sealed.len, &entry, &len))
 		return 0;
 	text = mem_strndup(entry, len);
-	return str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 ? 0 : newest_s;
+	if (str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 || newest_s > clock_wall_s() + AHEAD_MAX_S)
+		return 0;
+	return newest_s;
 }
 
 void

@@ -456,6 +456,18 @@ def test_a_report_that_is_older_than_what_another_host_has_delivered_is_kept_bac
     assert a("flush").returncode == 0 and len(dojo.uploads) == 4
 
 
+def test_a_host_whose_clock_was_ahead_keeps_no_report_of_the_others_back(fleet, dojo):
+    now = int(time.time())
+    a = fleet.host("a")
+    fleet.deliver("b", FIRST, add={"created_s": now + 10 * 365 * 86400})
+    a.add(REWORDED, findings=1, created_s=now - 1800)
+    done = a("flush")
+    assert done.returncode == 0 and a.dead() == [] and len(dojo.uploads) == 2, done.stdout + done.stderr
+    # and the order of what came after it holds again
+    old = a.add(FIRST, findings=1, created_s=now - 7200)
+    assert a("flush").returncode == 3 and a.dead() == [old] and len(dojo.uploads) == 2
+
+
 def test_the_rights_that_the_documents_name_are_enough(fleet, dojo, doctor):  # noqa: F811
     fleet.redis.ask("acl", "setuser", "admin", "on", "nopass", "~*", "+@all")
     fleet.redis.options = ["--user", "admin", "--pass", "any", "--no-auth-warning"]
