@@ -179,7 +179,7 @@ const struct command command_policy = {
 	.summary = "check a policy, test it by cases, explain what it decides",
 	.help = "Usage: tidewaiter policy check [OPTION…] [FILE]\n"
 		"       tidewaiter policy test [OPTION…] DIR\n"
-		"       tidewaiter policy explain [OPTION…] REPORT\n"
+		"       tidewaiter policy explain --project PATH --image NAME [OPTION…] REPORT\n"
 		"       tidewaiter policy fetch\n"
 		"\n"
 		"check    reads a policy; says ok, or file, line, key, what was found and what is allowed.\n"
