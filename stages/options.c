@@ -214,7 +214,7 @@ static const struct conf_field report_fields[] = {
 	{ "dir", CONF_STRING, AT(dir), "scan_result",
 	  .help = "Reports go into this directory below the project directory", .rule = &rule_report_dir },
 	{ "rows_max", CONF_INT, AT(rows_max), "30", .min = 0, .max = 1000,
-	  .help = "Rows of a table in the job log" },
+	  .help = "Findings shown in the job log, shared out among images and the steps that brought them" },
 	{ "artifact", CONF_BOOL, AT(artifact), "true",
 	  .help = "Reports become artifacts of the job; false keeps them out of public projects" },
 	{ "codequality", CONF_BOOL, AT(codequality), "false",

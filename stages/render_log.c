@@ -1,5 +1,6 @@
 #include "stages/render_log.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -13,11 +14,45 @@
 #define EXCUSED_SHOWN 8 /* excuses of an image */
 #define OS_MAX 30	/* columns */
 
+/*
+ * Shares rows out among those who want some, so that a base image with hundreds of findings does not hide the one of the Dockerfile's own
+ * step: whoever wants less than an equal share gets all of it, and the others share the rest; the first get what does not divide.
+ */
+static void
+share_rows(size_t rows, const size_t *wanted, size_t n, size_t *ret)
+{
+	size_t left = n;
+	bool has_changed = true;
+
+	for (size_t k = 0; k < n; k++)
+		ret[k] = SIZE_MAX; /* not settled */
+	while (has_changed && left > 0) {
+		size_t equal = rows / left;
+
+		has_changed = false;
+		for (size_t k = 0; k < n; k++) {
+			if (ret[k] != SIZE_MAX || wanted[k] > equal)
+				continue;
+			ret[k] = wanted[k];
+			rows -= wanted[k];
+			left--;
+			has_changed = true;
+		}
+	}
+	for (size_t k = 0; k < n; k++) {
+		if (ret[k] != SIZE_MAX)
+			continue;
+		ret[k] = (rows + left - 1) / left;
+		rows -= ret[k];
+		left--;
+	}
+}
+
+/* `n` of its findings are shown. */
 static void
 add_step(const struct inspection *i, struct buf *out, const struct image *m, const struct explanation *x,
-	 const struct explain_step *s, size_t *rows_left)
+	 const struct explain_step *s, size_t n)
 {
-	size_t n = s->n_findings < *rows_left ? s->n_findings : *rows_left;
 	const char *quote = s->is_base || !s->is_known ? "" : "`";
 
 	buf_add_char(out, '\n');
@@ -27,7 +62,6 @@ add_step(const struct inspection *i, struct buf *out, const struct image *m, con
 		render_log_add_table(i, out, m, s->findings, n);
 	if (n < s->n_findings)
 		buf_printf(out, "    … and %zu more\n", s->n_findings - n);
-	*rows_left -= n;
 }
 
 static void
@@ -87,17 +121,23 @@ add_excused(struct buf *out, const struct image *m)
 }
 
 static void
-add_origins(const struct inspection *i, struct buf *out, const struct image *m, size_t *rows_left)
+add_origins(const struct inspection *i, struct buf *out, const struct image *m, size_t rows)
 {
 	AUTO_EXPLANATION struct explanation x = { 0 };
+	AUTO_FREE size_t *wanted = NULL, *shown = NULL;
 
 	explain_image(m, &x);
+	wanted = mem_array(x.n_steps + 1, sizeof(*wanted));
+	shown = mem_array(x.n_steps + 1, sizeof(*shown));
 	for (size_t k = 0; k < x.n_steps; k++)
-		add_step(i, out, m, &x, &x.steps[k], rows_left);
+		wanted[k] = x.steps[k].n_findings;
+	share_rows(rows, wanted, x.n_steps, shown);
+	for (size_t k = 0; k < x.n_steps; k++)
+		add_step(i, out, m, &x, &x.steps[k], shown[k]);
 }
 
 static void
-add_image(const struct inspection *i, struct buf *out, const struct image *m, size_t *rows_left)
+add_image(const struct inspection *i, struct buf *out, const struct image *m, size_t rows)
 {
 	add_image_head(i, out, m);
 	if (m->report)
@@ -107,7 +147,7 @@ add_image(const struct inspection *i, struct buf *out, const struct image *m, si
 	if (!m->report || !render_text_has_tables(i))
 		return;
 	if (m->n_blocking > 0)
-		add_origins(i, out, m, rows_left);
+		add_origins(i, out, m, rows);
 	add_excused(out, m);
 }
 
@@ -143,16 +183,20 @@ add_tools(const struct inspection *i, struct buf *out)
 void
 render_log_details(const struct inspection *i, struct buf *out)
 {
-	size_t rows_left = (size_t)(i->opt->report.rows_max > 0 ? i->opt->report.rows_max : 0);
+	AUTO_FREE size_t *wanted = mem_array(i->n_images + 1, sizeof(*wanted));
+	AUTO_FREE size_t *shown = mem_array(i->n_images + 1, sizeof(*shown));
 
 	for (size_t k = 0; k < i->n_archives; k++) {
 		if (!i->archives[k].is_ignored && i->archives[k].fault.kind != ERR_NONE)
 			add_archive(i, out, &i->archives[k]);
 	}
+	for (size_t k = 0; k < i->n_images; k++)
+		wanted[k] = i->images[k].n_blocking;
+	share_rows((size_t)i->opt->report.rows_max, wanted, i->n_images, shown);
 	for (size_t k = 0; k < i->n_images; k++) {
 		if (k > 0 && render_text_has_tables(i))
 			buf_add_char(out, '\n');
-		add_image(i, out, &i->images[k], &rows_left);
+		add_image(i, out, &i->images[k], shown[k]);
 	}
 	if (i->n_images > 0 && render_text_has_tables(i) && i->trivy_version)
 		buf_add_char(out, '\n');

@@ -310,6 +310,23 @@ rows_are_capped_over_all_steps(void **state)
 }
 
 static void
+the_base_image_does_not_hide_what_a_step_brought(void **state)
+{
+	struct sample s;
+
+	(void)state;
+	sample_init(&s);
+	s.opt.report.rows_max = 2;
+	sample_add_image(&s, sample_report);
+	judge(&s);
+	AUTO_FREE char *text = details(&s);
+	assert_has(text, "CVE-1");
+	assert_has_not(text, "CVE-2");
+	assert_has(text, "CVE-4");
+	sample_free(&s);
+}
+
+static void
 an_audit_says_in_one_sentence_what_enforce_would_do_and_shows_no_table(void **state)
 {
 	struct sample s;
@@ -541,6 +558,7 @@ main(void)
 		cmocka_unit_test(a_job_without_images_is_told_how_to_leave_one),
 		cmocka_unit_test(a_system_past_its_end_of_life_is_to_be_replaced),
 		cmocka_unit_test(rows_are_capped_over_all_steps),
+		cmocka_unit_test(the_base_image_does_not_hide_what_a_step_brought),
 		cmocka_unit_test(an_audit_says_in_one_sentence_what_enforce_would_do_and_shows_no_table),
 		cmocka_unit_test(an_audit_of_a_clean_job_says_that_enforce_would_let_it_pass),
 		cmocka_unit_test(warn_shows_the_whole_table_and_says_that_nothing_is_stopped),
