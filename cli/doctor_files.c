@@ -227,7 +227,7 @@ check_content(struct checkup *c, const struct named_file *f, const char *path, c
 static const char *
 path_of(const struct options *o, size_t offset)
 {
-	return *(char *const *)((const char *)o + offset);
+	return *(char *const *)(const void *)((const char *)o + offset);
 }
 
 static int
