@@ -308,6 +308,33 @@ make_own(struct keep_text *t, const cJSON *report, struct err *e)
 	return fs_write_all(t->own.fd, text, t->own_len, e);
 }
 
+/* What this report has brought is not known, and sent as it is: what was known stays so. */
+static void
+forget_new(struct keep_text *t)
+{
+	while (t->n_entries > t->n_sorted)
+		keep_text_free_entry(&t->entries[--t->n_entries]);
+	for (size_t k = 0; k < t->n_now; k++)
+		if (t->now[k].entry != SIZE_MAX && t->now[k].entry >= t->n_sorted)
+			t->now[k].entry = SIZE_MAX;
+}
+
+/* As keep_text_write(). Where there is no room no report waits for it. */
+static int
+put_down(struct keep_text *t, int64_t deadline, struct err *e)
+{
+	struct err full = ERR_INIT;
+	int rc = keep_text_write(t, deadline, &full);
+
+	if (rc < 0 && full.kind == ERR_NO_SPACE && t->n_entries > t->n_sorted) {
+		forget_new(t);
+		return keep_text_write(t, deadline, e);
+	}
+	if (rc < 0)
+		*e = full;
+	return rc;
+}
+
 /* 1, or 0 when another host was at it meanwhile, or -1. */
 static int
 begin(struct keep_text *t, int64_t deadline, struct err *e)
@@ -321,7 +348,7 @@ begin(struct keep_text *t, int64_t deadline, struct err *e)
 	if (keep_text_read(t, deadline, e) < 0 || read_report(t->delivery, t->file, &report, e) < 0)
 		return -1;
 	take_report(t, report, &is_changed);
-	rc = keep_text_write(t, deadline, e);
+	rc = put_down(t, deadline, e);
 	return rc == 1 && is_changed && make_own(t, report, e) < 0 ? -1 : rc;
 }
 

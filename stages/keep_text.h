@@ -20,8 +20,9 @@
 #include "stages/kept.h"
 
 #define KEEP_TEXT_REPORT_MAX (32 * 1024 * 1024) /* bytes; a larger report is sent as it is */
-#define KEEP_TEXT_FILE_MAX (64 * 1024 * 1024)	/* bytes of a test's texts */
-#define KEEP_TEXT_FINDINGS_MAX 50000		/* of a test; further ones are sent as they are */
+#define KEEP_TEXT_FILE_MAX \
+	(64 * 1024 * 1024)	     /* bytes of a test's texts; what is new beyond is sent as it is */
+#define KEEP_TEXT_FINDINGS_MAX 50000 /* of a test; further ones are sent as they are */
 
 struct keep_text;
 

@@ -1,5 +1,6 @@
 """What the hosts of a fleet share of their deliveries, in a real Redis: first texts, and turns at a test. Two state directories are two hosts."""
 
+import base64
 import json
 import os
 import shutil
@@ -487,3 +488,17 @@ def test_a_report_that_is_too_large_for_kept_texts_says_so(fleet, dojo):
     long["Description"] = "x" * (33 << 20)
     done = fleet.deliver("a", report(long))
     assert "larger than 32 MiB" in done.stdout and len(dojo.uploads) == 1 and fleet.texts() == []
+
+
+def test_texts_for_which_there_is_no_room_keep_no_report_back(fleet, dojo):
+    fleet.deliver("a", FIRST)
+    dojo.accept([only_finding(dojo)["id"]])
+    long = finding(cve="CVE-2024-2")
+    long["Description"] = base64.b64encode(os.urandom(16 << 20)).decode()
+    body = report(finding(title="flaw, said otherwise", severity="CRITICAL", fix="1.1"), long)
+    spool = fleet.host("b")
+    spool.add(body, findings=2)
+    done = spool("flush", "--now")
+    assert done.returncode == 0 and len(dojo.uploads) == 2, done.stdout + done.stderr
+    accepted, = [f for f in dojo.findings(dojo.test("app")["id"]) if f["risk_accepted"]]
+    assert accepted["title"].startswith("CVE-2024-1 ") and not accepted["is_mitigated"], accepted
