@@ -14,11 +14,13 @@
 #include "cli/db.h"
 #include "stages/trivy_db_store.h"
 
-enum state { STATE_FRESH, STATE_OLD, STATE_DAMAGED, STATE_ABSENT };
+enum state { STATE_FRESH, STATE_OLD, STATE_DAMAGED, STATE_UNREADABLE, STATE_ABSENT };
 
-static const char *const state_words[] = {
-	[STATE_FRESH] = "fresh", [STATE_OLD] = "old", [STATE_DAMAGED] = "damaged", [STATE_ABSENT] = "absent"
-};
+static const char *const state_words[] = { [STATE_FRESH] = "fresh",
+					   [STATE_OLD] = "old",
+					   [STATE_DAMAGED] = "damaged",
+					   [STATE_UNREADABLE] = "unreadable",
+					   [STATE_ABSENT] = "absent" };
 
 struct look {
 	enum trivy_db_kind kind;
@@ -85,6 +87,19 @@ look_at_content(struct look *l, const struct trivy_db_dir *d, bool verifies)
 		l->has_counts = !is_java;
 }
 
+static enum state
+state_of_unopened(const struct err *e)
+{
+	switch (e->no) {
+	case ENOENT:
+		return STATE_ABSENT;
+	case EACCES:
+		return STATE_UNREADABLE;
+	default:
+		return STATE_DAMAGED;
+	}
+}
+
 static void
 look_at(struct look *l, bool verifies)
 {
@@ -93,7 +108,7 @@ look_at(struct look *l, bool verifies)
 	look_at_versions(l);
 	l->real = realpath(l->dir, NULL);
 	if (trivy_db_open(l->kind, l->dir, &d, &l->fault) < 0) {
-		l->state = l->fault.no == ENOENT ? STATE_ABSENT : STATE_DAMAGED;
+		l->state = state_of_unopened(&l->fault);
 		return;
 	}
 	if (trivy_db_judge(&d, clock_wall_s(), l->max_age_ms, &l->db, &l->fault) < 0) {
@@ -222,7 +237,8 @@ db_status(const struct settings *s, const struct db_arguments *a, struct err *e)
 		print_look(&java);
 	}
 	/* without a Java index images with Java archives are undecided, the others are not */
-	is_good = vulnerabilities.state == STATE_FRESH && java.state != STATE_DAMAGED;
+	is_good = vulnerabilities.state == STATE_FRESH && java.state != STATE_DAMAGED &&
+		  java.state != STATE_UNREADABLE;
 	look_free(&vulnerabilities);
 	look_free(&java);
 	return is_good ? CLI_OK : CLI_BLOCKED;

@@ -1,9 +1,11 @@
 /*
  * `tidewaiter`: the admin's program. A verb is a file that ends in a `const struct command`.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -188,6 +190,7 @@ main(int argc, char **argv)
 {
 	struct cli cli = { .config_path = SETTINGS_PATH_DEFAULT };
 	struct err e = ERR_INIT;
+	bool was_root = geteuid() == 0;
 	int code;
 
 	proc_settle();
@@ -203,6 +206,8 @@ main(int argc, char **argv)
 		AUTO_FREE char *safe = str_safe(e.text, ERR_TEXT_MAX);
 
 		log_line(&cli.log, LOG_ERROR, "%s", safe);
+		if (e.no == EACCES && !was_root)
+			log_line(&cli.log, LOG_NOTE, "where that is root's or the courier's, say it as root");
 		code = exit_code_of(e.kind);
 	} else if (code != CLI_OK && fs_flush_standard(&e) < 0) {
 		log_line(&cli.log, LOG_ERROR, "%s", e.text);

@@ -209,3 +209,18 @@ def test_an_unknown_argument_is_refused(host):
     done = host.tidewaiter("setup", "--force")
     assert done.returncode == 2 and "--force" in done.stderr
     assert host.users() == []
+
+
+@needs_root
+def test_who_forgets_sudo_is_told_so_and_no_database_is_called_damaged(host):  # noqa: F811
+    host.configure(1, {"trivy": {"db_dir": ""}})
+    assert host.tidewaiter("setup").returncode == 0
+
+    def as_nobody(*args):
+        return subprocess.run([host.program("tidewaiter"), "--config", str(host.settings), *args], user=65534,
+                              group=65534, extra_groups=[], capture_output=True, text=True, timeout=60, check=False)
+
+    done = as_nobody("spool", "list")
+    assert done.returncode == 3 and "Permission denied" in done.stderr and "say it as root" in done.stderr
+    done = as_nobody("db", "status")
+    assert done.returncode == 1 and "unreadable" in done.stdout and "damaged" not in done.stdout
