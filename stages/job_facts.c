@@ -120,7 +120,10 @@ last_part(const char *path)
 char *
 job_facts_branch_tag(const struct job_facts *f)
 {
-	return mem_printf("%s%s", f->is_tag ? "refs/tags/" : "", f->ref ? f->ref : "");
+	const char *ref = f->ref ? f->ref : "";
+	bool looks_like_another = str_has_prefix(ref, "refs/heads/") || str_has_prefix(ref, "refs/tags/");
+
+	return mem_printf("%s%s", f->is_tag ? "refs/tags/" : looks_like_another ? "refs/heads/" : "", ref);
 }
 
 const char *

@@ -31,7 +31,10 @@ void job_facts_free(struct job_facts *f); /* what it owns */
 cJSON *job_facts_to_json(const struct job_facts *f);
 int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
 
-/* What DefectDojo has of the ref: a branch's name, of a tag "refs/tags/v1", since that may have the name of a branch. Owned. */
+/*
+ * What DefectDojo has of the ref: a branch's name, of a tag "refs/tags/v1", since that may have the name of a branch; of a branch
+ * that is named like either "refs/heads/refs/tags/v1". Owned by the caller.
+ */
 char *job_facts_branch_tag(const struct job_facts *f);
 
 /*

@@ -172,6 +172,34 @@ facts_that_nobody_filled_give_empty_values(void **state)
 	assert_string_equal(job_facts_value(&f, "job_id", scratch), "0");
 }
 
+/* Git lets a branch be named so, and what is triaged there is to count there alone. */
+static void
+no_branch_has_the_name_in_defectdojo_that_another_ref_has(void **state)
+{
+	static const struct {
+		const char *ref;
+		bool is_tag;
+		const char *expected;
+	} cases[] = {
+		{ "main", false, "main" },
+		{ "main", true, "refs/tags/main" },
+		{ "refs/heads/main", false, "refs/heads/refs/heads/main" },
+		{ "refs/tags/main", false, "refs/heads/refs/tags/main" },
+		{ "refs/tags/main", true, "refs/tags/refs/tags/main" },
+		{ "refs/merge-requests/7/head", false, "refs/merge-requests/7/head" },
+		{ NULL, false, "" },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		AUTO_FREE char *ref = cases[k].ref ? mem_strdup(cases[k].ref) : NULL;
+		const struct job_facts f = { .ref = ref, .is_tag = cases[k].is_tag };
+		AUTO_FREE char *is = job_facts_branch_tag(&f);
+
+		assert_string_equal(is, cases[k].expected);
+	}
+}
+
 int
 main(void)
 {
@@ -182,6 +210,7 @@ main(void)
 		cmocka_unit_test(templates_have_their_values),
 		cmocka_unit_test(a_project_without_a_group_has_no_namespace),
 		cmocka_unit_test(facts_that_nobody_filled_give_empty_values),
+		cmocka_unit_test(no_branch_has_the_name_in_defectdojo_that_another_ref_has),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
