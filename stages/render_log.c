@@ -1,6 +1,5 @@
 #include "stages/render_log.h"
 
-#include <stdint.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -14,37 +13,22 @@
 #define EXCUSED_SHOWN 8 /* excuses of an image */
 #define OS_MAX 30	/* columns */
 
-/*
- * Shares rows out among those who want some, so that a base image with hundreds of findings does not hide the one of the Dockerfile's own
- * step: whoever wants less than an equal share gets all of it, and the others share the rest; the first get what does not divide.
- */
+/* One each in turn, so that a base image with hundreds of findings does not hide the one of the Dockerfile's own step. */
 static void
 share_rows(size_t rows, const size_t *wanted, size_t n, size_t *ret)
 {
-	size_t left = n;
-	bool has_changed = true;
+	bool has_given = true;
 
-	for (size_t k = 0; k < n; k++)
-		ret[k] = SIZE_MAX; /* not settled */
-	while (has_changed && left > 0) {
-		size_t equal = rows / left;
-
-		has_changed = false;
-		for (size_t k = 0; k < n; k++) {
-			if (ret[k] != SIZE_MAX || wanted[k] > equal)
+	memset(ret, 0, n * sizeof(*ret));
+	while (has_given) {
+		has_given = false;
+		for (size_t k = 0; k < n && rows > 0; k++) {
+			if (ret[k] == wanted[k])
 				continue;
-			ret[k] = wanted[k];
-			rows -= wanted[k];
-			left--;
-			has_changed = true;
+			ret[k]++;
+			rows--;
+			has_given = true;
 		}
-	}
-	for (size_t k = 0; k < n; k++) {
-		if (ret[k] != SIZE_MAX)
-			continue;
-		ret[k] = (rows + left - 1) / left;
-		rows -= ret[k];
-		left--;
 	}
 }
 
