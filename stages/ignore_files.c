@@ -368,11 +368,11 @@ read_openvex(const char *name, const char *text, size_t len, struct ignore_list 
 
 /* Somebody looks into it again, or found it to be so, at the same time or later: about which product is not asked. */
 static bool
-is_taken_back(const struct ignore_list *l, const struct policy_ignore *g)
+is_taken_back(const struct ignore_list *l, size_t first, const struct policy_ignore *g)
 {
 	if (g->file != IGNORE_OPENVEX)
 		return false;
-	for (size_t k = 0; k < l->n_withdrawn; k++) {
+	for (size_t k = first; k < l->n_withdrawn; k++) {
 		const struct ignore_withdrawal *w = &l->withdrawn[k];
 
 		if (str_eq(w->id, g->id) && (w->said_s == 0 || g->said_s == 0 || w->said_s >= g->said_s))
@@ -381,16 +381,19 @@ is_taken_back(const struct ignore_list *l, const struct policy_ignore *g)
 	return false;
 }
 
-/* A statement may stand in another file than the one that takes it back. */
+/*
+ * A statement may stand in another file than the one that takes it back. What was there before the last file was read, so many of
+ * both, was compared then: with many files it would be for each of them.
+ */
 static void
-drop_taken_back(struct ignore_list *l)
+drop_taken_back(struct ignore_list *l, size_t n_before, size_t n_withdrawn_before)
 {
 	size_t n = 0;
 
 	for (size_t k = 0; k < l->n; k++) {
 		AUTO_FREE char *said = NULL;
 
-		if (!is_taken_back(l, &l->v[k])) {
+		if (!is_taken_back(l, k < n_before ? n_withdrawn_before : 0, &l->v[k])) {
 			l->v[n++] = l->v[k];
 			continue;
 		}
@@ -449,7 +452,7 @@ ignore_file_read(const char *name, const char *text, size_t len, struct ignore_l
 	if (len > IGNORE_FILE_MAX)
 		return err_set(e, ERR_REFUSED, "%s has more than %d bytes", safe, IGNORE_FILE_MAX);
 	if (forms[k].read(name, text, len, l, e) == 0) {
-		drop_taken_back(l);
+		drop_taken_back(l, n_before, n_withdrawn_before);
 		return 0;
 	}
 	cut(l, n_before, n_withdrawn_before);
