@@ -61,12 +61,12 @@ policy_open_for(const struct cli *cli, const char *file, const char *project, st
 		struct err *e)
 {
 	AUTO_POLICY_OPENED struct policy_opened o = { 0 };
-
 	/* a file by itself is judged the same everywhere; only with --config the host's section gate counts behind it */
-	if ((!file || cli->has_config_path) &&
-	    settings_load(cli->has_config_path ? cli->config_path : NULL, &o.settings, e) < 0)
+	bool has_settings = !file || cli->has_config_path;
+
+	if (has_settings && settings_load(cli->has_config_path ? cli->config_path : NULL, &o.settings, e) < 0)
 		return -1;
-	if (o.settings && project)
+	if (has_settings && project)
 		(void)settings_apply_project(o.settings, project);
 	if ((file ? open_file(file, &o, e) : open_of_settings(&o, e)) < 0)
 		return -1;

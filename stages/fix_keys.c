@@ -62,7 +62,8 @@ source_of(const struct packages *l, const cJSON *vulnerability)
 {
 	const char *id = json_str(vulnerability, "PkgID");
 	const struct package wanted = { .id = id ? id : "" };
-	const struct package *p = bsearch(&wanted, l->v, l->n, sizeof(*l->v), compare_packages);
+	const struct package *p =
+		l->n > 0 ? bsearch(&wanted, l->v, l->n, sizeof(*l->v), compare_packages) : NULL;
 
 	return p ? p->source : "";
 }
