@@ -171,6 +171,10 @@ was_lower(const struct policy_judge *j, const struct finding *f, const struct po
 	       f->severity > a->severity;
 }
 
+static const char *const accepted_for_people[] = {
+	[ACCEPTED_RISK] = "risk accepted", [ACCEPTED_FALSE_POSITIVE] = "false positive", [ACCEPTED_OUT_OF_SCOPE] = "out of scope"
+};
+
 static bool
 is_accepted(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
 {
@@ -183,7 +187,7 @@ is_accepted(const struct policy_judge *j, const struct finding *f, struct findin
 		if (is_for_us(j, &a) && !has_ended(j, &a) && !was_lower(j, f, &a)) {
 			*ret = (struct finding_fate){
 				FATE_ACCEPTED, a.until_s,
-				mem_printf("%s%s%s", accepted_kind_words[a.kind], *by ? ", " : "", by), 0
+				mem_printf("%s%s%s", accepted_for_people[a.kind], *by ? ", " : "", by), 0
 			};
 			return true;
 		}
@@ -204,6 +208,13 @@ is_known(const struct policy_judge *j, const struct finding *f, struct finding_f
 	return true;
 }
 
+/* Not on a day that has not come, either (a day for time zones): then its age is not known. */
+static bool
+is_dated(const struct policy_judge *j, const struct finding *f)
+{
+	return f->published_s > 0 && f->published_s <= j->now_s + POLICY_DAY_S;
+}
+
 /* A flaw whose age is not known gets no time. */
 static bool
 has_grace_published(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret)
@@ -211,7 +222,7 @@ has_grace_published(const struct policy_judge *j, const struct finding *f, struc
 	int64_t days = j->rule->grace.published, until_s = f->published_s + days * POLICY_DAY_S;
 	char date[16];
 
-	if (days == 0 || f->published_s <= 0 || j->now_s >= until_s)
+	if (days == 0 || !is_dated(j, f) || j->now_s >= until_s)
 		return false;
 	policy_format_date(f->published_s, date);
 	*ret = (struct finding_fate){ FATE_GRACE, until_s,
@@ -334,7 +345,7 @@ lapsed_grace(const struct policy_judge *j, const struct finding *f)
 	int64_t end_s = 0, fixed_end_s = 0, since_s;
 	char end[32];
 
-	if (g->published > 0 && f->published_s > 0)
+	if (g->published > 0 && is_dated(j, f))
 		end_s = f->published_s + g->published * POLICY_DAY_S;
 	if (g->fixed > 0 && find_fix_date(j, f, &since_s))
 		fixed_end_s = since_s + g->fixed * POLICY_DAY_S;

@@ -105,6 +105,9 @@ a_finding_has_the_grace_that_lasts_longer(void **state)
 		  "no fix yet, 14 days of grace from when there is one" },
 		{ "fixed: 14, published: 9", { false, false, 0, TODAY - DAY }, FATE_GRACE, 0, "no fix yet" },
 		{ "published: 9", { false, false, 0, TODAY - 9 * DAY }, FATE_BLOCKS, 0, "CRITICAL" },
+		{ "published: 9", { false, false, 0, TODAY + DAY }, FATE_GRACE, TODAY + 10 * DAY, "published on" },
+		/* a day that has not come is none */
+		{ "published: 9", { false, false, 0, TODAY + DAY + 1 }, FATE_BLOCKS, 0, "CRITICAL" },
 		{ "fixed: 0", { false, false, 0, 0 }, FATE_BLOCKS, 0, "CRITICAL" },
 		{ "fixed: 0", { true, true, TODAY, 0 }, FATE_BLOCKS, 0, "CRITICAL" },
 		/* either is enough */

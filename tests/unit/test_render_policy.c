@@ -298,6 +298,7 @@ add_published(struct place *p, int n, int same)
 			   k ? "," : "", k, 1 + k / same);
 	buf_add_str(&report, "]}]}");
 	sample_add_image(&p->s, buf_str(&report));
+	p->s.i.today_s = INT64_C(4071859200); /* 2099-01-12 */
 }
 
 static void
@@ -307,13 +308,13 @@ many_excuses_are_capped_and_those_of_one_cause_share_a_line(void **state)
 	AUTO_FREE char *text = NULL, *details = NULL;
 
 	add_published(p, 30, 3);
-	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 7}}\n");
+	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 30}}\n");
 	details = details_of(p);
-	assert_has(details, "- CVE-00 in p, CVE-01 in p, CVE-02 in p: in grace until 2099-01-07: ");
-	assert_has(details, "- CVE-21 in p, CVE-22 in p, CVE-23 in p: in grace until 2099-01-14: ");
+	assert_has(details, "- CVE-00 in p, CVE-01 in p, CVE-02 in p: in grace until 2099-01-30: ");
+	assert_has(details, "- CVE-21 in p, CVE-22 in p, CVE-23 in p: in grace until 2099-02-06: ");
 	assert_has(details, "- and 6 more that are excused");
 	text = log_of(p);
-	assert_has(text, "Excused: 30 in grace, the first until 2099-01-07.");
+	assert_has(text, "Excused: 30 in grace, the first until 2099-01-30.");
 	assert_has_not(text, "CVE-00");
 	assert_int_equal(p->s.i.images[0].n_blocking, 0);
 }
@@ -325,9 +326,9 @@ of_many_findings_with_one_excuse_the_worst_are_named(void **state)
 	AUTO_FREE char *details = NULL;
 
 	add_published(p, 30, 30);
-	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 7}}\n");
+	judge(p, "version: 1\nrules:\n  - {name: a, mode: enforce, grace: {published: 30}}\n");
 	details = details_of(p);
-	assert_has(details, "CVE-02 in p and 27 more: in grace until 2099-01-07: ");
+	assert_has(details, "CVE-02 in p and 27 more: in grace until 2099-01-30: ");
 }
 
 static void
