@@ -74,12 +74,14 @@ class Host:
                            **defectdojo}})
 
     def scan(self, *more, branch="main", upload=True, project="group/app"):
-        return subprocess.run([self.program, "--config", str(self.config), "scan", "--json",
-                               *(["--upload"] if upload else []), "--as", project, "--branch", branch, *more,
-                               str(self.archive)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        self.done = subprocess.run([self.program, "--config", str(self.config), "scan", "--json",
+                                    *(["--upload"] if upload else []), "--as", project, "--branch", branch, *more,
+                                    str(self.archive)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return self.done
 
     def findings(self, branch="main"):
         """Of the test of that branch, by vulnerability."""
+        assert self.dojo.products, self.done.stderr
         product, = [p for p in self.dojo.products if p["name"] == "group/app"]
         engagement, = [e for e in self.dojo.engagements if e["name"] == branch and e["product"] == product["id"]]
         test, = [t for t in self.dojo.tests if t["engagement"] == engagement["id"]]
