@@ -219,6 +219,14 @@ read_answer(int from, const struct proc_result *how, struct answer *ret, struct 
 	return err_set(e, ERR_FAILED, "its process %s", words);
 }
 
+static bool
+is_told_to_stop(const struct pipeline *p)
+{
+	struct pollfd pfd = { .fd = p->sigfd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
 static int
 run_forked(const struct pipeline *p, enum stage_place place, struct answer *ret, struct err *e)
 {
@@ -240,6 +248,9 @@ run_forked(const struct pipeline *p, enum stage_place place, struct answer *ret,
 		return err_errno(e, "pipe");
 	from = ends[0];
 	to = ends[1];
+	/* who is quick enough has ended before anybody looks */
+	if (is_told_to_stop(p))
+		return err_set(e, ERR_FAILED, "stopped by a signal");
 	fflush(NULL);
 	pid = confine_fork(p->users->is_separated && place == STAGE_SCANNER, e);
 	if (pid < 0)
