@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import socket
 import subprocess
-import threading
 import time
 
 import pytest
 from inspected import inspected, is_root, log, text  # noqa: F401
+from listening import Listener
 from slot_host import host  # noqa: F401
 
 import engines  # noqa: E402; beside the images that inspected.py made known
@@ -91,27 +90,28 @@ class Late:
 
     def __init__(self, path):
         self.path = path
-        self.socket = None
+        self.server = None
 
     def start(self):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.bind(str(self.path))
-        self.socket.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.server = Listener(self.serve, self.path)
 
-    def _serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.socket.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+    @staticmethod
+    def serve(connection):
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
+
+    def close(self):
+        if self.server:
+            self.server.close()
 
 
 def test_engine_that_appears_during_the_job_is_undecided(inspected):
     late = Late(inspected.host.root / "late.sock")
     ready(inspected, str(late.path))
-    result = inspected.play("clean", script=["rm image"],
-                            on_stage=lambda name, _: late.start() if name == "build_script" else None)
+    try:
+        result = inspected.play("clean", script=["rm image"],
+                                on_stage=lambda name, _: late.start() if name == "build_script" else None)
+    finally:
+        late.close()
     assert (result.state, result.failure_reason) == ("failed", "runner_system_failure"), log(result)
     assert "it was not there before the job" in " ".join(log(result).split())

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from listening import Listener
 from test_results import trivy  # noqa: F401
 from test_scan_stage import CRITICAL, age, archive, ids, place, scan  # noqa: F401
 
@@ -185,25 +186,13 @@ def test_an_invented_result_is_not_believed(look, trivy, archive, make_redis):
 
 def listener(answer):
     """A server that gives `answer` to whatever it is told; None: nothing at all."""
-    server = socket.create_server(("127.0.0.1", 0))
 
-    def serve():
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            kept.append(connection)
-            if answer is not None:
-                connection.recv(4096)
-                try:
-                    connection.sendall(answer)
-                except OSError:
-                    pass
+    def serve(connection):
+        if answer is not None:
+            connection.recv(4096)
+            connection.sendall(answer)
 
-    kept = []
-    threading.Thread(target=serve, daemon=True).start()
-    return server
+    return Listener(serve)
 
 
 @pytest.mark.parametrize("answer", [
@@ -212,7 +201,7 @@ def listener(answer):
 ], ids=["slow", "http", "error", "huge", "list", "more", "cut", "number"])
 def test_a_redis_that_is_slow_or_lies_costs_one_bounded_delay(answer, look, archive):
     with listener(answer) as server:
-        section = {"results_redis": f"redis://127.0.0.1:{server.getsockname()[1]}"}
+        section = {"results_redis": f"redis://127.0.0.1:{server.port}"}
         started = time.monotonic()
         code, result, done = look(archive("docker25"), **section)
         took = time.monotonic() - started
@@ -269,19 +258,13 @@ class TlsFront:
 
     def __init__(self, certificate, port):
         self.back = port
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(*map(str, certificate))
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.server = Listener(self.begin)
+        self.port = self.server.port
 
-    def serve(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.relay, args=(connection,), daemon=True).start()
+    def begin(self, connection):
+        threading.Thread(target=self.relay, args=(connection,), daemon=True).start()
 
     def relay(self, connection):
         try:

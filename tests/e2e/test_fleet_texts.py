@@ -5,12 +5,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 import pytest
+from listening import Listener
 from test_doctor import doctor  # noqa: F401
 from test_fleet import KEY, certificate, free_port, make_redis, secret  # noqa: F401
 from test_spool import Spool
@@ -199,27 +199,17 @@ class Liar:
 
     def __init__(self, answer):
         self.answer = answer
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        self.open = []
+        self.server = Listener(self.begin)
+        self.port = self.server.port
 
     def __enter__(self):
-        threading.Thread(target=self.accept, daemon=True).start()
         return self
 
     def __exit__(self, *_):
         self.server.close()
-        for c in self.open:
-            c.close()
 
-    def accept(self):
-        while True:
-            try:
-                c, _ = self.server.accept()
-            except OSError:
-                return
-            self.open.append(c)
-            threading.Thread(target=self.talk, args=(c,), daemon=True).start()
+    def begin(self, c):
+        threading.Thread(target=self.talk, args=(c,), daemon=True).start()
 
     def talk(self, c):
         try:

@@ -15,6 +15,7 @@ import threading
 import time
 
 import pytest
+from listening import Listener
 
 GIT = shutil.which("git")
 SSHD = "/usr/sbin/sshd"
@@ -522,16 +523,8 @@ def test_a_full_disk_is_told_and_nothing_that_was_good_is_lost(repository, ask, 
 @contextlib.contextmanager
 def silent_server():
     """Takes connections and never says anything; the list grows by each."""
-    held = []
-
-    def take():
-        with contextlib.suppress(OSError):
-            while True:
-                held.append(listening.accept()[0])
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=take, daemon=True).start()
-        yield f"http://localhost:{listening.getsockname()[1]}/policies.git", held
-        listening.shutdown(socket.SHUT_RDWR)
+    with Listener() as server:
+        yield f"http://localhost:{server.port}/policies.git", server.held
 
 
 def until(condition):
@@ -741,21 +734,12 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(repository, ask, tmp_
     repository.commit()
     url = f"file://{repository.path}"
     ask(url)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        def hang():
-            held = []
-            with contextlib.suppress(OSError):
-                while True:
-                    held.append(listening.accept()[0])
-                    held[-1].sendall(says)
-        threading.Thread(target=hang, daemon=True).start()
-        port = listening.getsockname()[1]
+    with Listener(lambda connection: connection.sendall(says)) as server:
         started = time.monotonic()
-        got = ask(f"http://localhost:{port}/policies.git", fetch_timeout=1000)
+        got = ask(f"http://localhost:{server.port}/policies.git", fetch_timeout=1000)
         assert "longer than its time" in got["fault"] and time.monotonic() - started < 30
         # the others do not wait anew
-        assert "longer than its time" in ask(f"http://localhost:{port}/policies.git", "never")["fault"]
-        listening.close()
+        assert "longer than its time" in ask(f"http://localhost:{server.port}/policies.git", "never")["fault"]
 
 
 @contextlib.contextmanager
@@ -807,19 +791,16 @@ def test_a_proxy_is_used_where_one_is_set_and_never_that_of_the_environment(repo
 
 def test_a_server_that_never_stops_is_cut_off(ask, tmp_path):
     line = b"0050" + b"1" * 40 + b" refs/heads/" + b"x" * 23 + b"\n"
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        def pour():
-            with contextlib.suppress(OSError):
-                while True:
-                    one = listening.accept()[0]
-                    with contextlib.suppress(OSError):
-                        one.recv(4096)
-                        one.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
-                                    b"001e# service=git-upload-pack\n0000")
-                        while True:
-                            one.sendall(line * 1000)
-        threading.Thread(target=pour, daemon=True).start()
-        got = ask(f"http://localhost:{listening.getsockname()[1]}/policies.git", fetch_timeout=2000)
+
+    def pour(connection):
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
+                           b"001e# service=git-upload-pack\n0000")
+        while True:
+            connection.sendall(line * 1000)
+
+    with Listener(pour) as server:
+        got = ask(f"http://localhost:{server.port}/policies.git", fetch_timeout=2000)
         assert got["text"] is None and got["fault"], got
 
 
