@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from dojo_host import USERS
 from listening import Listener
 from test_doctor import doctor  # noqa: F401
 from test_fleet import KEY, certificate, free_port, make_redis, secret  # noqa: F401
@@ -49,7 +50,7 @@ class Fleet:
         place = self.root / name
         place.mkdir(exist_ok=True)
         config = self.settings({
-            "state_dir": str(place / "state"), "courier_user": "daemon",
+            "state_dir": str(place / "state"), **USERS,
             "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "keep_text": "true",
                            "redis": f"redis://127.0.0.1:{self.redis.port}", "redis_key_file": self.key, **defectdojo}})
 
