@@ -17,6 +17,7 @@
 #include "stages/fix_recorder.h"
 #include "stages/kept.h"
 #include "stages/outside.h"
+#include "stages/page_link.h"
 #include "stages/pipeline_child.h"
 #include "stages/queue.h"
 #include "stages/shared.h"
@@ -57,6 +58,14 @@ give_file(int dir_fd, const char *name, const struct pipeline_users *u, struct e
 	return fchown(fd, u->courier_uid, u->courier_gid) < 0 ? err_errno(e, "%s", name) : 0;
 }
 
+/* A page is the courier's, too: it says there which test its findings are in. */
+static bool
+is_for_courier(const char *name)
+{
+	return str_has_prefix(name, DELIVERY_PREFIX) || str_has_prefix(name, BASELINE_PREFIX) ||
+	       str_has_prefix(name, PAGE_LINK_PREFIX) || str_has_suffix(name, ".html");
+}
+
 /* The scanner made the deliveries; the courier has to read them and take them away. */
 static int
 give_deliveries(const struct pipeline *p, struct err *e)
@@ -71,9 +80,7 @@ give_deliveries(const struct pipeline *p, struct err *e)
 	if (!dir)
 		return err_errno(e, "deliveries");
 	while ((entry = readdir(dir)))
-		if ((str_has_prefix(entry->d_name, DELIVERY_PREFIX) ||
-		     str_has_prefix(entry->d_name, BASELINE_PREFIX)) &&
-		    give_file(dirfd(dir), entry->d_name, u, e) < 0)
+		if (is_for_courier(entry->d_name) && give_file(dirfd(dir), entry->d_name, u, e) < 0)
 			return -1;
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
 }

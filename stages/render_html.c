@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "stages/dojo_link.h"
 #include "stages/explain.h"
+#include "stages/page_link.h"
 #include "stages/render_log.h"
 #include "stages/render_policy.h"
 #include "stages/report_stage.h"
@@ -163,24 +163,16 @@ add_fact(struct buf *out, const char *name, const char *value, bool is_code)
 	buf_printf(out, "%s</dd>\n", is_code ? "</code>" : "");
 }
 
-/* The page is written before it is delivered: where that is in the end. */
 static void
 add_dojo(const struct inspection *i, const struct image *m, struct buf *out)
 {
-	AUTO_FREE char *product = NULL, *link = NULL;
+	AUTO_FREE char *product = NULL;
 
 	if (i->skips_upload || !report_is_deliverable(i, m))
 		return;
 	product = report_product(i, m);
-	link = product ? dojo_link_product(i->opt->defectdojo.url, product) : NULL;
-	if (!link)
-		return;
-	buf_add_str(out,
-		    "<dt>DefectDojo</dt><dd>product <a rel=\"noopener noreferrer\" target=\"_blank\" href=\"");
-	render_html_add(out, link, URL_MAX);
-	buf_add_str(out, "\">");
-	render_html_add(out, product, NAME_MAX_);
-	buf_add_str(out, "</a>, once delivered</dd>\n");
+	if (product)
+		page_link_add(out, i->opt->defectdojo.url, product);
 }
 
 static void

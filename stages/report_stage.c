@@ -9,6 +9,7 @@
 #include "stages/baseline.h"
 #include "stages/delivery_mend.h"
 #include "stages/identity.h"
+#include "stages/page_link.h"
 #include "stages/policy.h"
 #include "stages/render_html.h"
 #include "stages/render_json.h"
@@ -18,6 +19,7 @@
 
 #define SECTION "tidewaiter_inspection"
 #define REPORT_MODE 0644
+#define PAGE_SUFFIX ".html"
 
 /* --- names --------------------------------------------------------------------------------------------------- */
 
@@ -276,10 +278,12 @@ static int
 write_delivery(const struct inspection *i, const struct image *m, size_t index, struct err *e)
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_FREE char *page = mem_printf("%s" PAGE_SUFFIX, m->report_name);
 	char name[32];
 
 	snprintf(name, sizeof(name), DELIVERY_PREFIX "%zu", index);
-	if (report_delivery(i, m, index, &d, e) < 0 || baseline_write(i, m, index, e) < 0)
+	if (report_delivery(i, m, index, &d, e) < 0 || baseline_write(i, m, index, e) < 0 ||
+	    page_link_note(i->out_fd, index, page, e) < 0)
 		return -1;
 	return delivery_write(i->out_fd, name, &d, 0, e);
 }
@@ -320,7 +324,7 @@ render_page(const struct inspection *i, const struct image *m, char **ret, size_
 
 static const struct format formats[] = {
 	{ ".json", render_trivy_json },
-	{ ".html", render_page },
+	{ PAGE_SUFFIX, render_page },
 };
 
 static int

@@ -17,6 +17,7 @@
 #include "stages/dojo_link.h"
 #include "stages/fleet.h"
 #include "stages/name_ends.h"
+#include "stages/page_link.h"
 #include "stages/pipeline.h"
 #include "stages/spool.h"
 
@@ -28,6 +29,7 @@
 
 /* What this inspection delivers. */
 struct parcel {
+	size_t index; /* the n of "delivery-<n>" */
 	char *id;
 	char *name; /* for people */
 	char *product;
@@ -180,9 +182,8 @@ has_right_names(const struct inspection *i, const struct delivery *d)
 
 /* What later jobs are compared with; without it they see more as new. */
 static void
-keep_baseline(const struct inspection *i, const char *file_name, const char *build_id)
+keep_baseline(const struct inspection *i, size_t index, const char *build_id)
 {
-	size_t index = strtoul(file_name + strlen(PREFIX), NULL, 10);
 	struct err e = ERR_INIT;
 
 	if (i->kept && baseline_keep(i->kept, i, index, build_id, &e) < 0)
@@ -198,7 +199,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 	AUTO_FREE char *warning = NULL;
 	struct spool_usage usage;
 	struct err e = ERR_INIT;
-	struct parcel p = { 0 };
+	struct parcel p = { .index = strtoul(file_name + strlen(PREFIX), NULL, 10) };
 
 	if (delivery_open(i->out_fd, file_name, &d, &f, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: a report was not taken: %s", e.text);
@@ -214,7 +215,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		mem_free_at(&p.name);
 		return;
 	}
-	keep_baseline(i, file_name, d.build_id);
+	keep_baseline(i, p.index, d.build_id);
 	if (usage.n_superseded > 0)
 		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
 			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",
@@ -296,6 +297,16 @@ send_older(struct courier *c, const struct strv *ids, const struct parcels *own)
 }
 
 static void
+link_page(const struct inspection *i, const struct parcel *p, int64_t test_id)
+{
+	struct err e = ERR_INIT;
+
+	if (page_link_set(i->out_fd, p->index, i->opt->defectdojo.url, test_id, &e) < 0)
+		log_line(i->log, LOG_WARN, "%s: its page does not link to DefectDojo's test: %s", p->name,
+			 e.text);
+}
+
+static void
 send_own(struct courier *c, struct parcel *p)
 {
 	AUTO_SPOOL_RESULT struct spool_result r = { 0 };
@@ -312,6 +323,8 @@ send_own(struct courier *c, struct parcel *p)
 	if (r.end == SPOOL_DELIVERED)
 		link = dojo_link_test(c->i->opt->defectdojo.url, r.answer.test_id);
 	p->is_there = link != NULL;
+	if (p->is_there)
+		link_page(c->i, p, r.answer.test_id);
 	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN,
 		 "DefectDojo: %s %s%s%s", p->name, text, link ? ": " : "", link ? link : "");
 	if (r.shortfall)
