@@ -91,6 +91,7 @@ fill_inspection(const struct inspect *x, const struct workspace *w, struct inspe
 	*i = (struct inspection){
 		.opt = &x->plan->opt,
 		.job = &x->plan->facts,
+		.job_began_s = x->plan->made_s,
 		.log = &x->log,
 		.project_fd = x->project_fd,
 		.project_dir = x->plan->project_dir,

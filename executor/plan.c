@@ -6,10 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "executor/cgroup.h"
 
-#define PLAN_VERSION 1
+#define PLAN_VERSION 2
 
 #define AT(type, member) #member, offsetof(struct type, member)
 
@@ -28,10 +29,8 @@ static const struct member text_members[] = {
 };
 
 static const struct member int_members[] = {
-	{ AT(plan, slot) },
-	{ AT(plan, uid) },
-	{ AT(plan, gid) },
-	{ AT(plan, n_services) },
+	{ AT(plan, slot) },	  { AT(plan, uid) },	{ AT(plan, gid) },
+	{ AT(plan, n_services) }, { AT(plan, made_s) },
 };
 
 static char **
@@ -168,6 +167,7 @@ plan_make(struct settings *s, struct payload *payload, const char *override_matc
 	mem_free_at(&p->override_match);
 	p->override_match = mem_strdup(override_match ? override_match : "");
 	p->n_services = (int64_t)payload->n_services;
+	p->made_s = clock_wall_s();
 	p->step_stages = payload->step_stages;
 	payload->step_stages = (struct strv){ 0 };
 	p->has_archive = payload->has_archive;

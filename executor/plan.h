@@ -38,6 +38,7 @@ struct plan {
 
 	char *image;
 	int64_t n_services;
+	int64_t made_s; /* wall clock: the job began */
 	struct strv step_stages;
 	bool has_archive;
 	int archive_when;

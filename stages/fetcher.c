@@ -20,13 +20,12 @@
 /* ---- what is handed over ---- */
 
 static char *
-print_kept(const struct inspection *i, const struct kept *k, struct baselines *l)
+print_kept(const struct inspection *i, const struct kept *k, const struct triage *t, struct baselines *l)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	const char *const first[] = { i->job->target_branch ? i->job->target_branch : "",
 				      i->job->default_branch ? i->job->default_branch : "",
 				      i->job->ref ? i->job->ref : "", NULL };
-	AUTO(triage) struct triage *t = fetcher_kept_triage(i, k);
 	struct err ignored = ERR_INIT;
 
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
@@ -35,17 +34,21 @@ print_kept(const struct inspection *i, const struct kept *k, struct baselines *l
 	return json_print(j);
 }
 
+/* What `inspect ahead` of the same job has kept a moment ago is not asked for again. */
 static char *
-print_fresh(const struct inspection *i, const struct kept *k)
+print_fresh(const struct inspection *i, const struct kept *k, const struct triage *kept)
 {
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
-	AUTO(triage) struct triage *t = NULL;
+	AUTO(triage) struct triage *asked = NULL;
+	const struct triage *t = NULL;
 	struct err e = ERR_INIT;
 
 	if (i->asks_nobody)
 		err_set(&e, ERR_FAILED, NOT_ASKED);
-	else
-		(void)fetcher_ask_triage(i, k, clock_deadline(FETCHER_ASK_MS), &t, &e);
+	else if (kept && triage_is_of_job(kept, i->job_began_s, clock_wall_s()))
+		t = kept;
+	else if (fetcher_ask_triage(i, k, clock_deadline(FETCHER_ASK_MS), &asked, &e) == 0)
+		t = asked;
 	cJSON_AddItemToObject(j, "triage", t ? triage_to_json(t) : cJSON_CreateNull());
 	json_add_str(j, "fault", e.kind == ERR_NONE ? "" : e.text);
 	return json_print(j);
@@ -84,6 +87,7 @@ static void
 child_main(const struct inspection *i, const struct kept *k, const struct fetcher *f, int told_fd,
 	   pid_t parent, uid_t uid, gid_t gid)
 {
+	AUTO(triage) struct triage *t = NULL;
 	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
 
@@ -91,13 +95,14 @@ child_main(const struct inspection *i, const struct kept *k, const struct fetche
 		close(i->project_fd);
 	if (confine_beside(uid, gid, parent, &e) < 0)
 		_exit(1);
+	t = fetcher_kept_triage(i, k);
 	{
-		AUTO_FREE char *kept = print_kept(i, k, &l);
+		AUTO_FREE char *kept = print_kept(i, k, t, &l);
 
 		hand_over(f->kept_fd, told_fd, kept);
 	}
 	{
-		AUTO_FREE char *fresh = print_fresh(i, k);
+		AUTO_FREE char *fresh = print_fresh(i, k, t);
 
 		hand_over(f->fresh_fd, told_fd, fresh);
 	}

@@ -114,9 +114,10 @@ struct inspection {
 		early; /* early_result.h: what was read while the job ran; stage recall closes their descriptors */
 	size_t n_early;
 	bool is_early; /* the job still runs (pipeline_unpack_early()): only layers of the store come of it, and nobody may wait for us */
-	bool asks_nobody;  /* of DefectDojo only what is kept counts */
-	int64_t today_s;   /* when it is judged; 0: now */
-	bool skips_upload; /* nothing is delivered, the spool stays untouched */
+	bool asks_nobody;    /* of DefectDojo only what is kept counts */
+	int64_t job_began_s; /* wall clock; 0: by hand */
+	int64_t today_s;     /* when it is judged; 0: now */
+	bool skips_upload;   /* nothing is delivered, the spool stays untouched */
 	int out_fd; /* directory below work_dir: report files (<report_name>.json, .html) and deliveries (delivery-N) */
 
 	/* discover */

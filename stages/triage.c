@@ -240,6 +240,13 @@ triage_is_fresh(const struct triage *t, int64_t now_s, int64_t max_age_ms)
 	return t->fetched_s <= now_s + FUTURE_MAX_S && now_s - t->fetched_s <= max_age_ms / 1000;
 }
 
+bool
+triage_is_of_job(const struct triage *t, int64_t job_began_s, int64_t now_s)
+{
+	return job_began_s > 0 && str_is_empty(t->note) && t->fetched_s > job_began_s &&
+	       t->fetched_s <= now_s && now_s - t->fetched_s <= TRIAGE_MOMENT_S;
+}
+
 /* ---- order and look-up ---- */
 
 static int

@@ -57,6 +57,13 @@ char *triage_print(const struct triage *t); /* one line; owned by the caller */
 /* Not from the future, and no older than max_age_ms. */
 bool triage_is_fresh(const struct triage *t, int64_t now_s, int64_t max_age_ms);
 
+/*
+ * Whole, asked for after the job began and a moment ago: who triages and starts the job again is always heard, so nobody is asked twice by
+ * one job. job_began_s 0: never.
+ */
+bool triage_is_of_job(const struct triage *t, int64_t job_began_s, int64_t now_s);
+#define TRIAGE_MOMENT_S 60
+
 /* The findings of one image of this inspection. Must live as long as the answers. */
 struct triage_query {
 	const struct triage *triage; /* settled */

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 
 import pytest
 from inspected import images, inspected, log  # noqa: F401
@@ -40,31 +41,60 @@ def test_a_job_passes_when_its_findings_are_accepted_and_fails_when_that_has_end
     assert inspected.play("classic", id=3).state == "failed"
 
 
-def test_triage_is_asked_for_while_the_job_still_runs_and_kept(inspected, dojo):  # noqa: F811
-    ready(inspected, dojo, wait="1s")
-    inspected.play("classic", id=1)
-    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+def play_asked_ahead(inspected, dojo, then):  # noqa: F811
+    """A job whose last step waits until triage was asked for beside it and kept; then that is done, before the step ends."""
     before = len(asked(dojo))
     flag = inspected.host.root / "asked"
     kept = inspected.host.state / "triage"
 
-    def entries():
-        return [x for p in kept.iterdir() if p.suffix == ".json" for x in json.loads(p.read_text())["entries"]]
+    def files():
+        return [p for p in kept.iterdir() if p.suffix == ".json" and json.loads(p.read_text())["entries"]]
 
     def watch():
         try:
-            dojo.wait_for(lambda: len(asked(dojo)) > before and len(entries()) > 0)
-            dojo.fault = "hang@/api/v2/"
+            dojo.wait_for(lambda: len(asked(dojo)) > before and len(files()) > 0)
+            then(files())
         finally:
             flag.touch(mode=0o644)
 
+    def pass_a_second(stage, call):
+        """What was asked for in the second in which the job began may have been asked before."""
+        if stage == "get_sources":
+            time.sleep(1.1)
+
     watcher = threading.Thread(target=watch)
     watcher.start()
-    result = inspected.play("classic", id=2, more=[f"until [ -e {flag} ]; do sleep 0.05; done"])
+    result = inspected.play("classic", id=2, more=[f"until [ -e {flag} ]; do sleep 0.05; done"], on_stage=pass_a_second)
     watcher.join()
+    return result
+
+
+def test_a_job_that_asked_while_it_ran_does_not_ask_again(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, wait="1s")
+    inspected.play("classic", id=1)
+    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+    seen = []
+    result = play_asked_ahead(inspected, dojo, lambda files: seen.append(len(asked(dojo))))
+    assert result.state == "success", log(result)
+    assert "triage is" not in log(result), log(result)
+    assert len(asked(dojo)) == seen[0]
+
+
+def test_what_was_asked_for_longer_ago_is_asked_for_again_and_counts_where_nobody_answers(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, wait="1s")
+    inspected.play("classic", id=1)
+    dojo.accept([f["id"] for f in dojo.findings("group/app")])
+
+    def age(files):
+        for path in files:
+            kept = json.loads(path.read_text())
+            path.write_text(json.dumps({**kept, "fetched_s": kept["fetched_s"] - 120}))
+        dojo.fault = "hang@/api/v2/"
+
+    result = play_asked_ahead(inspected, dojo, age)
     dojo.fault = None
     assert result.state == "success", log(result)
-    assert "triage is" in log(result), "the server did not answer when the job was over"
+    assert "triage is 2 min" in log(result), log(result)
 
 
 def test_no_process_of_ours_outlives_the_step(inspected, dojo):  # noqa: F811

@@ -118,6 +118,8 @@ a_plan_is_read_as_it_was_written(void **state)
 	assert_int_equal(q->uid, p->uid);
 	assert_string_equal(q->image, "alpine:3");
 	assert_int_equal(q->n_services, 1);
+	assert_true(q->made_s > 0);
+	assert_int_equal(q->made_s, p->made_s);
 	assert_int_equal(q->step_stages.n, 2);
 	assert_string_equal(q->step_stages.v[1], "step_release");
 	assert_true(q->has_archive);

@@ -227,6 +227,24 @@ triage_of_the_future_or_of_long_ago_is_not_fresh(void **state)
 	assert_false(triage_is_fresh(&t, 1000000 - 3600, 3600 * 1000));
 }
 
+/* Somebody triaged, and started the job again: what was asked for before that is not his answer. */
+static void
+only_what_a_job_has_asked_a_moment_ago_is_its_answer(void **state)
+{
+	static char note[] = "3 products are not looked at";
+	struct triage t = { .fetched_s = 1000000 };
+
+	(void)state;
+	assert_true(triage_is_of_job(&t, 999999, 1000000));
+	assert_true(triage_is_of_job(&t, 999999, 1000000 + TRIAGE_MOMENT_S));
+	assert_false(triage_is_of_job(&t, 999999, 1000000 + TRIAGE_MOMENT_S + 1));
+	assert_false(triage_is_of_job(&t, 1000000, 1000001));
+	assert_false(triage_is_of_job(&t, 999000, 999999));
+	assert_false(triage_is_of_job(&t, 0, 1000000));
+	t.note = note;
+	assert_false(triage_is_of_job(&t, 999999, 1000000));
+}
+
 /* ---- rows of DefectDojo ---- */
 
 static cJSON *
@@ -655,6 +673,7 @@ main(void)
 		cmocka_unit_test(what_is_printed_is_read_again),
 		cmocka_unit_test(what_is_not_exactly_so_is_refused),
 		cmocka_unit_test(triage_of_the_future_or_of_long_ago_is_not_fresh),
+		cmocka_unit_test(only_what_a_job_has_asked_a_moment_ago_is_its_answer),
 		cmocka_unit_test(rows_are_what_they_say_without_a_contradiction),
 		cmocka_unit_test(an_entry_has_the_names_that_trivy_gave),
 		cmocka_unit_test(of_several_acceptances_the_first_to_end_ends_it),
