@@ -289,6 +289,20 @@ was_sent(CURL *c, const struct source *sources, size_t n)
 	return sent > 0 && sent >= whole;
 }
 
+/* libcurl says "Couldn't connect" alike of a port that is closed and of a network without a route. */
+static void
+say_fault(struct http *h, CURLcode rc, const char *why, struct http_answer *a)
+{
+	AUTO_FREE char *safe = str_safe(why, sizeof(a->fault) / 4);
+	long no = 0;
+
+	if (rc == CURLE_COULDNT_CONNECT && curl_easy_getinfo(h->curl, CURLINFO_OS_ERRNO, &no) == CURLE_OK &&
+	    no > 0)
+		snprintf(a->fault, sizeof(a->fault), "%s (%s)", safe, strerror((int)no));
+	else
+		snprintf(a->fault, sizeof(a->fault), "%s", safe);
+}
+
 static int
 fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct source *sources,
 	    struct transfer *t, struct err *e)
@@ -322,12 +336,8 @@ fill_answer(struct http *h, CURLcode rc, const struct http_request *r, struct so
 	curl_easy_getinfo(h->curl, CURLINFO_PRETRANSFER_TIME_T, &begin_us);
 	a->was_connected = connect_us > 0 || begin_us > 0;
 	a->was_sent = a->end != HTTP_UNTRUSTED && (!r->parts || was_sent(h->curl, sources, r->n_parts));
-	if (a->end != HTTP_ANSWERED) {
-		AUTO_FREE char *safe =
-			str_safe(a->body.is_full ? "the answer is too long" : why, sizeof(a->fault) / 4);
-
-		snprintf(a->fault, sizeof(a->fault), "%s", safe);
-	}
+	if (a->end != HTTP_ANSWERED)
+		say_fault(h, rc, a->body.is_full ? "the answer is too long" : why, a);
 	return 0;
 }
 

@@ -134,22 +134,6 @@ expand_names(const struct options_defectdojo *o, const char *project, struct del
 	return 0;
 }
 
-static const char *
-fix_of(const struct dojo_answer *a)
-{
-	if (a->status == 0)
-		return "see that defectdojo.url, proxy and ca_file are right and the server is up";
-	if (a->status == 403 && a->is_server_wide)
-		return "put a valid API v2 token into defectdojo.token_file";
-	if (a->status == 403)
-		return "make the token's user a member of the product type (or the product) in DefectDojo";
-	if (a->status >= 300 && a->status < 500 && a->is_server_wide)
-		return "set defectdojo.url to DefectDojo's own base URL, without /login or a redirect";
-	if (a->status == 400)
-		return "set defectdojo.product_type and the other names to what DefectDojo accepts";
-	return "see DefectDojo's log";
-}
-
 static void
 check_permission(struct checkup *c, struct dojo *dojo, const struct options_defectdojo *o,
 		 const char *project, int64_t *ret_date_s)
@@ -163,7 +147,7 @@ check_permission(struct checkup *c, struct dojo *dojo, const struct options_defe
 		return;
 	}
 	if (dojo_probe(dojo, &d, clock_deadline(ASK_MS), &p, &e) < 0) {
-		checkup_fail(c, "defectdojo", "see defectdojo.ca_file and proxy", "%s", e.text);
+		checkup_fail(c, "defectdojo", dojo_fix(dojo), "%s", e.text);
 		return;
 	}
 	*ret_date_s = p.answer.date_s;
@@ -174,7 +158,7 @@ check_permission(struct checkup *c, struct dojo *dojo, const struct options_defe
 		checkup_warn(c, "permission", "tidewaiter doctor --as GROUP/PROJECT asks for a real project",
 			     "not proven: %s", p.answer.reason);
 	else
-		checkup_fail(c, "permission", fix_of(&p.answer), "%s", p.answer.reason);
+		checkup_fail(c, "permission", p.answer.fix, "%s", p.answer.reason);
 }
 
 static bool
@@ -185,9 +169,7 @@ check_token(struct checkup *c, struct dojo *dojo, const struct options_defectdoj
 	AUTO_FREE char *version = NULL;
 
 	if (dojo_whoami(dojo, clock_deadline(ASK_MS), &u, &e) < 0) {
-		checkup_fail(c, "defectdojo",
-			     "see that the server is up, then defectdojo.url, token_file, proxy and ca_file",
-			     "%s: %s", o->url, e.text);
+		checkup_fail(c, "defectdojo", dojo_fix(dojo), "%s: %s", o->url, e.text);
 		return false;
 	}
 	if (dojo_version(dojo, clock_deadline(ASK_MS), &version, &e) < 0)

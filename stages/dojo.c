@@ -17,10 +17,14 @@
 #define PAGES_MAX 20
 #define FORM_MAX (32 + DELIVERY_TAGS_MAX)
 #define SCAN_TYPE "Trivy Scan"
+#define FIX_OTHER "set defectdojo.url to a DefectDojo; what answers there is another program"
+/* Before anything was sent: a file that cannot be read. */
+#define FIX_OWN "do what the lines on files say; then see defectdojo.url and ca_file"
 
 struct dojo {
 	struct http *http;
-	char *api; /* "<base>/api/v2" */
+	char *api;	 /* "<base>/api/v2" */
+	const char *fix; /* dojo_fix() */
 };
 
 static void
@@ -116,6 +120,7 @@ dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e)
 	if (rc < 0)
 		return err_wrap(e, "%s", s->token_file);
 	d->api = mem_printf("%s/api/v2", base);
+	d->fix = FIX_OWN;
 	*ret = take_ptr(d);
 	return 0;
 }
@@ -234,17 +239,24 @@ dojo_probe(struct dojo *dojo, const struct delivery *d, int64_t deadline, struct
 
 /* An answer that is no JSON with status 200: why, in the server's own words. */
 static int
-check_json(const struct http_answer *a, struct err *e)
+check_json(struct dojo *dojo, const struct http_answer *a, struct err *e)
 {
 	struct dojo_answer why;
 
 	if (a->end == HTTP_ANSWERED && a->status == 200 && str_eq(a->content_type, "application/json"))
 		return 0;
 	dojo_classify(a, &why);
+	dojo->fix = why.fix ? why.fix : FIX_OWN;
 	err_set(e, a->end == HTTP_TIMED_OUT ? ERR_TIMEOUT : ERR_FAILED, "%s", why.reason);
 	if (e && (why.is_server_wide || a->end == HTTP_TIMED_OUT))
 		e->no = EHOSTDOWN;
 	return -1;
+}
+
+const char *
+dojo_fix(const struct dojo *dojo)
+{
+	return dojo->fix;
 }
 
 int
@@ -254,8 +266,10 @@ dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline,
 	AUTO_HTTP_ANSWER struct http_answer a = HTTP_ANSWER_INIT;
 	struct http_request r = { .url = url, .body_max = max, .deadline = deadline };
 
-	if (http_send(dojo->http, &r, &a, e) < 0 || check_json(&a, e) < 0)
+	dojo->fix = FIX_OWN;
+	if (http_send(dojo->http, &r, &a, e) < 0 || check_json(dojo, &a, e) < 0)
 		return -1;
+	dojo->fix = FIX_OTHER; /* where the caller misses something in it */
 	if (json_parse(buf_str(&a.body), a.body.len, max, 0, ret, e) < 0)
 		return err_wrap(e, "DefectDojo's answer");
 	return 0;
@@ -276,7 +290,7 @@ dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t 
 
 	if (http_send(dojo->http, &r, &a, e) < 0)
 		return -1;
-	return check_json(&a, e);
+	return check_json(dojo, &a, e);
 }
 
 /* Rows of a list, filtered by us: the API ignores filters that it does not know (FACTS.md, 4). */

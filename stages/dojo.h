@@ -53,6 +53,7 @@ struct dojo_answer {
 	int64_t retry_after_s;	  /* -1: the server said nothing */
 	int64_t date_s;		  /* the server's clock, 0: unknown */
 	char reason[512];	  /* one line for people, fit for a terminal */
+	const char *fix;	  /* what an administrator can do about it; static, NULL when delivered */
 	char body[DOJO_BODY_MAX]; /* the beginning of the answer as it came; no text, for a file */
 	size_t body_len;
 
@@ -99,6 +100,9 @@ struct dojo_user {
 int dojo_whoami(struct dojo *dojo, int64_t deadline, struct dojo_user *ret, struct err *e);
 /* info.version of GET /api/v2/oa3/schema/; owned by the caller. About 800 KB. */
 int dojo_version(struct dojo *dojo, int64_t deadline, char **ret, struct err *e);
+
+/* What an administrator can do about the last question that had no answer; static, never NULL. */
+const char *dojo_fix(const struct dojo *dojo);
 
 /* For dojo_read.c. `path` is behind /api/v2; anything but 200 with JSON is an error, which is the server's own words. */
 int dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline, cJSON **ret,

@@ -14,6 +14,20 @@ enum rule_flags {
 	MAY_RUN = 1 << 1,
 };
 
+/* What an administrator does about it, of those that several answers share. */
+#define FIX_NONE "try again"
+#define FIX_URL "set defectdojo.url to DefectDojo's own base URL, without /login or a redirect"
+#define FIX_URL_PROXY \
+	"set defectdojo.url to DefectDojo's own base URL, and let the proxies on the way pass it"
+#define FIX_FRONT "let this host through without a login where something in front of DefectDojo asks for one"
+#define FIX_TOKEN "put a valid API v2 token into defectdojo.token_file"
+#define FIX_MEMBER "make the token's user a member of the product type (or the product) in DefectDojo"
+#define FIX_NAMES "set defectdojo.product_type and the other names to what DefectDojo accepts"
+#define FIX_REACH "see that this host may reach defectdojo.url: firewall, route, defectdojo.proxy"
+#define FIX_LOAD "see whether DefectDojo is overloaded: its log, its database"
+#define FIX_LOG "see DefectDojo's log"
+#define FIX_PROXY_TIME "let the proxy before DefectDojo wait longer for its answer"
+
 /*
  * What an answer means: the first line that fits. README.md of the recorded DefectDojo says in which order the server
  * checks; pages that are not JSON come from something in front of it, or from another place altogether.
@@ -25,43 +39,75 @@ static const struct rule {
 	enum dojo_verdict verdict;
 	unsigned flags;
 	int tries_max;
-	const char *reason;
+	const char *reason, *fix;
 } rules[] = {
 	/* What could be read as success is handled before. */
-	{ 100, 299, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not DefectDojo's answer: wrong base URL?" },
-	{ 300, 399, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "wrong base URL: redirects are not followed" },
+	{ 100, 299, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not DefectDojo's answer: wrong base URL?",
+	  FIX_URL },
+	{ 300, 399, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "wrong base URL: redirects are not followed",
+	  FIX_URL },
 	/* Of two uploads that create the same product one loses; it succeeds when sent again. */
-	{ 400, 400, BODY_JSON, "with this Name already exists", DOJO_RETRY, 0, 0, NULL },
-	{ 400, 400, BODY_JSON, NULL, DOJO_DEAD, 0, 0, NULL },
+	{ 400, 400, BODY_JSON, "with this Name already exists", DOJO_RETRY, 0, 0, NULL, FIX_NONE },
+	{ 400, 400, BODY_JSON, NULL, DOJO_DEAD, 0, 0, NULL, FIX_NAMES },
 	{ 400, 400, BODY_OTHER, NULL, DOJO_WAIT, SERVER_WIDE, 0,
-	  "not DefectDojo's answer: wrong base URL, or a proxy refuses" },
+	  "not DefectDojo's answer: wrong base URL, or a proxy refuses", FIX_URL_PROXY },
 	{ 401, 401, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0,
-	  "something in front of DefectDojo asks for a login" },
-	{ 403, 403, BODY_JSON, "\"Invalid token.\"", DOJO_WAIT, SERVER_WIDE, 0, "the token is not valid" },
-	{ 403, 403, BODY_JSON, "credentials were not provided", DOJO_WAIT, SERVER_WIDE, 0, "no token arrived" },
+	  "something in front of DefectDojo asks for a login", FIX_FRONT },
+	{ 403, 403, BODY_JSON, "\"Invalid token.\"", DOJO_WAIT, SERVER_WIDE, 0, "the token is not valid",
+	  FIX_TOKEN },
+	{ 403, 403, BODY_JSON, "credentials were not provided", DOJO_WAIT, SERVER_WIDE, 0, "no token arrived",
+	  "let the proxy in front of DefectDojo pass the Authorization header on" },
 	/* Other products may be allowed; this one will be when somebody grants it. */
-	{ 403, 403, BODY_ANY, NULL, DOJO_WAIT, 0, 0, NULL },
+	{ 403, 403, BODY_JSON, NULL, DOJO_WAIT, 0, 0, NULL, FIX_MEMBER },
+	{ 403, 403, BODY_OTHER, NULL, DOJO_WAIT, 0, 0, NULL, FIX_FRONT },
 	/* Its own; any other JSON is that of a gateway without a route. */
-	{ 404, 404, BODY_JSON, "could not be found", DOJO_DEAD, 0, 0, NULL },
+	{ 404, 404, BODY_JSON, "could not be found", DOJO_DEAD, 0, 0, NULL, FIX_NAMES },
 	{ 404, 405, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0,
-	  "wrong base URL, or a proxy without DefectDojo" },
-	{ 407, 407, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "the proxy asks for a login" },
-	{ 408, 408, BODY_ANY, NULL, DOJO_RETRY, 0, 0, NULL },
-	{ 413, 413, BODY_ANY, NULL, DOJO_DEAD, 0, 0, "the report is too large for the server or a proxy" },
-	{ 425, 425, BODY_ANY, NULL, DOJO_RETRY, 0, 0, NULL },
-	{ 429, 429, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "too many requests" },
-	{ 400, 499, BODY_JSON, NULL, DOJO_DEAD, 0, 0, NULL },
-	{ 400, 499, BODY_OTHER, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not DefectDojo's answer" },
+	  "wrong base URL, or a proxy without DefectDojo", FIX_URL_PROXY },
+	{ 407, 407, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "the proxy asks for a login",
+	  "name a proxy in defectdojo.proxy that lets this host through" },
+	{ 408, 408, BODY_ANY, NULL, DOJO_RETRY, 0, 0, NULL, FIX_LOAD },
+	{ 413, 413, BODY_ANY, NULL, DOJO_DEAD, 0, 0, "the report is too large for the server or a proxy",
+	  "raise DefectDojo's DD_SCAN_FILE_MAX_SIZE and the limit on a request's body of the proxies before it" },
+	{ 425, 425, BODY_ANY, NULL, DOJO_RETRY, 0, 0, NULL, FIX_LOAD },
+	{ 429, 429, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "too many requests",
+	  "raise the limit for this host in DefectDojo, or in the proxy before it" },
+	{ 400, 499, BODY_JSON, NULL, DOJO_DEAD, 0, 0, NULL, FIX_LOG },
+	{ 400, 499, BODY_OTHER, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not DefectDojo's answer", FIX_URL_PROXY },
 	/* The parser or the database fell over the report; what it wrote before stays, and so will it be again. */
-	{ 500, 500, BODY_JSON, NULL, DOJO_RETRY, 0, 2, NULL },
-	{ 502, 503, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "DefectDojo is not running" },
+	{ 500, 500, BODY_JSON, NULL, DOJO_RETRY, 0, 2, NULL, FIX_LOG },
+	{ 502, 503, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "DefectDojo is not running",
+	  "start DefectDojo; the proxy before it is there" },
 	/* A proxy gave up; the application behind it did not. 522, 524: the same from a large CDN. */
 	{ 504, 504, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE | MAY_RUN, 0,
-	  "a proxy did not wait for the answer" },
+	  "a proxy did not wait for the answer", FIX_PROXY_TIME },
 	{ 522, 524, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE | MAY_RUN, 0,
-	  "a proxy did not wait for the answer" },
-	{ 500, 599, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "DefectDojo or a proxy has a fault" },
-	{ 0, 999, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not an HTTP status" },
+	  "a proxy did not wait for the answer", FIX_PROXY_TIME },
+	{ 500, 599, BODY_ANY, NULL, DOJO_RETRY, SERVER_WIDE, 0, "DefectDojo or a proxy has a fault", FIX_LOG },
+	{ 0, 999, BODY_ANY, NULL, DOJO_WAIT, SERVER_WIDE, 0, "not an HTTP status", FIX_URL },
+};
+
+/* What to do where nobody answered, by what libcurl and OpenSSL say: the first line that fits. */
+static const struct silence {
+	enum http_end end;
+	const char *needle; /* in the fault; "": any */
+	const char *fix;
+} silences[] = {
+	{ HTTP_UNREACHABLE, "resolve proxy", "mend the name in defectdojo.proxy, or this host's name server" },
+	{ HTTP_UNREACHABLE, "resolve host", "mend the name in defectdojo.url, or this host's name server" },
+	{ HTTP_UNREACHABLE, "onnection refused",
+	  "start DefectDojo, or mend the port in defectdojo.url or proxy" },
+	{ HTTP_UNREACHABLE, "", FIX_REACH },
+	{ HTTP_UNTRUSTED, "self-signed", "put its authority into defectdojo.ca_file" },
+	{ HTTP_UNTRUSTED, "issuer certificate", "put its authority into defectdojo.ca_file" },
+	{ HTTP_UNTRUSTED, "has expired", "the server needs a new one" },
+	{ HTTP_UNTRUSTED, "not yet valid", "is this host's clock right?" },
+	{ HTTP_UNTRUSTED, "subject name", "defectdojo.url must have a name that is in it" },
+	{ HTTP_UNTRUSTED, "wrong version number", "is that a port without TLS?" },
+	{ HTTP_UNTRUSTED, "alert certificate requir", "set defectdojo.client_cert_file" },
+	{ HTTP_UNTRUSTED, "alert bad certificate", "see defectdojo.client_cert_file" },
+	{ HTTP_UNTRUSTED, "alert unknown ca", "see defectdojo.client_cert_file" },
+	{ HTTP_UNTRUSTED, "", "see defectdojo.ca_file and url" },
 };
 
 /* The first text in one of the error bodies: an array, {"detail"}, {"message"}, {"<field>": […]}. */
@@ -138,35 +184,21 @@ read_counts(const cJSON *body, struct dojo_answer *ret)
 			  ret->n_closed >= 0 && ret->n_triaged >= 0;
 }
 
-/* What libcurl and OpenSSL say of TLS, and what is to be done about it. */
 static const char *
-tls_advice(const char *fault)
+fix_of_silence(const struct http_answer *a)
 {
-	static const struct {
-		const char *needle, *advice;
-	} table[] = {
-		{ "self-signed", "put its authority into defectdojo.ca_file" },
-		{ "issuer certificate", "put its authority into defectdojo.ca_file" },
-		{ "has expired", "the server needs a new one" },
-		{ "not yet valid", "is this host's clock right?" },
-		{ "subject name", "defectdojo.url must have a name that is in it" },
-		{ "wrong version number", "is that a port without TLS?" },
-		{ "alert certificate requir", "set defectdojo.client_cert_file" },
-		{ "alert bad certificate", "see defectdojo.client_cert_file" },
-		{ "alert unknown ca", "see defectdojo.client_cert_file" },
-	};
-
-	for (size_t i = 0; i < MEM_COUNT(table); i++) {
-		if (strstr(fault, table[i].needle))
-			return table[i].advice;
+	for (size_t i = 0; i < MEM_COUNT(silences); i++) {
+		if (silences[i].end == a->end && strstr(a->fault, silences[i].needle))
+			return silences[i].fix;
 	}
-	return "see defectdojo.ca_file and url";
+	return a->was_connected ? FIX_LOAD : FIX_REACH;
 }
 
 static void
 classify_silence(const struct http_answer *a, struct dojo_answer *ret)
 {
 	ret->verdict = DOJO_RETRY;
+	ret->fix = fix_of_silence(a);
 	switch (a->end) {
 	case HTTP_UNREACHABLE:
 		ret->is_server_wide = true;
@@ -190,7 +222,7 @@ classify_silence(const struct http_answer *a, struct dojo_answer *ret)
 		break;
 	}
 	if (a->end == HTTP_UNTRUSTED)
-		snprintf(ret->reason, sizeof(ret->reason), "%s (%.60s)", a->fault, tls_advice(a->fault));
+		snprintf(ret->reason, sizeof(ret->reason), "%s (%.60s)", a->fault, ret->fix);
 	else if (ret->may_run)
 		snprintf(ret->reason, sizeof(ret->reason), "sent, no answer yet (%s)", a->fault);
 	else
@@ -215,12 +247,14 @@ classify_status(const struct http_answer *a, const cJSON *body, struct dojo_answ
 	if (a->status == 201) {
 		/* Something did answer "created", and DefectDojo answers at the very end: it may well be there. */
 		ret->verdict = DOJO_RETRY;
+		ret->fix = FIX_LOG;
 		set_reason(ret, "half an answer", NULL, "");
 		return;
 	}
 	/* The body would tell whether it is worth another try, and it is not whole. */
 	if (a->end != HTTP_ANSWERED && !body && a->status >= 400 && a->status < 600 && a->status != 413) {
 		ret->verdict = DOJO_RETRY;
+		ret->fix = FIX_LOG;
 		ret->may_run = a->status == 504;
 		set_reason(ret, "half an answer", NULL, "");
 		return;
@@ -231,6 +265,7 @@ classify_status(const struct http_answer *a, const cJSON *body, struct dojo_answ
 	ret->is_server_wide = r->flags & SERVER_WIDE;
 	ret->may_run = (r->flags & MAY_RUN) && a->was_sent;
 	ret->tries_max = r->tries_max;
+	ret->fix = r->fix;
 	set_reason(ret, r->reason, body, a->content_type);
 }
 

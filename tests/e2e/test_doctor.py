@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -216,6 +217,28 @@ def test_a_wrong_token_fails(doctor):
     line = doctor.line("defectdojo", level="fail")
     assert "token is not valid" in line["text"] and "token_file" in line["fix"]
     assert doctor.done.returncode == 1
+
+
+@pytest.mark.parametrize("fault,says", [
+    ("301", "base URL"), ("302-login", "base URL"), ("200-html", "base URL"), ("404-html", "base URL"),
+    ("403", "token_file"), ("403-no-token", "Authorization header"), ("429", "raise the limit"), ("502", "start DefectDojo"),
+    ("504", "wait longer"), ("500-html", "log"), ("drop", "overloaded"), ("garbage", "overloaded"),
+])
+def test_what_to_do_is_of_the_fault(doctor, dojo, fault, says):
+    dojo.fault = f"{fault}@/api/v2/user_profile"
+    line = doctor.line("defectdojo", level="fail")
+    assert says in line["fix"], line
+
+
+def test_what_to_do_where_nobody_can_be_asked(doctor, dojo):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        refusing = f"http://127.0.0.1:{s.getsockname()[1]}"
+        fixes = {url: doctor.line("defectdojo", level="fail", over={"defectdojo": {"url": url, **more}})["fix"] for url, more in (
+            (refusing, {}), ("http://dojo.invalid", {}), (dojo.url.replace("http:", "https:"), {}),
+            ("http://192.0.2.1", {"proxy": "http://proxy.invalid:3128"}))}
+    assert [next(word for word in ("port in", "name in defectdojo.url", "name in defectdojo.proxy", "without TLS", fix) if word in fix)
+            for fix in fixes.values()] == ["port in", "name in defectdojo.url", "without TLS", "name in defectdojo.proxy"], fixes
 
 
 def named(doctor, key, **section):

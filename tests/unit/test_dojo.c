@@ -169,6 +169,8 @@ every_recorded_answer_has_its_verdict(void **state)
 		    got.tries_max != want->tries_max || !strstr(got.reason, want->reason) || got.may_run)
 			fail_msg("%s: %s, server wide %d, tries %d: %s", stem, dojo_verdict_words[got.verdict],
 				 got.is_server_wide, got.tries_max, got.reason);
+		if ((got.verdict == DOJO_DELIVERED) == (got.fix != NULL))
+			fail_msg("%s: what to do: %s", stem, got.fix ? got.fix : "nothing");
 		n++;
 	}
 	assert_true(n >= 100);
