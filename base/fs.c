@@ -151,6 +151,10 @@ fs_read_secret(const char *path, char **ret, struct err *e)
 	struct stat st;
 	size_t len;
 
+	if (fd < 0 && errno == EACCES)
+		return err_errno(e,
+				 "%s: user %u may not read it: sudo tidewaiter setup, or chown it and see the directories above",
+				 path, (unsigned)geteuid());
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, "%s", path);
 	if (!S_ISREG(st.st_mode))

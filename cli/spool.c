@@ -73,6 +73,7 @@ print_item(const struct spool *s, const struct spool_item *i)
 	AUTO_FREE char *answer_name = mem_printf("%s.answer", i->id);
 	bool has_answer = i->is_dead && faccessat(s->dead_fd, answer_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	AUTO_FREE char *age = age_of(i->delivery.created_s), *due = due_of(i), *size = str_human_size(i->size);
+	AUTO_FREE char *revived = i->state.revived_s > 0 ? age_of(i->state.revived_s) : NULL;
 	AUTO_FREE char *product = name_of(i->delivery.product);
 	AUTO_FREE char *engagement = name_of(i->delivery.engagement);
 	AUTO_FREE char *test = name_of(i->delivery.test);
@@ -85,6 +86,8 @@ print_item(const struct spool *s, const struct spool_item *i)
 	else
 		printf("    product %s, engagement %s, test %s, to %s\n", product, engagement, test,
 		       str_is_empty(i->delivery.server) ? "the outbox" : i->delivery.server);
+	if (revived)
+		printf("    wanted again %s ago (spool retry): it goes, however old it is\n", revived);
 	if (*answer)
 		printf("    %s\n", answer);
 	if (has_answer)
@@ -117,6 +120,7 @@ item_json(const struct spool_item *i)
 	json_add_time(j, "last", i->state.last_s);
 	json_add_time(j, "due", i->is_dead ? 0 : i->state.next_s);
 	json_add_time(j, "sent", i->state.sent_s);
+	json_add_time(j, "revived", i->state.revived_s);
 	json_add_int(j, "status", i->state.status);
 	json_add_str(j, "answer", i->is_broken ? i->fault.text : i->state.answer);
 	return j;

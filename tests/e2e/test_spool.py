@@ -427,7 +427,10 @@ def test_what_waited_for_too_long_is_given_up_and_can_be_revived(make_spool, doj
     done = spool("flush")
     assert done.returncode == 3 and "older than 2 days (defectdojo.spool_age_max)" in done.stdout
     assert spool.dead() == [old] and len(dojo.imports) == 1
+    assert "wanted again" not in spool("list").stdout and spool.list()[0]["revived"] is None
     assert spool("retry", old).returncode == 0
+    row, = spool.list()
+    assert row["id"] == old and row["revived"] and "wanted again" in spool("list").stdout
     assert spool("flush").returncode == 0 and len(dojo.imports) == 2
 
 
@@ -620,6 +623,22 @@ def test_root_becomes_the_courier_before_it_touches_anything(root, program, sett
     done = spool("flush")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(dojo.imports) == 1
+
+
+@needs_root
+def test_a_token_that_only_root_can_read_is_sent_to_setup(root, settings, dojo, tidewaiter):
+    token_file = root / "token"
+    token_file.write_text(dojo.token)
+    token_file.chmod(0o600)
+    config = settings({"scan_user": "nobody", "courier_user": "daemon",
+                       "defectdojo": {"url": dojo.url, "token_file": str(token_file)}})
+    spool = Spool(root, tidewaiter, config, dojo)
+    spool.add()
+    subprocess.run(["chown", "-R", "daemon:", spool.path], check=True)
+    (root / "state").chmod(0o711)
+    done = spool("flush")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and f"{token_file}: user 1 may not read it: sudo tidewaiter setup" in said, said
 
 
 @needs_root
