@@ -331,6 +331,8 @@ def test_schema_and_documents_name_the_same_members():
     counts = re.findall(r"\w+", scan["counts"])
     assert set(counts) == properties("image", "counts") | properties("image", "counts", "severity")
     assert names_of("policy-explain.md") == properties("explain")
+    assert names_of("policy.md") == properties("check")
+    assert listed(rows("policy.md")["findings[]"]) == properties("check", "findings")
 
 
 # ---- for people ----

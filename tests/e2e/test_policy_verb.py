@@ -315,6 +315,32 @@ def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(t
     assert "CVE-2" not in tidewaiter("check", path, "--today", "2026-01-15", "--soon", "2d").stdout
 
 
+def test_check_as_json_says_the_same(tidewaiter, policy):
+    path = policy("version: 1\nmax_days: 30\nrules:\n  - {name: all, mode: warn, grace: {published: 14, fixed: 14}}\n"
+                  "  - {name: rest, mode: warn, match: {tag: true}}\nexceptions:\n"
+                  "  - {id: CVE-1, expires: 2026-01-14, reason: r, owner: team a}\n"
+                  "  - {id: CVE-2, expires: 2026-01-20, reason: r, owner: team b}\n"
+                  "  - {id: CVE-4, expires: 2026-02-15, reason: r, owner: team d}\n"
+                  "break_glass:\n  - {name: night, project: a/b, ref: main, from: 2026-01-01T00:00:00Z, hours: 1, who: me, reason: fire}\n")
+    text = tidewaiter("check", path, "--today", "2026-01-15")
+    done = tidewaiter("check", "--json", path, "--today", "2026-01-15")
+    assert (done.returncode, text.returncode) == (1, 1) and done.stderr == ""
+    j = json.loads(done.stdout)
+    report_schema().validate(j)
+    assert [f"{path}:{f['line']}: {'warning: ' if f['level'] == 'warning' else ''}{f['text']}" for f in j["findings"]] == \
+        text.stdout.splitlines()[:-1]
+    assert [(f["kind"], f["name"], f["expires"], f["owner"]) for f in j["findings"]] == [
+        ("needless-grace", "all", None, None), ("unreached-rule", "rest", None, None),
+        ("exception-expired", "CVE-1", "2026-01-14", "team a"), ("exception-expires-soon", "CVE-2", "2026-01-20", "team b"),
+        ("exception-too-long", "CVE-4", "2026-02-15", "team d"), ("break-glass-ended", "night", None, None)]
+    assert (j["result"], j["rules"], j["exceptions"], j["break_glass"]) == ("faults", 2, 3, 1)
+    none = json.loads(tidewaiter("check", "--json", policy("version: 1\n")).stdout)
+    report_schema().validate(none)
+    assert (none["result"], none["findings"][0]["kind"]) == ("warnings", "no-rules")
+    one = json.loads(tidewaiter("check", "--json", policy("version: 1\nrules: [{name: a, mode: warn}]\n")).stdout)
+    assert (one["result"], one["findings"]) == ("ok", [])
+
+
 def test_check_reads_the_policy_of_the_settings(tidewaiter, settings, policy):
     path = policy("version: 1\nrules: [{name: a, mode: warn}]\n")
     done = tidewaiter("check", "--config", settings({"scan_user": "tw-no-such-user", "policy": {"file": str(path)}}))
