@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "executor/settings.h"
+#include "stages/name_ends.h"
 
 struct warnings {
 	const struct settings *file; /* places and path */
@@ -126,10 +127,15 @@ look_at_product(const struct warnings *w, const struct settings *s)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
 	const char *p = o->product;
+	bool names_project = strstr(p, "{project_path}") || strstr(p, "{project_id}");
 
-	if (line_of(w, "defectdojo.product") > 0 && o->triage &&
-	    (strstr(p, "{image}") || strstr(p, "{tag}") || strstr(p, "{archive}")) &&
-	    !strstr(p, "{project_path}") && !strstr(p, "{project_id}"))
+	if (line_of(w, "defectdojo.product") == 0 || name_ends_are_certain(p))
+		return;
+	if (names_project)
+		warn(w, "defectdojo.product",
+		     "two projects can come to one product, since nothing is between project and image that neither has: "
+		     "what is triaged for one may count for the other; put \": \" between them, such as \"{project_path}: {image}\"");
+	else if (o->triage)
 		warn(w, "defectdojo.product",
 		     "takes an image and neither {project_path} nor {project_id}: nothing is asked for its triage, and nothing excused");
 }

@@ -67,6 +67,43 @@ name_ends_of(const char *tmpl, const struct job_facts *job, struct name_ends *re
 	return true;
 }
 
+/* Between the placeholder and the next one, or the end: something that is in no value of it. */
+static bool
+is_set_apart(const char *text, size_t len, const char *in_values)
+{
+	for (size_t k = 0; k < len; k++)
+		if (!strchr(in_values, text[k]))
+			return true;
+	return false;
+}
+
+static bool
+is_certain(const char *tmpl, const char *from, const char *to, const char *name, const char *in_values)
+{
+	const char *at = strstr(tmpl, name), *behind, *before;
+
+	if (!at)
+		return false;
+	behind = at + strlen(name);
+	before = at;
+	while (before > tmpl && before[-1] != '}')
+		before--;
+	if (from > at)
+		return is_set_apart(behind, strcspn(behind, "{"), in_values);
+	return to <= at && is_set_apart(before, (size_t)(at - before), in_values);
+}
+
+bool
+name_ends_are_certain(const char *tmpl)
+{
+	/* GitLab: letters, digits, and these. */
+	static const char of_path[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/";
+	const char *from, *to;
+
+	return !find_image_part(tmpl, &from, &to) || is_certain(tmpl, from, to, "{project_path}", of_path) ||
+	       is_certain(tmpl, from, to, "{project_id}", "0123456789");
+}
+
 bool
 name_ends_are_of(const struct name_ends *x, const char *name)
 {

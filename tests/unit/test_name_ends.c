@@ -86,6 +86,40 @@ of_a_name_that_was_shortened_the_beginning_tells(void **state)
 	assert_false(name_ends_are_of(&x, name));
 }
 
+static void
+two_projects_may_come_to_one_name(void **state)
+{
+	static const struct {
+		const char *tmpl;
+		bool is_certain;
+	} cases[] = {
+		{ "{project_path}", true },
+		{ "{project_path}-{branch}", true },
+		{ "{project_path}: {image}", true },
+		{ "{project_path} {image}", true },
+		{ "{project_path}: {branch}-{image}", true },
+		{ "{image} ({project_path})", true },
+		{ "{project_id}-{image}", true },
+		{ "{project_path}-{project_id}-{image}", true },
+		{ "{project_path}-{image}", false },
+		{ "{project_path}/{image}", false },
+		{ "{project_path}{image}", false },
+		{ "{project_path}_{tag}", false },
+		{ "{project_path}.{archive}", false },
+		{ "{image}/{project_path}", false },
+		{ "a: {image}{project_path}", false },
+		{ "{tag}: {project_path}-{image}", false },
+		{ "{project_id}{image}", false },
+		{ "{image}", false },
+		{ "{branch}: {image}", false },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++)
+		if (name_ends_are_certain(cases[k].tmpl) != cases[k].is_certain)
+			fail_msg("%s", cases[k].tmpl);
+}
+
 int
 main(void)
 {
@@ -93,6 +127,7 @@ main(void)
 		cmocka_unit_test(a_template_is_parted_at_what_takes_an_image),
 		cmocka_unit_test(a_name_is_the_projects_when_it_begins_and_ends_so),
 		cmocka_unit_test(of_a_name_that_was_shortened_the_beginning_tells),
+		cmocka_unit_test(two_projects_may_come_to_one_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -232,6 +232,8 @@ settings_that_are_hardly_meant_are_warned_of_with_their_line(void **state)
 		  "t.yml:2: defectdojo.service: {tag} changes within a test" },
 		{ "defectdojo:\n  product: \"x/{image}\"\n",
 		  "t.yml:2: defectdojo.product: takes an image and neither {project_path} nor {project_id}" },
+		{ "defectdojo:\n  product: \"{project_path}/{image}\"\n",
+		  "t.yml:2: defectdojo.product: two projects can come to one product" },
 		{ "projects:\n- match: a\n  defectdojo:\n    product: \"{tag}\"\n",
 		  "t.yml:4: projects[1].defectdojo.product: takes an image and neither {project_path}" },
 		{ "projects:\n- match: a\n  defectdojo:\n    service: \"{ref}\"\n    engagement: all\n",
@@ -305,6 +307,8 @@ what_stands_above_is_not_told_again_for_each_project(void **state)
 		    "projects: [ { match: a, gate: { mode: warn } }, { match: b, report: { rows_max: 3 } } ]\n",
 		    &warnings);
 	assert_int_equal(warnings.n, 3);
+	warnings_of("defectdojo: { product: \"{project_path}: {image}\" }\n", &warnings);
+	assert_int_equal(warnings.n, 0);
 	warnings_of("gate: { mode: enforce }\n", &warnings);
 	assert_int_equal(warnings.n, 0);
 	/* the engagement has the branch, the test the tag */
