@@ -78,6 +78,8 @@ int fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
  * that their owner made unreadable are made readable first.
  */
 int fs_remove_tree(int dirfd, const char *name, struct err *e);
+/* The same of "a/b/c" below dirfd: no link is followed on the way (fs_open_beneath()). */
+int fs_remove_beneath(int dirfd, const char *path, struct err *e);
 
 /* copy_file_range(2) with a fallback; exactly `len` bytes from offset, else an error. */
 int fs_copy(int from, off_t offset, int to, uint64_t len, struct err *e);

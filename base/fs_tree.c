@@ -200,3 +200,22 @@ fs_remove_tree(int dirfd_, const char *name, struct err *e)
 	walk_free(&w);
 	return rc;
 }
+
+int
+fs_remove_beneath(int dirfd_, const char *path, struct err *e)
+{
+	AUTO_FREE char *dir = mem_strdup(path);
+	AUTO_FD int fd = -1;
+	char *slash = strrchr(dir, '/');
+
+	if (!slash)
+		return fs_remove_tree(dirfd_, path, e);
+	*slash = '\0';
+	fd = fs_open_beneath(dirfd_, dir, O_RDONLY | O_DIRECTORY, 0, e);
+	if (fd >= 0)
+		return fs_remove_tree(fd, slash + 1, e);
+	if (errno != ENOENT)
+		return -1;
+	err_clear(e);
+	return 0;
+}

@@ -15,9 +15,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/command.h"
+#include "cli/inspect.h"
 #include "cli/inspect_early.h"
 #include "cli/inspect_record.h"
-#include "cli/report_files.h"
 #include "cli/workspace.h"
 #include "executor/plan.h"
 #include "stages/commit_files.h"
@@ -28,19 +28,6 @@
 #include "stages/pipeline.h"
 #include "stages/policy_feed.h"
 #include "stages/policy_git.h"
-
-#define WITHHOLD_ROUNDS 16		 /* each looks at as many files as discover does */
-#define REPORTS_DIR "tidewaiter-reports" /* in TMPDIR: the reports as we wrote them, out of the job's reach */
-
-/* Everything that the verbs share. */
-struct inspect {
-	int tmp_fd;
-	struct plan *plan;
-	int project_fd; /* -1: there is none */
-	struct log log;
-	struct pipeline_users users;
-	int early_fd; /* what was read while the job ran goes out or comes in there; -1: nothing */
-};
 
 static void
 inspect_close(struct inspect *x)
@@ -85,10 +72,10 @@ inspect_open(struct inspect *x, const char *tmpdir, struct err *e)
 	return workspace_users(x->plan->scan_user, x->plan->courier_user, &x->users, e);
 }
 
-static void
-fill_inspection(const struct inspect *x, const struct workspace *w, struct inspection *i)
+void
+inspect_fill(const struct inspect *x, const struct workspace *w, struct inspection *ret)
 {
-	*i = (struct inspection){
+	*ret = (struct inspection){
 		.opt = &x->plan->opt,
 		.job = &x->plan->facts,
 		.job_began_s = x->plan->made_s,
@@ -101,6 +88,25 @@ fill_inspection(const struct inspect *x, const struct workspace *w, struct inspe
 		.cache_dir = x->plan->cache_dir,
 		.out_fd = w ? w->out_fd : -1,
 	};
+}
+
+void
+inspect_begin_policy(const struct inspect *x, unsigned flags, struct policy_source *ret)
+{
+	const struct pipeline_users *u = &x->users;
+
+	policy_feed_begin(&x->plan->opt, x->plan->state_dir, u->is_separated ? u->courier_uid : (uid_t)-1,
+			  u->courier_gid, flags, ret);
+}
+
+int
+inspect_mode_unread(const struct inspect *x)
+{
+	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
+
+	inspect_begin_policy(x, POLICY_GIT_NEVER, &source);
+	policy_feed_wait(&source);
+	return gate_mode_unread(&x->plan->opt, &x->plan->facts, &source);
 }
 
 /* ---- before ---- */
@@ -192,7 +198,7 @@ verb_ahead(struct inspect *x, struct err *e)
 	struct inspection i;
 	struct err ignored = ERR_INIT;
 
-	fill_inspection(x, NULL, &i);
+	inspect_fill(x, NULL, &i);
 	if (u->is_separated && confine_become(u->courier_uid, u->courier_gid, e) < 0)
 		return -1;
 	if (confine_finish(e) < 0)
@@ -210,35 +216,11 @@ verb_early(struct inspect *x, struct err *e)
 
 	if (x->project_fd < 0)
 		return CLI_OK;
-	fill_inspection(x, NULL, &model);
+	inspect_fill(x, NULL, &model);
 	return inspect_early(&model, &x->users, x->early_fd, e) < 0 ? -1 : CLI_OK;
 }
 
 /* ---- run ---- */
-
-/* The reports of this inspection, and none of one before it. */
-static int
-keep_reports(const struct inspect *x, const struct workspace *w, struct err *e)
-{
-	AUTO_FD int fd = -1;
-
-	if (fs_remove_tree(x->tmp_fd, REPORTS_DIR, e) < 0)
-		return -1;
-	if (mkdirat(x->tmp_fd, REPORTS_DIR, 0700) < 0)
-		return err_errno(e, REPORTS_DIR);
-	fd = fs_open_dir(x->tmp_fd, REPORTS_DIR, e);
-	return fd < 0 ? -1 : report_files_copy(w->out_fd, fd, (uid_t)-1, (gid_t)-1, e);
-}
-
-/* By the courier, who may read it, while images are unpacked. */
-static void
-begin_policy(const struct inspect *x, unsigned flags, struct policy_source *ret)
-{
-	const struct pipeline_users *u = &x->users;
-
-	policy_feed_begin(&x->plan->opt, x->plan->state_dir, u->is_separated ? u->courier_uid : (uid_t)-1,
-			  u->courier_gid, flags, ret);
-}
 
 static int
 run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *result, struct err *e)
@@ -253,8 +235,8 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 
 	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
 		return -1;
-	fill_inspection(x, w, i);
-	begin_policy(x, 0, &source);
+	inspect_fill(x, w, i);
+	inspect_begin_policy(x, 0, &source);
 	i->policy_source = &source;
 	if (policy_source_is_configured(&x->plan->opt.policy))
 		i->objects_fd = objects_fd = commit_files_open(x->project_fd, NULL);
@@ -270,28 +252,17 @@ run_pipeline(struct inspect *x, struct inspection *i, struct pipeline_result *re
 	if (rc < 0)
 		return -1;
 	/* the record last: where it is there, all of it is true */
-	if (keep_reports(x, w, e) < 0)
+	if (inspect_keep_reports(x, w->out_fd, e) < 0)
 		return -1;
 	record = inspect_record_make(i);
 	return inspect_record_write(x->tmp_fd, record, e);
-}
-
-/* Of images that nobody has judged. */
-static int
-mode_unread(const struct inspect *x)
-{
-	AUTO_POLICY_SOURCE struct policy_source source = { 0 };
-
-	begin_policy(x, POLICY_GIT_NEVER, &source);
-	policy_feed_wait(&source);
-	return gate_mode_unread(&x->plan->opt, &x->plan->facts, &source);
 }
 
 /* Nothing could be said about the images: what now is a matter of mode and gate.on_error. */
 static int
 run_undecided(const struct inspect *x, const struct err *why)
 {
-	enum gate_end end = gate_end(VERDICT_UNDECIDED, mode_unread(x), x->plan->opt.gate.on_error);
+	enum gate_end end = gate_end(VERDICT_UNDECIDED, inspect_mode_unread(x), x->plan->opt.gate.on_error);
 	AUTO_FREE char *safe = str_safe(why->text, ERR_TEXT_MAX);
 
 	log_line(&x->log, end == GATE_GO_ON ? LOG_WARN : LOG_ERROR,
@@ -332,259 +303,14 @@ verb_run(struct inspect *x, struct err *e)
 	return CLI_UNDECIDED;
 }
 
-/* ---- verify, withhold ---- */
-
-/* What is there now, images told from other files. */
-static int
-look_again(struct inspect *x, struct inspection *i, struct err *e)
-{
-	AUTO(workspace) struct workspace *w = NULL;
-	struct log silent = x->log;
-	int rc;
-
-	if (workspace_make(x->plan->cache_dir, &w, e) < 0)
-		return -1;
-	fill_inspection(x, w, i);
-	silent.level = LOG_ERROR;
-	i->log = &silent;
-	rc = pipeline_classify(i, &x->users, e);
-	i->log = &x->log;
-	i->work_fd = i->out_fd = -1;
-	i->work_dir = NULL;
-	return rc;
-}
-
-/* Only names and identities, no look inside: for the ordinary case in which nothing is new. */
-static int
-look_quickly(struct inspect *x, struct inspection *i, struct err *e)
-{
-	struct log silent = x->log;
-	int rc;
-
-	fill_inspection(x, NULL, i);
-	silent.level = LOG_ERROR;
-	i->log = &silent;
-	rc = stage_discover.run(i, e);
-	i->log = &x->log;
-	return rc;
-}
-
-static const char *
-difference(const struct inspect_record *r, const struct archive *a)
-{
-	const struct inspect_record_file *f = inspect_record_find(r, a->name);
-
-	if (!f)
-		return "was not there when the images were inspected";
-	if (a->fd < 0)
-		return f->is_unfit ? NULL : "cannot be opened any more";
-	return inspect_record_compare(f, a);
-}
-
-static bool
-is_any_different(const struct inspect_record *r, const struct inspection *i)
-{
-	for (size_t k = 0; k < i->n_archives; k++)
-		if (difference(r, &i->archives[k]))
-			return true;
-	return false;
-}
-
-static int
-verify_found(const struct inspect *x, const struct inspect_record *r, const struct inspection *i)
-{
-	bool is_changed = false;
-
-	for (size_t k = 0; k < i->n_archives; k++) {
-		const struct archive *a = &i->archives[k];
-		const char *what = a->is_ignored ? NULL : difference(r, a);
-		AUTO_FREE char *name = str_safe(a->name, 200);
-
-		if (!what)
-			continue;
-		/* only where it fails the job is it an error */
-		log_line(&x->log, r && r->mode == GATE_ENFORCE ? LOG_ERROR : LOG_WARN,
-			 "%s %s: it is not what was inspected", name, what);
-		is_changed = true;
-	}
-	return is_changed ? CLI_BLOCKED : CLI_OK;
-}
-
-static int
-verb_verify(struct inspect *x, struct err *e)
-{
-	AUTO(inspect_record) struct inspect_record *r = NULL;
-	struct inspection i = { 0 };
-	int rc = CLI_OK;
-
-	if (x->project_fd < 0)
-		return CLI_OK;
-	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
-		return -1;
-	if (look_quickly(x, &i, e) < 0) {
-		rc = -1;
-	} else if (is_any_different(r, &i)) {
-		inspection_free(&i);
-		rc = look_again(x, &i, e) < 0 ? -1 : verify_found(x, r, &i);
-	}
-	inspection_free(&i);
-	return rc;
-}
-
-/* Takes a name out of the project directory: the directory that holds it is opened beneath, the name is removed in it. */
-static int
-take_out(const struct inspect *x, const char *name, struct err *e)
-{
-	AUTO_FREE char *dir = mem_strdup(name);
-	AUTO_FD int dir_fd = -1;
-	char *slash = strrchr(dir, '/');
-
-	if (!slash)
-		return fs_remove_tree(x->project_fd, name, e);
-	*slash = '\0';
-	dir_fd = fs_open_beneath(x->project_fd, dir, O_RDONLY | O_DIRECTORY, 0, e);
-	if (dir_fd < 0)
-		return e->no == ENOENT ? 0 : -1;
-	return fs_remove_tree(dir_fd, slash + 1, e);
-}
-
-/* Blocked, undecided, changed or never seen: out. */
-static bool
-is_withheld(const struct inspect_record *r, const struct archive *a)
-{
-	const struct inspect_record_file *f = inspect_record_find(r, a->name);
-
-	if (a->is_ignored)
-		return false;
-	return !f || f->is_unfit || difference(r, a) != NULL;
-}
-
-static int
-withhold_found(struct inspect *x, const struct inspect_record *r, const struct inspection *i,
-	       bool *ret_has_some, bool *ret_is_all, struct err *e)
-{
-	*ret_is_all = true;
-	for (size_t k = 0; k < i->n_archives; k++) {
-		const struct archive *a = &i->archives[k];
-		AUTO_FREE char *name = str_safe(a->name, 200);
-
-		if (!is_withheld(r, a))
-			continue;
-		if (take_out(x, a->name, e) < 0)
-			return err_wrap(e, "withhold %s", name);
-		/* discover passed a bound here: there is more behind it */
-		*ret_is_all = *ret_is_all && a->fault.kind != ERR_NO_SPACE;
-		if (ret_has_some) {
-			*ret_has_some = true;
-			log_line(&x->log, LOG_ERROR,
-				 "%s was put back while this stage ran, and may have been stored", name);
-			continue;
-		}
-		log_line(&x->log, LOG_WARN, "%s is withheld: %s", name,
-			 inspect_record_find(r, a->name)
-				 ? "it did not pass the inspection"
-				 : "it was not inspected, since the job failed or made it later");
-	}
-	return 0;
-}
-
-/* ret_has_some: NULL where there may be some; otherwise they have been taken out before. */
-static int
-withhold(struct inspect *x, bool *ret_has_some, struct err *e)
-{
-	AUTO(inspect_record) struct inspect_record *r = NULL;
-	bool is_all = false;
-	int rc = 0;
-
-	if (x->project_fd < 0)
-		return 0;
-	if (inspect_record_read(x->tmp_fd, &r, e) < 0)
-		return -1;
-	/* with a policy it is only known here whether anything is enforced */
-	if ((r ? r->mode : mode_unread(x)) != GATE_ENFORCE)
-		return 0;
-	for (int n = 0; rc == 0 && !is_all; n++) {
-		struct inspection i = { 0 };
-
-		if (n == WITHHOLD_ROUNDS)
-			return err_set(e, ERR_NO_SPACE, "more files that may be images than can be withheld");
-		rc = look_again(x, &i, e) < 0 ? -1 : withhold_found(x, r, &i, ret_has_some, &is_all, e);
-		inspection_free(&i);
-	}
-	return rc;
-}
-
-static int
-verb_withhold(struct inspect *x, struct err *e)
-{
-	return withhold(x, NULL, e) < 0 ? -1 : CLI_OK;
-}
-
-static int
-verb_withheld(struct inspect *x, struct err *e)
-{
-	bool has_some = false;
-
-	if (withhold(x, &has_some, e) < 0)
-		return -1;
-	return has_some ? CLI_BLOCKED : CLI_OK;
-}
-
-/* ---- publish ---- */
-
-/* report.dir below the project, made anew down to its last part: nothing of the job stays in it. */
-static int
-make_report_dir(const struct inspect *x, struct err *e)
-{
-	AUTO_FREE char *path = mem_strdup(x->plan->opt.report.dir);
-	AUTO_FD int at = fcntl(x->project_fd, F_DUPFD_CLOEXEC, 3);
-	uid_t uid = x->plan->is_separated ? (uid_t)x->plan->uid : (uid_t)-1;
-	gid_t gid = x->plan->is_separated ? (gid_t)x->plan->gid : (gid_t)-1;
-	char *save = NULL;
-
-	if (take_out(x, path, e) < 0)
-		return -1;
-	for (char *part = strtok_r(path, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
-		int next;
-
-		if (mkdirat(at, part, 0755) < 0 && errno != EEXIST)
-			return err_errno(e, "%s", part);
-		next = fs_open_beneath(at, part, O_RDONLY | O_DIRECTORY, 0, e);
-		if (next < 0)
-			return -1;
-		close(at);
-		at = next;
-		if (fchown(at, uid, gid) < 0)
-			return err_errno(e, "%s", part);
-	}
-	return take_fd(at);
-}
-
-static int
-verb_publish(struct inspect *x, struct err *e)
-{
-	uid_t uid = x->plan->is_separated ? (uid_t)x->plan->uid : (uid_t)-1;
-	gid_t gid = x->plan->is_separated ? (gid_t)x->plan->gid : (gid_t)-1;
-	AUTO_FD int from = openat(x->tmp_fd, REPORTS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	AUTO_FD int to = -1;
-
-	if (x->project_fd < 0 || (from < 0 && errno == ENOENT))
-		return CLI_OK;
-	if (from < 0)
-		return err_errno(e, REPORTS_DIR);
-	to = make_report_dir(x, e);
-	if (to < 0 || report_files_copy(from, to, uid, gid, e) < 0)
-		return err_wrap(e, "%s/%s", x->plan->project_dir, x->plan->opt.report.dir);
-	return CLI_OK;
-}
-
 static const struct {
 	const char *name;
 	int (*run)(struct inspect *x, struct err *e);
 } verbs[] = {
-	{ "before", verb_before },     { "ahead", verb_ahead },	      { "early", verb_early },
-	{ "run", verb_run },	       { "verify", verb_verify },     { "publish", verb_publish },
-	{ "withhold", verb_withhold }, { "withheld", verb_withheld },
+	{ "before", verb_before },	  { "ahead", verb_ahead },
+	{ "early", verb_early },	  { "run", verb_run },
+	{ "verify", inspect_verify },	  { "publish", inspect_publish },
+	{ "withhold", inspect_withhold }, { "withheld", inspect_withheld },
 };
 
 /* Inherited; for us alone. */

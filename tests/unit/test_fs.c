@@ -271,6 +271,32 @@ what_a_link_in_a_tree_names_stays(void **state)
 	assert_int_equal(fs_remove_tree(p->fd, "absent", NULL), 0);
 }
 
+static void
+what_lies_behind_a_link_is_not_removed(void **state)
+{
+	const struct place *p = *state;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(mkdirat(p->fd, "kept", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "kept/inside", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "tree", 0700), 0);
+	assert_int_equal(mkdirat(p->fd, "tree/sub", 0700), 0);
+	assert_int_equal(symlinkat("../kept", p->fd, "tree/link"), 0);
+	assert_int_equal(fs_remove_beneath(p->fd, "tree/link/inside", &e), -1);
+	assert_non_null(strstr(e.text, "symbolic link"));
+	assert_int_equal(fs_remove_beneath(p->fd, "../kept/inside", NULL), -1);
+	assert_int_equal(faccessat(p->fd, "kept/inside", F_OK, 0), 0);
+	err_clear(&e);
+	assert_int_equal(fs_remove_beneath(p->fd, "absent/sub", &e), 0);
+	assert_int_equal(e.kind, ERR_NONE);
+	assert_int_equal(fs_remove_beneath(p->fd, "tree/link", NULL), 0);
+	assert_int_equal(fs_remove_beneath(p->fd, "tree/sub", NULL), 0);
+	assert_int_equal(faccessat(p->fd, "tree/sub", F_OK, 0), -1);
+	assert_int_equal(fs_remove_beneath(p->fd, "tree", NULL), 0);
+	assert_int_equal(faccessat(p->fd, "tree", F_OK, 0), -1);
+	assert_int_equal(faccessat(p->fd, "kept/inside", F_OK, 0), 0);
+}
+
 /* As an ordinary user, whom modes bind. */
 static void
 directories_without_any_rights_are_removed_by_their_owner(void **state)
@@ -532,6 +558,7 @@ main(void)
 		WITH_PLACE(publishing_does_not_write_through_a_link),
 		WITH_PLACE(a_deep_tree_is_removed_whole),
 		WITH_PLACE(what_a_link_in_a_tree_names_stays),
+		WITH_PLACE(what_lies_behind_a_link_is_not_removed),
 		WITH_PLACE(directories_without_any_rights_are_removed_by_their_owner),
 		WITH_PLACE(directories_are_made_down_to_the_last),
 		WITH_PLACE(a_copy_has_exactly_the_bytes_asked_for),
