@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 from test_commit_files import Project
 from test_policy_git import Repository
+from dojo_host import USERS
 from test_triage import BLOCKED, CRITICAL, IS_ROOT, PASSED, Host, images, tools, utc  # noqa: F401
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((SOURCE / "docs/report.schema.json").read_text())
 USAGE, UNDECIDED = 2, 3
-USERS = {"scan_user": "nobody", "courier_user": "daemon"}
 
 
 def strict(node):

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from defectdojo import DefectDojo
+from dojo_host import USERS, DojoHost
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
@@ -35,22 +36,10 @@ def tools(tools):
     return tools
 
 
-class Host:
-    def __init__(self, root, program, settings, tools, dojo):
-        self.root = root
-        self.program = program("tidewaiter")
-        self.write_settings = settings
-        self.tools = tools
-        self.dojo = dojo
-        self.token = root / "token"
-        self.token.write_text(dojo.token + "\n")
-        self.token.chmod(0o600)
-        self.state = root / "state"
-        (self.state / "spool").mkdir(mode=0o700, parents=True)
-        self.state.chmod(0o711)
-        if IS_ROOT:
-            subprocess.run(["chown", "daemon:", self.state / "spool", self.token], check=True)
-        self.archive = root / "app.tar"
+class Host(DojoHost):
+    def __init__(self, *fixtures):
+        super().__init__(*fixtures)
+        self.archive = self.root / "app.tar"
         self.image()
         self.configure()
 
@@ -66,12 +55,11 @@ class Host:
             (self.root / "policy.yml").chmod(0o644)
             over["policy"] = {"file": str(self.root / "policy.yml")}
         self.config = self.write_settings({
-            "scan_user": "nobody", "courier_user": "daemon",
+            **USERS,
             "trivy": {"path": str(self.tools / "trivy"), "db_dir": str(self.tools / db),
                       "results_max": "0"},  # both databases are of the same second
             "gate": {"mode": "enforce"}, **over,
-            "defectdojo": {"url": self.dojo.url, "token_file": str(self.token), "product_type": "CI", "wait": "20s",
-                           **defectdojo}})
+            "defectdojo": self.defectdojo(**{"wait": "20s", **defectdojo})})
 
     def scan(self, *more, branch="main", upload=True, project="group/app"):
         self.done = subprocess.run([self.program, "--config", str(self.config), "scan", "--json",
