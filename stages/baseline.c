@@ -386,3 +386,9 @@ baselines_find(const struct baselines *l, const char *branch, const char *image)
 			return &l->v[k];
 	return NULL;
 }
+
+void
+baseline_place(const char *product, const char *engagement, const char *service, char out[KEPT_KEY_SIZE])
+{
+	kept_key((const char *const[]){ product, engagement, service }, 3, out);
+}

@@ -24,10 +24,11 @@
 typedef char identity_hex[IDENTITY_KEY_SIZE];
 
 struct baseline {
-	char *branch, *image; /* identity_image() */
-	char *build_id;	      /* of the delivery, as DefectDojo has it; "": not known */
+	char *branch;
+	char *image;	/* identity_image(); of what DefectDojo has baseline_place() */
+	char *build_id; /* of the delivery, as DefectDojo has it; "": not known */
 	int64_t made_s;
-	bool has_places;    /* keys are identity_key(); else identity_key_anywhere() */
+	bool has_places; /* keys are identity_key(); else it is what DefectDojo has, and they are identity_key_anywhere() */
 	identity_hex *keys; /* sorted */
 	size_t n;
 };
@@ -68,3 +69,6 @@ void baselines_add_json(struct baselines *l, const cJSON *list);
 void baselines_drop(struct baselines *l, const char *branch);
 /* NULL: none. */
 const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);
+
+/* The image of findings that DefectDojo has, by the names with which they are delivered: 32 hex digits. */
+void baseline_place(const char *product, const char *engagement, const char *service, char out[KEPT_KEY_SIZE]);

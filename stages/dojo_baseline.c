@@ -11,41 +11,97 @@
 #include "stages/dojo_list.h"
 #include "stages/dojo_read.h"
 
-#define ENGAGEMENTS_MAX 20
-#define TESTS_MAX 500 /* of one engagement */
+#define ENGAGEMENTS_MAX 20 /* of one name: the filter may find more than the name itself */
+#define TESTS_MAX 500	   /* of one engagement */
 #define TYPE "\n**Type:** "
+
+/* An engagement in which findings of the branch are. */
+struct place {
+	const struct dojo_product *product;
+	int64_t engagement;
+	char *name; /* of the engagement */
+};
 
 struct reading {
 	const struct dojo_branch *b;
-	int64_t product, engagement;
+	const struct place *at;
 	struct baselines *to;
 	size_t first; /* of those in `to` that are ours */
 };
 
-/* *ret -1: there is none. */
-static int
-find_engagement(struct dojo *dojo, const struct dojo_branch *b, int64_t product, int64_t deadline,
-		int64_t *ret, struct err *e)
-{
-	AUTO_FREE char *name = http_escape(b->engagement);
-	AUTO_FREE char *path = mem_printf("/engagements/?product=%" PRId64 "&name=%s&limit=%d", product, name,
-					  ENGAGEMENTS_MAX);
-	AUTO_JSON cJSON *page = NULL;
-	const cJSON *row;
+/* ---- where it is ---- */
 
-	*ret = -1;
+static bool
+is_engagement(const struct dojo_branch *b, const char *name)
+{
+	return b->engagement ? str_eq(name, b->engagement)
+			     : name && name_ends_are_of(b->engagement_ends, name);
+}
+
+static char *
+engagements_path(const struct dojo_branch *b, int64_t product)
+{
+	AUTO_FREE char *name = b->engagement ? http_escape(b->engagement) : NULL;
+
+	return mem_printf("/engagements/?product=%" PRId64 "%s%s&limit=%d", product, name ? "&name=" : "",
+			  name ? name : "", name ? ENGAGEMENTS_MAX : DOJO_ENGAGEMENTS_MAX);
+}
+
+typedef int place_visit(struct dojo *dojo, const struct place *at, int64_t deadline, void *arg, struct err *e);
+
+static int
+visit_engagements(struct dojo *dojo, const struct dojo_branch *b, const struct dojo_product *product,
+		  int64_t deadline, place_visit *visit, void *arg, struct err *e)
+{
+	AUTO_FREE char *path = engagements_path(b, product->id);
+	AUTO_STRV struct strv seen = { 0 };
+	AUTO_JSON cJSON *page = NULL;
+	const cJSON *rows, *row;
+
 	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
 		return -1;
-	cJSON_ArrayForEach(row, json_array(page, "results"))
+	rows = json_array(page, "results");
+	if (!b->engagement && (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows)))
+		return err_set(e, ERR_FAILED, "DefectDojo does not show all engagements of %s", product->name);
+	cJSON_ArrayForEach(row, rows)
 	{
-		if (json_int(row, "product", -1) != product || !str_eq(json_str(row, "name"), b->engagement))
+		const char *name = json_str(row, "name");
+		struct place at = { .product = product, .engagement = json_int(row, "id", -1) };
+		int rc;
+
+		if (json_int(row, "product", -1) != product->id || at.engagement < 0 ||
+		    !is_engagement(b, name))
 			continue;
-		if (*ret >= 0)
+		if (strv_has(&seen, name))
 			return err_set(e, ERR_FAILED, "DefectDojo has two engagements of that name");
-		*ret = json_int(row, "id", -1);
+		strv_add(&seen, name);
+		at.name = seen.v[seen.n - 1];
+		rc = visit(dojo, &at, deadline, arg, e);
+		if (rc < 0)
+			return -1;
 	}
 	return 0;
 }
+
+/* Every engagement that deliveries of the branch can be in; none where there is no such product. */
+static int
+visit_places(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, place_visit *visit, void *arg,
+	     struct err *e)
+{
+	const struct dojo_question q = { .product = b->product,
+					 .prefix = b->product_ends ? b->product_ends->prefix : NULL,
+					 .suffix = b->product_ends ? b->product_ends->suffix : NULL };
+	AUTO_DOJO_PRODUCTS struct dojo_products l = { 0 };
+
+	if (dojo_find_products(dojo, &q, deadline, &l, e) < 0)
+		return -1;
+	for (size_t k = 0; k < l.n; k++)
+		if (visit_engagements(dojo, b, &l.v[k], deadline, visit, arg, e) < 0)
+			return -1;
+	return 0;
+}
+
+/* ---- what it has ---- */
 
 /* Of this branch, by what the row itself says. */
 static bool
@@ -54,8 +110,8 @@ is_ours(const struct reading *r, const cJSON *row)
 	const cJSON *test = json_object(json_object(row, "related_fields"), "test");
 	const cJSON *engagement = json_object(test, "engagement");
 
-	return json_int(engagement, "id", -1) == r->engagement &&
-	       json_int(json_object(engagement, "product"), "id", -1) == r->product &&
+	return json_int(engagement, "id", -1) == r->at->engagement &&
+	       json_int(json_object(engagement, "product"), "id", -1) == r->at->product->id &&
 	       str_eq(json_str(test, "branch_tag"), r->b->branch);
 }
 
@@ -69,18 +125,18 @@ is_there(const cJSON *row)
 }
 
 static struct baseline *
-baseline_of(struct reading *r, const char *service)
+baseline_of(struct reading *r, const char *image)
 {
 	struct baselines *l = r->to;
 
 	for (size_t k = r->first; k < l->n; k++)
-		if (str_eq(l->v[k].image, service))
+		if (str_eq(l->v[k].image, image))
 			return &l->v[k];
 	if (l->n >= BASELINES_GIVEN_MAX)
 		return NULL;
 	l->v = mem_resize(l->v, l->n + 1, sizeof(*l->v));
 	l->v[l->n] = (struct baseline){ .branch = mem_strdup(r->b->branch),
-					.image = mem_strdup(service),
+					.image = mem_strdup(image),
 					.build_id = mem_strdup(""),
 					.made_s = clock_wall_s() };
 	return &l->v[l->n++];
@@ -94,19 +150,21 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	const char *package = json_str(row, "component_name"), *version = json_str(row, "component_version");
 	const char *description = json_str(row, "description");
 	const char *type = description ? strstr(description, TYPE) : NULL;
+	char image[KEPT_KEY_SIZE];
 	AUTO_FREE char *kind = NULL;
 	struct baseline *b;
 
-	if (!id || !package || !type || str_is_empty(service) || !is_ours(r, row) || !is_there(row))
+	if (!id || !package || !type || !is_ours(r, row) || !is_there(row))
 		return 0;
-	b = baseline_of(r, service);
+	baseline_place(r->at->product->name, r->at->name, service ? service : "", image);
+	b = baseline_of(r, image);
 	if (!b || b->n >= BASELINE_KEYS_MAX)
 		return err_set(e, ERR_FAILED, "DefectDojo has more of %s than is compared with", r->b->branch);
 	type += strlen(TYPE);
 	kind = mem_strndup(type, strcspn(type, "\r\n"));
 	b->keys = mem_resize(b->keys, b->n + 1, sizeof(*b->keys));
 	identity_key_of(&(struct identity){ .project = r->b->project,
-					    .image = service,
+					    .image = image,
 					    .type = kind,
 					    .package = package,
 					    .version = version ? version : "",
@@ -116,43 +174,61 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	return 0;
 }
 
-/* *ret_engagement -1: there is no such branch. */
+/* ---- questions ---- */
+
+struct builds {
+	const struct dojo_branch *b;
+	struct strv *to;
+};
+
 static int
-find_branch(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, int64_t *ret_product,
-	    int64_t *ret_engagement, struct err *e)
+add_builds(struct dojo *dojo, const struct place *at, int64_t deadline, void *arg, struct err *e)
 {
-	*ret_engagement = -1;
-	if (dojo_find_product(dojo, b->product, deadline, ret_product, e) < 0)
+	struct builds *x = arg;
+	AUTO_FREE char *path =
+		mem_printf("/tests/?engagement=%" PRId64 "&limit=%d", at->engagement, TESTS_MAX);
+	AUTO_JSON cJSON *page = NULL;
+	const cJSON *rows, *row;
+
+	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
 		return -1;
-	return *ret_product < 0 ? 0 : find_engagement(dojo, b, *ret_product, deadline, ret_engagement, e);
+	rows = json_array(page, "results");
+	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
+		return err_set(e, ERR_FAILED, "DefectDojo does not show all tests of %s", x->b->branch);
+	cJSON_ArrayForEach(row, rows)
+	{
+		const char *build_id = json_str(row, "build_id");
+
+		if (json_int(row, "engagement", -1) == at->engagement &&
+		    str_eq(json_str(row, "branch_tag"), x->b->branch) && !str_is_empty(build_id))
+			strv_add(x->to, build_id);
+	}
+	return 0;
 }
 
 int
 dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
 		 struct err *e)
 {
-	AUTO_FREE char *path = NULL;
-	AUTO_JSON cJSON *page = NULL;
-	const cJSON *rows, *row;
-	int64_t product, engagement;
+	struct builds x = { .b = b, .to = ret };
 
-	if (find_branch(dojo, b, deadline, &product, &engagement, e) < 0)
-		return -1;
-	if (engagement < 0)
-		return 0;
-	path = mem_printf("/tests/?engagement=%" PRId64 "&limit=%d", engagement, TESTS_MAX);
-	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
-		return -1;
-	rows = json_array(page, "results");
-	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
-		return err_set(e, ERR_FAILED, "DefectDojo does not show all tests of %s", b->branch);
-	cJSON_ArrayForEach(row, rows)
-	{
-		const char *build_id = json_str(row, "build_id");
+	return visit_places(dojo, b, deadline, add_builds, &x, e);
+}
 
-		if (json_int(row, "engagement", -1) == engagement &&
-		    str_eq(json_str(row, "branch_tag"), b->branch) && !str_is_empty(build_id))
-			strv_add(ret, build_id);
+static int
+add_baselines(struct dojo *dojo, const struct place *at, int64_t deadline, void *arg, struct err *e)
+{
+	static const char *const filters[] = { "is_mitigated=false", "false_p=true", "out_of_scope=true" };
+	struct reading *r = arg;
+
+	r->at = at;
+	for (size_t k = 0; k < MEM_COUNT(filters); k++) {
+		AUTO_FREE char *path =
+			mem_printf("/findings/?test__engagement=%" PRId64 "&%s&related_fields=true&o=id",
+				   at->engagement, filters[k]);
+
+		if (dojo_list(dojo, path, deadline, take_row, r, e) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -161,19 +237,10 @@ int
 dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct baselines *ret,
 		    struct err *e)
 {
-	static const char *const filters[] = { "is_mitigated=false", "false_p=true", "out_of_scope=true" };
 	struct reading r = { .b = b, .to = ret, .first = ret->n };
 
-	if (find_branch(dojo, b, deadline, &r.product, &r.engagement, e) < 0)
+	if (visit_places(dojo, b, deadline, add_baselines, &r, e) < 0)
 		return -1;
-	for (size_t k = 0; r.engagement >= 0 && k < MEM_COUNT(filters); k++) {
-		AUTO_FREE char *path =
-			mem_printf("/findings/?test__engagement=%" PRId64 "&%s&related_fields=true&o=id",
-				   r.engagement, filters[k]);
-
-		if (dojo_list(dojo, path, deadline, take_row, &r, e) < 0)
-			return -1;
-	}
 	for (size_t k = r.first; k < ret->n; k++)
 		baseline_sort(&ret->v[k]);
 	return 0;

@@ -6,11 +6,15 @@
 
 #include "stages/baseline.h"
 #include "stages/dojo.h"
+#include "stages/name_ends.h"
 
 struct dojo_branch {
-	const char *product, *engagement, *branch; /* exactly as they were delivered */
-	const char *project;
+	/* Exactly as they were delivered; NULL, where each image has its own: all whose names have these ends. */
+	const char *product, *engagement;
+	const struct name_ends *product_ends, *engagement_ends;
+	const char *branch, *project;
 };
+#define DOJO_ENGAGEMENTS_MAX 500 /* of one product, where each image has its own */
 
 /*
  * The build ids with which the tests of that branch were last uploaded to; none where there is no such branch. So whoever keeps a baseline
@@ -20,8 +24,9 @@ int dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t dea
 		     struct err *e);
 
 /*
- * One baseline per service, which is taken for the image: for settings whose template is "{image}". Without places: of a package of a
- * language that lies in several, DefectDojo has one finding open, and closes the others as its duplicates. Adds to *ret.
+ * One baseline per product, engagement and service, whose image is the baseline_place() of these: whoever looks for one knows the names with
+ * which his image is delivered, and an image is never told by a name. Without places: of a package of a language that lies in several,
+ * DefectDojo has one finding open, and closes the others as its duplicates. Adds to *ret. Of products DOJO_READ_PRODUCTS_MAX are looked at.
  */
 int dojo_read_baselines(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline,
 			struct baselines *ret, struct err *e);

@@ -82,10 +82,16 @@ names_project(const char *tmpl)
 	return strstr(tmpl, "{project_path}") || strstr(tmpl, "{project_id}");
 }
 
+static bool
+can_ask_for_products(const struct options_defectdojo *o, const struct name_ends *ends)
+{
+	return names_project(o->product) && (*ends->prefix || *ends->suffix);
+}
+
 static int
 ask_for_products(const struct inspection *i, struct question *x, struct err *e)
 {
-	if (!names_project(i->opt->defectdojo.product) || (!*x->ends.prefix && !*x->ends.suffix))
+	if (!can_ask_for_products(&i->opt->defectdojo, &x->ends))
 		return err_set(e, ERR_SETTINGS,
 			       "defectdojo.product depends on the image, and not on {project_path} or {project_id}");
 	x->label = mem_printf("%s{image}%s", x->ends.prefix, x->ends.suffix);
@@ -215,6 +221,7 @@ has_branch(const struct baselines *l, const char *branch)
 /* A branch as deliveries of its jobs are named. */
 struct branch {
 	char *product, *engagement, *name;
+	struct name_ends product_ends, engagement_ends; /* where each image has its own */
 };
 
 static void
@@ -223,10 +230,18 @@ branch_free(struct branch *b)
 	mem_free_at(&b->product);
 	mem_free_at(&b->engagement);
 	mem_free_at(&b->name);
+	name_ends_free(&b->product_ends);
+	name_ends_free(&b->engagement_ends);
 }
 #define AUTO_BRANCH __attribute__((cleanup(branch_free)))
 
-/* False: what DefectDojo has cannot be told by branch, or says nothing of images, since their service is no image's name. */
+static bool
+names_image(const char *tmpl)
+{
+	return strstr(tmpl, "{image}") || strstr(tmpl, "{archive}");
+}
+
+/* False: what DefectDojo has cannot be told by branch, or not by image, since none of the names there takes it. */
 static bool
 name_branch(const struct inspection *i, const char *branch, struct branch *ret)
 {
@@ -236,10 +251,17 @@ name_branch(const struct inspection *i, const char *branch, struct branch *ret)
 
 	job.ref = ref;
 	job.is_tag = false;
-	ret->product = product_for(&job, o->product);
-	ret->engagement = engagement_for(&job, o->engagement);
+	if (!names_image(o->product) && !names_image(o->engagement) && !names_image(o->service))
+		return false;
+	if (!name_ends_of(o->product, &job, &ret->product_ends))
+		ret->product = product_for(&job, o->product);
+	else if (!can_ask_for_products(o, &ret->product_ends))
+		return false;
+	if (!name_ends_of(o->engagement, &job, &ret->engagement_ends))
+		ret->engagement = engagement_for(&job, o->engagement);
 	ret->name = branch_for(&job);
-	return ret->product && ret->engagement && str_eq(ret->name, branch) && str_eq(o->service, "{image}");
+	return (ret->product || ret->product_ends.prefix) &&
+	       (ret->engagement || ret->engagement_ends.prefix) && str_eq(ret->name, branch);
 }
 
 /* Another host may have inspected the branch since; a DefectDojo that has nothing of it contradicts nobody. */
@@ -262,7 +284,12 @@ ask_branch(const struct inspection *i, const char *branch, const struct baseline
 
 	if (!name_branch(i, branch, &b))
 		return 0;
-	asked = (struct dojo_branch){ b.product, b.engagement, b.name, .project = i->job->project_path };
+	asked = (struct dojo_branch){ .product = b.product,
+				      .product_ends = &b.product_ends,
+				      .engagement = b.engagement,
+				      .engagement_ends = &b.engagement_ends,
+				      .branch = b.name,
+				      .project = i->job->project_path };
 	if (has_branch(kept, branch)) {
 		if (dojo_read_builds(dojo, &asked, deadline, &builds, e) < 0)
 			return -1;

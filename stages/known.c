@@ -157,6 +157,7 @@ known_image_free(struct known_image *k)
 	mem_free_at(&k->service);
 	mem_free_at(&k->product);
 	mem_free_at(&k->project);
+	mem_free_at(&k->baselines);
 }
 
 static bool
@@ -167,19 +168,62 @@ accepted(const void *arg, const struct finding *f, size_t nth, struct policy_acc
 	return triage_match(&k->query, f, nth, ret);
 }
 
+static const struct baseline *
+find_baseline(const struct known_image *k, const char *branch)
+{
+	for (size_t x = 0; x < k->n_baselines; x++)
+		if (str_eq(k->baselines[x]->branch, branch))
+			return k->baselines[x];
+	return NULL;
+}
+
 static bool
 has_baseline(const void *arg, const char *branch)
 {
-	const struct known_image *k = arg;
+	return find_baseline(arg, branch) != NULL;
+}
 
-	return baselines_find(&k->known->baselines, branch, k->image) != NULL;
+/* As the findings of one image are delivered from a branch. */
+struct delivered {
+	const char *branch; /* NULL: nothing yet */
+	bool is_known;
+	char place[KEPT_KEY_SIZE];
+};
+
+static bool
+is_delivered_as(const struct inspection *i, const struct image *m, struct delivered *d,
+		const struct baseline *b)
+{
+	/* those of one branch stand together */
+	if (!d->branch || !str_eq(d->branch, b->branch)) {
+		d->branch = b->branch;
+		d->is_known = report_place_on(i, m, b->branch, d->place);
+	}
+	return d->is_known && str_eq(b->image, d->place);
+}
+
+/* Those that are of this image: by its name where this host has made them, by where it is delivered where DefectDojo has them. */
+static void
+take_baselines(const struct inspection *i, const struct image *m, struct known_image *k)
+{
+	const struct baselines *l = &k->known->baselines;
+	struct delivered d = { 0 };
+
+	k->baselines = mem_array(l->n + 1, sizeof(*k->baselines));
+	for (size_t x = 0; x < l->n; x++) {
+		const struct baseline *b = &l->v[x];
+		bool is_ours = b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b);
+
+		if (is_ours && !find_baseline(k, b->branch))
+			k->baselines[k->n_baselines++] = b;
+	}
 }
 
 static bool
 is_known(const void *arg, const char *branch, const struct finding *f)
 {
 	const struct known_image *k = arg;
-	const struct baseline *b = baselines_find(&k->known->baselines, branch, k->image);
+	const struct baseline *b = find_baseline(k, branch);
 	char key[IDENTITY_KEY_SIZE];
 
 	if (!b)
@@ -187,7 +231,7 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 	if (b->has_places)
 		identity_key(k->project, k->image, k->query.report, f, key);
 	else
-		identity_key_anywhere(k->project, k->image, f, key);
+		identity_key_anywhere(k->project, b->image, f, key);
 	return baseline_has(b, key);
 }
 
@@ -218,6 +262,7 @@ known_of_image(const struct known *k, const struct inspection *i, const struct i
 	*ret = (struct policy_known){ .arg = storage };
 	if (!m->report)
 		return;
+	take_baselines(i, m, storage);
 	ret->has_baseline = has_baseline;
 	ret->is_known = is_known;
 	if (k->fixes.since_s) {

@@ -30,6 +30,8 @@ struct known_image {
 	const struct known *known;
 	const int64_t *fix_since_s; /* of each finding; NULL: nobody asked */
 	char *image, *service, *product, *project;
+	const struct baseline **baselines; /* of this image, one per branch */
+	size_t n_baselines;
 };
 void known_image_free(struct known_image *k);
 #define AUTO_KNOWN_IMAGE __attribute__((cleanup(known_image_free)))

@@ -156,15 +156,14 @@ expand_names(const struct options_defectdojo *o, struct names *n, struct deliver
 	return 0;
 }
 
-/* One name as it is delivered: `member` of `d`, which is empty at the call. */
+/* One name as it is delivered: `member` of `d`, which is empty at the call. `image`: identity_image(). */
 static char *
-delivered_name(const struct inspection *i, const struct image *m, const char *what, const char *tmpl,
-	       struct delivery *d, char **member)
+delivered_name(const struct inspection *i, const struct image *m, const char *image, const char *what,
+	       const char *tmpl, struct delivery *d, char **member)
 {
-	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m };
+	__attribute__((cleanup(names_free))) struct names n = { .i = i, .m = m, .image = mem_strdup(image) };
 	struct err ignored = ERR_INIT;
 
-	n.image = identity_image(i, m);
 	n.tag = tag_of(m);
 	if (expand(what, tmpl, &n, member, &ignored) < 0)
 		return NULL;
@@ -172,20 +171,65 @@ delivered_name(const struct inspection *i, const struct image *m, const char *wh
 	return take_ptr(*member);
 }
 
-char *
-report_service(const struct inspection *i, const struct image *m)
+static char *
+delivered_service(const struct inspection *i, const struct image *m, const char *image)
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
 
-	return delivered_name(i, m, "service", i->opt->defectdojo.service, &d, &d.service);
+	return delivered_name(i, m, image, "service", i->opt->defectdojo.service, &d, &d.service);
+}
+
+static char *
+delivered_product(const struct inspection *i, const struct image *m, const char *image)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return delivered_name(i, m, image, "product", i->opt->defectdojo.product, &d, &d.product);
+}
+
+static char *
+delivered_engagement(const struct inspection *i, const struct image *m, const char *image)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return delivered_name(i, m, image, "engagement", i->opt->defectdojo.engagement, &d, &d.engagement);
+}
+
+char *
+report_service(const struct inspection *i, const struct image *m)
+{
+	AUTO_FREE char *image = identity_image(i, m);
+
+	return delivered_service(i, m, image);
 }
 
 char *
 report_product(const struct inspection *i, const struct image *m)
 {
-	AUTO_DELIVERY struct delivery d = { 0 };
+	AUTO_FREE char *image = identity_image(i, m);
 
-	return delivered_name(i, m, "product", i->opt->defectdojo.product, &d, &d.product);
+	return delivered_product(i, m, image);
+}
+
+bool
+report_place_on(const struct inspection *i, const struct image *m, const char *branch,
+		char out[static KEPT_KEY_SIZE])
+{
+	AUTO_FREE char *ref = mem_strdup(branch), *image = identity_image(i, m);
+	AUTO_FREE char *product = NULL, *engagement = NULL, *service = NULL;
+	struct job_facts job = *i->job;
+	struct inspection there = *i;
+
+	job.ref = ref;
+	job.is_tag = false;
+	there.job = &job;
+	product = delivered_product(&there, m, image);
+	engagement = delivered_engagement(&there, m, image);
+	service = delivered_service(&there, m, image);
+	if (!product || !engagement || !service)
+		return false;
+	baseline_place(product, engagement, service, out);
+	return true;
 }
 
 static void

@@ -2,8 +2,10 @@
 
 import datetime
 import json
+import pathlib
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -129,6 +131,49 @@ def test_a_host_that_never_saw_the_default_branch_asks_defectdojo_what_it_has(in
     assert result.state == "failed" and "what other branches have now is not known" in log(result), log(result)
 
 
+NAMED_BY_IMAGE = [
+    {"product": "{project_path}: {image}"},
+    {"engagement": "{branch} {image}"},
+    {"service": "svc/{image}"},
+    {"product": "{project_path}: {image}", "engagement": "{image}", "test": "scan of {branch}", "service": "all"},
+    {"product": "{project_path}: {archive}", "service": "{archive}"},
+]
+
+
+@pytest.mark.parametrize("names", NAMED_BY_IMAGE)
+def test_what_defectdojo_has_of_another_branch_is_known_by_whichever_name_takes_the_image(inspected, dojo, names):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "default"), **names)
+    inspected.play("two-images", id=1)
+    inspected.play("classic", id=2, ref="other")
+    shutil.rmtree(inspected.host.state / "baselines")
+    result = inspected.play("two-images", id=3, ref="feature")
+    assert result.state == "success", log(result)
+    # of another image there is nothing, though its flaws are the same
+    renamed = {"image": archive_named("registry.example.org/group/renamed:1.0")}
+    result = inspected.play(id=4, ref="feature", project=renamed, script=["mkdir tar_images", "mv image tar_images/renamed.tar"])
+    assert result.exit_code == 90 and "no inspection of main is known" in log(result), log(result)
+
+
+def test_where_no_name_takes_the_image_nothing_is_known_of_other_branches(inspected, dojo):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "default"), service="all")
+    inspected.play("classic", id=1)
+    shutil.rmtree(inspected.host.state / "baselines")
+    result = inspected.play("classic", id=2, ref="feature")
+    assert result.exit_code == 90 and "no inspection of main is known" in log(result), log(result)
+
+
+def test_what_another_host_inspected_since_counts_in_a_product_of_its_own_too(inspected, dojo, tmp_path):  # noqa: F811
+    ready(inspected, dojo, over=policy(inspected, "default"), product="{project_path}: {image}", engagement="{branch}: {image}")
+    inspected.play(id=1)
+    kept, old = inspected.host.state / "baselines", inspected.host.root / "old"
+    shutil.move(kept, old)
+    inspected.play(id=2, project={"image": fewer_flaws(tmp_path)})
+    shutil.rmtree(kept)
+    shutil.move(old, kept)
+    result = inspected.play(id=3, ref="feature")
+    assert result.exit_code == 90 and ADDED in " ".join(log(result).split()), log(result)
+
+
 def test_what_defectdojo_closed_on_the_default_branch_is_new(inspected, dojo):  # noqa: F811
     ready(inspected, dojo, over=policy(inspected, "default"))
     inspected.play("classic", id=1)
@@ -142,6 +187,13 @@ def test_what_defectdojo_closed_on_the_default_branch_is_new(inspected, dojo):  
 
 
 # ---- merge requests ----
+
+
+def archive_named(tag):
+    with tempfile.TemporaryDirectory() as place:
+        path = pathlib.Path(place, "image")
+        images.classic(images.app(tags=[tag])).write(path)
+        return path.read_bytes()
 
 
 def fewer_flaws(tmp_path):

@@ -450,7 +450,9 @@ static size_t
 n_in_baseline(struct fixture *f, const char *findings)
 {
 	struct baselines l = { 0 };
+	const struct baseline *b;
 	struct err e = ERR_INIT;
+	char place[KEPT_KEY_SIZE];
 	size_t n;
 
 	reply(f, PRODUCT);
@@ -461,7 +463,9 @@ n_in_baseline(struct fixture *f, const char *findings)
 	start(f);
 	assert_int_equal(dojo_read_baselines(f->dojo, &a_branch, clock_deadline(WAIT_MS), &l, &e), 0);
 	assert_true(l.n <= 1);
-	n = l.n > 0 ? l.v[0].n : 0;
+	baseline_place("p", "main", "app", place);
+	b = baselines_find(&l, "main", place);
+	n = b ? b->n : 0;
 	baselines_free(&l);
 	stop(f);
 	return n;
@@ -481,6 +485,7 @@ a_branch_has_what_its_own_rows_say_is_open_or_taken_out_by_triage(void **state)
 		{ FOUND(BRANCH_OF("5", "1", "refs/tags/main"), OPEN), 0 },
 		{ FOUND("null", OPEN), 0 },
 		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":null,\"is_mitigated\":false"), 0 },
+		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"App\",\"is_mitigated\":false"), 0 },
 		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"app\",\"is_mitigated\":true"), 0 },
 		{ FOUND(BRANCH_OF("5", "1", "main"), "\"service\":\"app\",\"is_mitigated\":\"false\""), 0 },
 		{ FOUND(BRANCH_OF("5", "1", "main"),
@@ -517,6 +522,75 @@ a_branch_that_is_there_twice_or_half_is_not_known(void **state)
 		baselines_free(&l);
 		stop(f);
 	}
+}
+
+/* Where each image has its own product and engagement: all are read that can be of this project and branch, and kept apart. */
+static void
+a_branch_in_many_products_and_engagements_is_told_by_their_names(void **state)
+{
+	static char prefix[] = "g/app: ", none[] = "", suffix[] = " (main)";
+	static const struct name_ends product_ends = { prefix, none }, engagement_ends = { none, suffix };
+	static const struct dojo_branch many = { .product_ends = &product_ends,
+						 .engagement_ends = &engagement_ends,
+						 .branch = "main",
+						 .project = "g/app" };
+	static const struct {
+		const char *product, *engagement, *service;
+		bool is_there;
+	} cases[] = {
+		{ "g/app: x", "x (main)", "app", true },  { "g/app: y", "y (main)", "app", true },
+		{ "g/app: x", "y (main)", "app", false }, { "g/app: y", "x (main)", "app", false },
+		{ "g/app: x", "x (main)", "x", false },	  { "g/appx", "x (main)", "app", false },
+		{ "g/app: x", "x (dev)", "app", false },
+	};
+	struct fixture *f = *state;
+	struct baselines l = { 0 };
+	struct err e = ERR_INIT;
+
+	reply(f, PAGE_OF("3", "{\"id\":1,\"name\":\"g/app: x\"},{\"id\":2,\"name\":\"g/app: y\"},"
+			      "{\"id\":3,\"name\":\"g/appx\"}"));
+	/* another branch's, and one of another product, which the filter should not have let through */
+	reply(f, PAGE_OF("3", "{\"id\":5,\"name\":\"x (main)\",\"product\":1},"
+			      "{\"id\":6,\"name\":\"x (dev)\",\"product\":1},"
+			      "{\"id\":7,\"name\":\"z (main)\",\"product\":3}"));
+	reply(f, PAGE_OF("1", FOUND(BRANCH_OF("5", "1", "main"), OPEN)));
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	reply(f, PAGE_OF("1", "{\"id\":8,\"name\":\"y (main)\",\"product\":2}"));
+	reply(f, PAGE_OF("1", FOUND(BRANCH_OF("8", "2", "main"), OPEN)));
+	reply(f, EMPTY);
+	reply(f, EMPTY);
+	start(f);
+	if (dojo_read_baselines(f->dojo, &many, clock_deadline(WAIT_MS), &l, &e) < 0)
+		fail_msg("%s", e.text);
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		char place[KEPT_KEY_SIZE];
+
+		baseline_place(cases[k].product, cases[k].engagement, cases[k].service, place);
+		if ((baselines_find(&l, "main", place) != NULL) != cases[k].is_there)
+			fail_msg("%s, %s, %s", cases[k].product, cases[k].engagement, cases[k].service);
+	}
+	assert_int_equal(l.n, 2);
+	baselines_free(&l);
+}
+
+static void
+engagements_that_are_not_all_shown_are_none(void **state)
+{
+	static char none[] = "";
+	static const struct name_ends ends = { none, none };
+	static const struct dojo_branch many = {
+		.product = "p", .engagement_ends = &ends, .branch = "main", .project = "g/app"
+	};
+	struct fixture *f = *state;
+	AUTO_STRV struct strv builds = { 0 };
+	struct err e = ERR_INIT;
+
+	reply(f, PRODUCT);
+	reply(f, PAGE_OF("2", "{\"id\":5,\"name\":\"x\",\"product\":1}"));
+	start(f);
+	assert_int_equal(dojo_read_builds(f->dojo, &many, clock_deadline(WAIT_MS), &builds, &e), -1);
+	assert_non_null(strstr(e.text, "does not show all engagements"));
 }
 
 /* -1, or the build ids. */
@@ -648,6 +722,8 @@ main(void)
 		T(what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none),
 		T(a_branch_has_what_its_own_rows_say_is_open_or_taken_out_by_triage),
 		T(a_branch_that_is_there_twice_or_half_is_not_known),
+		T(a_branch_in_many_products_and_engagements_is_told_by_their_names),
+		T(engagements_that_are_not_all_shown_are_none),
 		T(the_last_builds_of_a_branch_are_those_of_its_own_tests),
 		T(a_product_is_the_one_of_exactly_that_name),
 		T(of_many_products_those_that_begin_and_end_so_are_read),
