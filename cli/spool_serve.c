@@ -24,7 +24,8 @@
 
 /* So often the spool is looked at without a reason: an event can be lost, a clock be set. */
 #define IDLE_MS 60000
-#define PAUSE_MS 200 /* between two passes: what comes together is taken together */
+#define UNWATCHED_MS 5000 /* so often without inotify */
+#define PAUSE_MS 200	  /* between two passes: what comes together is taken together */
 #define STOP_MS 1000
 #define RESTART_MAX_MS 60000
 /* What happens to the spool's directory when somebody puts another one there. */
@@ -33,16 +34,20 @@
 
 /* ---- a process that delivers ---- */
 
+/* -1 where the host has no watch left: then it is looked at every few seconds. */
 static int
-watch_spool(const struct spool *s, struct err *e)
+watch_spool(const struct cli *cli, const struct spool *s)
 {
 	AUTO_FREE char *path = mem_printf("%s/new", s->path);
 	AUTO_FD int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-	if (fd < 0 || inotify_add_watch(fd, path, IN_MOVED_TO | IN_ONLYDIR) < 0 ||
-	    inotify_add_watch(fd, s->path, REPLACED | IN_ONLYDIR) < 0)
-		return err_errno(e, "watch %s", path);
-	return take_fd(fd);
+	if (fd >= 0 && inotify_add_watch(fd, path, IN_MOVED_TO | IN_ONLYDIR) >= 0 &&
+	    inotify_add_watch(fd, s->path, REPLACED | IN_ONLYDIR) >= 0)
+		return take_fd(fd);
+	log_line(&cli->log, LOG_WARN,
+		 "%s cannot be watched (%s; see fs.inotify.max_user_instances and max_user_watches): it is looked at every %d s",
+		 path, strerror(errno), UNWATCHED_MS / 1000);
+	return -1;
 }
 
 /* Whether one of the events is worth a look; states of deliveries are our own doing. */
@@ -69,7 +74,8 @@ read_events(int fd)
 static void
 wait_for_work(int watch, int64_t next_s)
 {
-	int64_t wait_ms = IDLE_MS, due_ms = (next_s - clock_wall_s()) * 1000, deadline;
+	int64_t wait_ms = watch < 0 ? UNWATCHED_MS : IDLE_MS, due_ms = (next_s - clock_wall_s()) * 1000,
+		deadline;
 
 	if (next_s > 0 && due_ms < wait_ms)
 		wait_ms = due_ms;
@@ -87,7 +93,7 @@ wait_for_work(int watch, int64_t next_s)
 
 /* In place of what *spool and *watch were, which lies elsewhere now. */
 static int
-open_spool(const struct settings *s, struct spool **spool, int *watch, struct err *e)
+open_spool(const struct cli *cli, const struct settings *s, struct spool **spool, int *watch, struct err *e)
 {
 	struct spool *old = take_ptr(*spool);
 
@@ -96,8 +102,8 @@ open_spool(const struct settings *s, struct spool **spool, int *watch, struct er
 	mem_close_at(watch);
 	if (spool_open(s->state_dir, spool, e) < 0)
 		return -1;
-	*watch = watch_spool(*spool, e);
-	return *watch < 0 ? -1 : 0;
+	*watch = watch_spool(cli, *spool);
+	return 0;
 }
 
 static int
@@ -113,7 +119,7 @@ deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *
 		return -1;
 	/* After the change of user, which undoes it. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (open_spool(s, &spool, &watch, e) < 0)
+	if (open_spool(cli, s, &spool, &watch, e) < 0)
 		return -1;
 	(void)!write(ready_fd, "", 1);
 	close(ready_fd);
@@ -135,7 +141,7 @@ deliver_for_ever(const struct cli *cli, const struct settings *s, struct flush *
 			warn_ms = clock_deadline(WARN_EACH_MS);
 		}
 		wait_for_work(watch, pass.next_s);
-		if (!spool_is_in_place(spool) && open_spool(s, &spool, &watch, e) < 0)
+		if (!spool_is_in_place(spool) && open_spool(cli, s, &spool, &watch, e) < 0)
 			return -1;
 	}
 }

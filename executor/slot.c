@@ -301,6 +301,17 @@ slot_taken_free(struct slot_taken *t)
 	mem_close_at(&t->lock_fd);
 }
 
+/* -1 where the host has no watch left (fs.inotify.max_user_instances, max_user_watches): then it is looked at every second. */
+static int
+watch_slots(const char *path)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	if (fd >= 0 && inotify_add_watch(fd, path, IN_DELETE | IN_ONLYDIR) < 0)
+		mem_close_at(&fd);
+	return fd;
+}
+
 /* Until a record goes away, or a second has passed. */
 static void
 wait_for_change(int notify_fd, int64_t deadline)
@@ -323,6 +334,7 @@ slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner
 	AUTO_FD int dirfd = open_slots(state_dir, e);
 	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
 	AUTO_FD int notify = -1;
+	bool is_watched = false;
 
 	*ret = (struct slot_taken)SLOT_TAKEN_INIT;
 	if (dirfd < 0)
@@ -337,11 +349,10 @@ slot_take(const char *state_dir, int64_t n_slots, const struct slot_owner *owner
 		if (clock_left_ms(deadline) == 0)
 			return err_set(e, ERR_TIMEOUT, "no free slot of %lld: %s%s", (long long)n_slots,
 				       buf_str(&holders), holders.is_full ? " …" : "");
-		if (notify < 0) {
+		if (!is_watched) {
 			/* From now on nothing is missed; what happened before is seen in the next look. */
-			notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-			if (notify < 0 || inotify_add_watch(notify, path, IN_DELETE | IN_ONLYDIR) < 0)
-				return err_errno(e, "watch on %s", path);
+			notify = watch_slots(path);
+			is_watched = true;
 			continue;
 		}
 		wait_for_change(notify, deadline);

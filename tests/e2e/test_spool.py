@@ -717,10 +717,30 @@ def test_a_server_that_had_faults_and_is_silent_now_gets_no_upload(spool, dojo):
 
 # --- serve ---------------------------------------------------------------------------------------------------------------
 
+# A user namespace of its own, with the same users and no inotify; then the program.
+WITHOUT_WATCHES = """
+import ctypes, os, sys
+told, tell = os.pipe()
+helper = os.fork()
+if helper == 0:
+    os.read(told, 1)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{os.getppid()}/{name}", "w") as f:
+            f.write("0 0 65536")
+    os._exit(0)
+assert ctypes.CDLL(None).unshare(0x10000000) == 0
+os.write(tell, b"x")
+assert os.waitpid(helper, 0)[1] == 0
+with open("/proc/sys/user/max_inotify_instances", "w") as f:
+    f.write("0")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 class Serving:
     """`tidewaiter spool serve`, and what it tells systemd."""
 
-    def __init__(self, spool, root, *args):
+    def __init__(self, spool, root, *args, wrap=()):
         self.address = str(root / "notify")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.address)
@@ -728,7 +748,7 @@ class Serving:
         self.socket.settimeout(30)
         self.told = []
         spool("list")
-        self.process = subprocess.Popen(spool.argv("serve", *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*wrap, *spool.argv("serve", *args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True,
                                         env={**os.environ, "NOTIFY_SOCKET": self.address})
         self.expect("READY=1")
@@ -756,8 +776,8 @@ class Serving:
 def serve(spool, root):
     started = []
 
-    def start(*args):
-        started.append(Serving(spool, root, *args))
+    def start(*args, **more):
+        started.append(Serving(spool, root, *args, **more))
         return started[-1]
 
     yield start
@@ -774,6 +794,15 @@ def test_serve_delivers_what_waits_and_what_comes(spool, dojo, serve):
     dojo.wait_for(lambda: len(dojo.imports) == 2)
     assert server.end() == 0
     assert "STOPPING=1" in server.told
+
+
+@needs_root
+def test_serve_goes_on_where_the_host_has_no_watch_left(spool, dojo, serve):
+    server = serve(wrap=["/usr/bin/python3", "-c", WITHOUT_WATCHES])
+    spool.add()
+    dojo.wait_for(lambda: len(dojo.imports) == 1)
+    assert server.end() == 0
+    assert "cannot be watched" in server.output and "max_user_instances" in server.output, server.output
 
 
 def test_serve_ends_at_once_while_an_upload_is_on_its_way_and_the_next_one_asks_for_it(spool, dojo, serve):

@@ -6,10 +6,12 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -120,6 +122,58 @@ with_no_free_slot_the_error_names_the_holders(void **state)
 	assert_int_equal(t.slot, -1);
 	for (int i = 0; i <= N_SLOTS; i++)
 		slot_owner_free(take_ptr(owners[i]));
+}
+
+static bool
+put(const char *path, const char *text)
+{
+	AUTO_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* From here on this process has no inotify: a user namespace of its own, with that limit. */
+static bool
+lose_watches(void)
+{
+	AUTO_FREE char *map = mem_printf("0 %u 1", (unsigned)geteuid());
+
+	return unshare(CLONE_NEWUSER) == 0 && put("/proc/self/uid_map", map) &&
+	       put("/proc/sys/user/max_inotify_instances", "0") && inotify_init1(0) < 0;
+}
+
+static void
+without_a_watch_a_slot_is_waited_for_all_the_same(void **state)
+{
+	AUTO_HOST struct host h;
+	struct slot_owner *owners[2] = { NULL };
+	bool was_stale;
+	int status = 0;
+	pid_t pid;
+
+	(void)state;
+	make_host(&h);
+	owners[0] = attempt(&h, "holder");
+	owners[1] = attempt(&h, "waiter");
+	assert_int_equal(take(&h, owners[0], &was_stale), 0);
+	pid = fork();
+	if (pid == 0) {
+		AUTO_SLOT_TAKEN struct slot_taken t = SLOT_TAKEN_INIT;
+		struct err e = ERR_INIT;
+
+		if (!lose_watches())
+			_exit(2);
+		_exit(slot_take(h.state, 1, owners[1], clock_deadline(30000), &t, &e) == 0 && t.slot == 0 ? 0
+													  : 1);
+	}
+	assert_int_equal(slot_release(h.state, owners[0], 0, NULL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	for (size_t i = 0; i < MEM_COUNT(owners); i++)
+		slot_owner_free(take_ptr(owners[i]));
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void
@@ -463,6 +517,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_lowest_free_slot_is_taken),
 		cmocka_unit_test(with_no_free_slot_the_error_names_the_holders),
+		cmocka_unit_test(without_a_watch_a_slot_is_waited_for_all_the_same),
 		cmocka_unit_test(a_slot_whose_tmpdir_is_gone_is_stale),
 		cmocka_unit_test(a_slot_whose_runner_is_gone_or_another_process_is_stale),
 		cmocka_unit_test(a_record_that_cannot_be_understood_is_stale),
