@@ -148,10 +148,12 @@ without_a_watch_a_slot_is_waited_for_all_the_same(void **state)
 	AUTO_HOST struct host h;
 	struct slot_owner *owners[2] = { NULL };
 	bool was_stale;
-	int status = 0;
+	int status = 0, ready[2];
+	char byte;
 	pid_t pid;
 
 	(void)state;
+	assert_int_equal(pipe(ready), 0);
 	make_host(&h);
 	owners[0] = attempt(&h, "holder");
 	owners[1] = attempt(&h, "waiter");
@@ -163,9 +165,15 @@ without_a_watch_a_slot_is_waited_for_all_the_same(void **state)
 
 		if (!lose_watches())
 			_exit(2);
+		(void)!write(ready[1], "", 1);
 		_exit(slot_take(h.state, 1, owners[1], clock_deadline(30000), &t, &e) == 0 && t.slot == 0 ? 0
 													  : 1);
 	}
+	close(ready[1]);
+	/* time for its first look; who is slower sees the slot free at once, which is no less right */
+	if (read(ready[0], &byte, 1) == 1)
+		usleep(100 * 1000);
+	close(ready[0]);
 	assert_int_equal(slot_release(h.state, owners[0], 0, NULL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	for (size_t i = 0; i < MEM_COUNT(owners); i++)
