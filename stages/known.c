@@ -171,9 +171,11 @@ accepted(const void *arg, const struct finding *f, size_t nth, struct policy_acc
 static const struct baseline *
 find_baseline(const struct known_image *k, const char *branch)
 {
+	const struct baselines *l = &k->known->baselines;
+
 	for (size_t x = 0; x < k->n_baselines; x++)
-		if (str_eq(k->baselines[x]->branch, branch))
-			return k->baselines[x];
+		if (str_eq(l->v[k->baselines[x]].branch, branch))
+			return &l->v[k->baselines[x]];
 	return NULL;
 }
 
@@ -215,7 +217,7 @@ take_baselines(const struct inspection *i, const struct image *m, struct known_i
 		bool is_ours = b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b);
 
 		if (is_ours && !find_baseline(k, b->branch))
-			k->baselines[k->n_baselines++] = b;
+			k->baselines[k->n_baselines++] = x;
 	}
 }
 

@@ -30,7 +30,7 @@ struct known_image {
 	const struct known *known;
 	const int64_t *fix_since_s; /* of each finding; NULL: nobody asked */
 	char *image, *service, *product, *project;
-	const struct baseline **baselines; /* of this image, one per branch */
+	size_t *baselines; /* indexes of those of this image in known->baselines, one per branch */
 	size_t n_baselines;
 };
 void known_image_free(struct known_image *k);
