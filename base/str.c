@@ -259,3 +259,31 @@ str_expand(const char *tmpl, const char *(*value)(const char *name, void *arg), 
 	*ret = buf_take(&out);
 	return 0;
 }
+
+char *
+str_clean_path(const char *path, bool *ret_climbs)
+{
+	char *out = mem_alloc(strlen(path) + 1);
+	bool climbs = false;
+	size_t len = 0;
+
+	while (*(path += strspn(path, "/"))) {
+		size_t n = strcspn(path, "/");
+
+		if (n == 2 && memcmp(path, "..", 2) == 0) {
+			climbs = climbs || len == 0;
+			while (len > 0 && out[--len] != '/')
+				;
+		} else if (n != 1 || *path != '.') {
+			if (len > 0)
+				out[len++] = '/';
+			memcpy(out + len, path, n);
+			len += n;
+		}
+		path += n;
+	}
+	out[len] = '\0';
+	if (ret_climbs)
+		*ret_climbs = climbs;
+	return out;
+}

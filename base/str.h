@@ -40,6 +40,13 @@ bool str_is_empty(const char *s); /* NULL or "" */
 bool str_glob(const char *pattern, const char *s);
 bool str_glob_any(const struct strv *patterns, const char *s);
 
+/*
+ * A path without "." and empty parts, each ".." taken together with the part before it, no slash at its ends: "a/b" of "/a//x/../b/.",
+ * "" for the top. *ret_climbs (NULL: not asked): a ".." had no part before it, and was passed over. By the letters alone. Owned by the
+ * caller.
+ */
+char *str_clean_path(const char *path, bool *ret_climbs);
+
 /* "90s", "15m", "48h", "7d", "1500ms", "0"; a bare number other than 0 is refused. Milliseconds. */
 int str_parse_duration(const char *s, int64_t *ret_ms, struct err *e);
 /* "4GiB", "64MiB", "10KiB", "512B", decimal "1GB" too, "0"; a bare number other than 0 is refused. Bytes. */

@@ -26,32 +26,38 @@ entries_free(struct entries *t)
 	*t = (struct entries){ 0 };
 }
 
+static bool
+has_control(const char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			return true;
+	return false;
+}
+
+static bool
+has_climb(const char *name)
+{
+	while (*(name += strspn(name, "/"))) {
+		size_t n = strcspn(name, "/");
+
+		if (n == 2 && !memcmp(name, "..", 2))
+			return true;
+		name += n;
+	}
+	return false;
+}
+
 int
 entries_clean_name(const char *name, char **ret, struct err *e)
 {
-	AUTO_FREE char *out = mem_alloc(strlen(name) + 1);
-	size_t len = 0;
-
 	if (name[0] == '/')
 		return err_set(e, ERR_REFUSED, "name: it is absolute");
-	for (const char *p = name; *p;) {
-		size_t n = strcspn(p, "/");
-
-		if (n == 2 && !memcmp(p, "..", 2))
-			return err_set(e, ERR_REFUSED, "name: it climbs with \"..\"");
-		for (size_t i = 0; i < n; i++)
-			if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f)
-				return err_set(e, ERR_REFUSED, "name: it has a control character");
-		if (n && !(n == 1 && *p == '.')) {
-			if (len)
-				out[len++] = '/';
-			memcpy(out + len, p, n);
-			len += n;
-		}
-		p += n;
-		p += strspn(p, "/");
-	}
-	*ret = take_ptr(out);
+	if (has_climb(name))
+		return err_set(e, ERR_REFUSED, "name: it climbs with \"..\"");
+	if (has_control(name))
+		return err_set(e, ERR_REFUSED, "name: it has a control character");
+	*ret = str_clean_path(name, NULL);
 	return 0;
 }
 
@@ -247,33 +253,16 @@ static int
 link_target(const struct entry *n, char **ret, struct err *e)
 {
 	const char *slash = strrchr(n->name, '/');
-	size_t len = n->type == TAR_SYMLINK && slash ? (size_t)(slash - n->name) : 0;
-	AUTO_FREE char *out = mem_alloc(strlen(n->name) + strlen(n->link) + 2);
+	int len = n->type == TAR_SYMLINK && slash ? (int)(slash - n->name) : 0;
+	AUTO_FREE char *whole = mem_printf("%.*s/%s", len, n->name, n->link);
+	AUTO_FREE char *clean = NULL;
+	bool climbs = n->link[0] == '/';
 
-	memcpy(out, n->name, len);
-	if (n->link[0] == '/')
+	if (!climbs)
+		clean = str_clean_path(whole, &climbs);
+	if (climbs)
 		return err_set(e, ERR_REFUSED, "link: it points out of the archive");
-	for (const char *p = n->link; *p;) {
-		size_t part = strcspn(p, "/");
-
-		if (part == 2 && !memcmp(p, "..", 2)) {
-			if (!len)
-				return err_set(e, ERR_REFUSED, "link: it points out of the archive");
-			while (len && out[len - 1] != '/')
-				len--;
-			if (len)
-				len--;
-		} else if (part && !(part == 1 && *p == '.')) {
-			if (len)
-				out[len++] = '/';
-			memcpy(out + len, p, part);
-			len += part;
-		}
-		p += part;
-		p += strspn(p, "/");
-	}
-	out[len] = '\0';
-	*ret = take_ptr(out);
+	*ret = take_ptr(clean);
 	return 0;
 }
 

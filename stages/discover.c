@@ -349,9 +349,9 @@ static char *
 below_project(const char *path, const char *project_dir)
 {
 	static const char *const fronts[] = { "$CI_PROJECT_DIR", "${CI_PROJECT_DIR}" };
-	size_t n_top = strlen(project_dir);
-	AUTO_BUF struct buf out = BUF_INIT(64 * 1024);
-	const char *rest = path;
+	const char *top = project_dir + strspn(project_dir, "/"), *rest = path;
+	AUTO_FREE char *whole = NULL, *clean = NULL;
+	size_t n_top = strlen(top);
 
 	for (size_t i = 0; i < MEM_COUNT(fronts); i++) {
 		size_t n = strlen(fronts[i]);
@@ -359,29 +359,15 @@ below_project(const char *path, const char *project_dir)
 		if (str_has_prefix(path, fronts[i]) && (path[n] == '/' || !path[n]))
 			rest = path + n;
 	}
-	if (rest != path || path[0] != '/')
-		buf_add_str(&out, project_dir);
 	/* "$X/.." climbs who knows where. */
 	if (strchr(rest, '$') && strstr(rest, ".."))
 		return mem_strdup(".");
-	while (*(rest += strspn(rest, "/"))) {
-		size_t n = strcspn(rest, "/");
-
-		if (n == 2 && !memcmp(rest, "..", 2)) {
-			while (out.len && out.data[--out.len] != '/')
-				;
-		} else if (n != 1 || *rest != '.') {
-			buf_add_char(&out, '/');
-			buf_add(&out, rest, n);
-		}
-		rest += n;
-	}
-	if (out.is_full)
-		return mem_strdup(".");
-	if (out.len < n_top || memcmp(buf_str(&out), project_dir, n_top) != 0 ||
-	    (out.len > n_top && out.data[n_top] != '/'))
+	whole = mem_printf("%s/%s", rest != path || path[0] != '/' ? project_dir : "", rest);
+	clean = str_clean_path(whole, NULL);
+	if (!str_has_prefix(clean, top) || (n_top > 0 && clean[n_top] && clean[n_top] != '/'))
 		return NULL;
-	return out.len > n_top + 1 ? mem_strndup(out.data + n_top + 1, out.len - n_top - 1) : mem_strdup(".");
+	rest = clean + n_top + strspn(clean + n_top, "/");
+	return mem_strdup(*rest ? rest : ".");
 }
 
 static void

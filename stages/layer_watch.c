@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/str.h"
 #include "stages/layer_said.h"
 #include "stages/package_lists.h"
 #include "stages/tar.h"
@@ -128,34 +129,6 @@ keep(struct layer_watch *w, enum layer_fact_kind kind, const char *path, const c
 	f->n++;
 }
 
-/* As engines see a name: no "." and "..", no slash in front. *ret_climbs: it would have gone above the top. */
-static char *
-clean(const char *name, bool *ret_climbs)
-{
-	char *out = mem_alloc(strlen(name) + 1);
-	size_t len = 0;
-
-	*ret_climbs = false;
-	for (const char *p = name; *p;) {
-		size_t n = strcspn(p, "/");
-
-		if (n == 2 && !memcmp(p, "..", 2)) {
-			*ret_climbs = *ret_climbs || (!len && name[0] != '/');
-			while (len && out[--len] != '/')
-				;
-		} else if (n && !(n == 1 && *p == '.')) {
-			if (len)
-				out[len++] = '/';
-			memcpy(out + len, p, n);
-			len += n;
-		}
-		p += n;
-		p += strspn(p, "/");
-	}
-	out[len] = '\0';
-	return out;
-}
-
 /* https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts */
 static bool
 keep_whiteout(struct layer_watch *w, char *path)
@@ -197,8 +170,10 @@ static void
 see(struct layer_watch *w, enum layer_fact_kind kind, const char *name, const char *link, bool is_odd)
 {
 	bool climbs = false;
-	AUTO_FREE char *path = clean(name, &climbs);
+	/* as engines see it; an absolute name has no top to climb over */
+	AUTO_FREE char *path = str_clean_path(name, &climbs);
 
+	climbs = climbs && name[0] != '/';
 	if (keep_whiteout(w, path) || !is_wanted(kind, path))
 		return;
 	keep(w, kind, path, kind == FACT_SYMLINK || kind == FACT_HARDLINK ? link : "", is_odd || climbs);

@@ -159,6 +159,42 @@ what_a_template_becomes_is_bounded(void **state)
 	buf_free(&tmpl);
 }
 
+static void
+a_path_is_cleaned_by_its_letters(void **state)
+{
+	static const struct {
+		const char *path, *clean;
+		bool climbs;
+	} cases[] = {
+		{ "", "", false },
+		{ "/", "", false },
+		{ ".", "", false },
+		{ "a", "a", false },
+		{ "/a//x/../b/.", "a/b", false },
+		{ "./a/./b/", "a/b", false },
+		{ "a/..", "", false },
+		{ "a/../b", "b", false },
+		{ "a/b/../../c", "c", false },
+		{ "..", "", true },
+		{ "/../a", "a", true },
+		{ "a/../../b", "b", true },
+		{ "a/b/../../../c/d", "c/d", true },
+		{ "...", "...", false },
+		{ "..a/.b/b..", "..a/.b/b..", false },
+		{ "ab/../c", "c", false },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		bool climbs = !cases[k].climbs;
+		AUTO_FREE char *clean = str_clean_path(cases[k].path, &climbs);
+
+		assert_string_equal(clean, cases[k].clean);
+		if (climbs != cases[k].climbs)
+			fail_msg("%s", cases[k].path);
+	}
+}
+
 int
 main(void)
 {
@@ -171,6 +207,7 @@ main(void)
 		cmocka_unit_test(an_ellipsis_that_finds_no_room_leaves_a_text_that_ends),
 		cmocka_unit_test(templates_know_their_placeholders_and_name_an_unknown_one),
 		cmocka_unit_test(what_a_template_becomes_is_bounded),
+		cmocka_unit_test(a_path_is_cleaned_by_its_letters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
