@@ -11,7 +11,7 @@
 #include "stages/dojo_list.h"
 #include "stages/dojo_read.h"
 
-#define ENGAGEMENTS_MAX 20 /* of one name: the filter may find more than the name itself */
+#define ENGAGEMENTS_MAX 20 /* of one name */
 #define TESTS_MAX 500	   /* of one engagement */
 #define TYPE "\n**Type:** "
 
@@ -54,16 +54,14 @@ visit_engagements(struct dojo *dojo, const struct dojo_branch *b, const struct d
 		  int64_t deadline, place_visit *visit, void *arg, struct err *e)
 {
 	AUTO_FREE char *path = engagements_path(b, product->id);
+	AUTO_FREE char *what = mem_printf("engagements of %s", product->name);
 	AUTO_STRV struct strv seen = { 0 };
 	AUTO_JSON cJSON *page = NULL;
-	const cJSON *rows, *row;
+	const cJSON *row;
 
-	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
+	if (dojo_list_page(dojo, path, what, deadline, &page, e) < 0)
 		return -1;
-	rows = json_array(page, "results");
-	if (!b->engagement && (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows)))
-		return err_set(e, ERR_FAILED, "DefectDojo does not show all engagements of %s", product->name);
-	cJSON_ArrayForEach(row, rows)
+	cJSON_ArrayForEach(row, json_array(page, "results"))
 	{
 		const char *name = json_str(row, "name");
 		struct place at = { .product = product, .engagement = json_int(row, "id", -1) };
@@ -187,15 +185,13 @@ add_builds(struct dojo *dojo, const struct place *at, int64_t deadline, void *ar
 	struct builds *x = arg;
 	AUTO_FREE char *path =
 		mem_printf("/tests/?engagement=%" PRId64 "&limit=%d", at->engagement, TESTS_MAX);
+	AUTO_FREE char *what = mem_printf("tests of %s", x->b->branch);
 	AUTO_JSON cJSON *page = NULL;
-	const cJSON *rows, *row;
+	const cJSON *row;
 
-	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
+	if (dojo_list_page(dojo, path, what, deadline, &page, e) < 0)
 		return -1;
-	rows = json_array(page, "results");
-	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
-		return err_set(e, ERR_FAILED, "DefectDojo does not show all tests of %s", x->b->branch);
-	cJSON_ArrayForEach(row, rows)
+	cJSON_ArrayForEach(row, json_array(page, "results"))
 	{
 		const char *build_id = json_str(row, "build_id");
 

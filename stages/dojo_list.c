@@ -80,3 +80,19 @@ dojo_list(struct dojo *dojo, const char *path, int64_t deadline, dojo_row *each,
 			       l.total, l.n);
 	return 0;
 }
+
+int
+dojo_list_page(struct dojo *dojo, const char *path, const char *what, int64_t deadline, cJSON **ret,
+	       struct err *e)
+{
+	AUTO_JSON cJSON *page = NULL;
+	const cJSON *rows;
+
+	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
+		return -1;
+	rows = json_array(page, "results");
+	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
+		return err_set(e, ERR_FAILED, "DefectDojo does not show all %s", what);
+	*ret = take_ptr(page);
+	return 0;
+}

@@ -15,3 +15,10 @@ typedef int dojo_row(const cJSON *row, void *arg, struct err *e);
  * changes meanwhile, rows out of order or twice, more or fewer than `count`.
  */
 int dojo_list(struct dojo *dojo, const char *path, int64_t deadline, dojo_row *each, void *arg, struct err *e);
+
+/*
+ * A list that has to be shown on one page, since DefectDojo does not order it by id. `path` names the limit; fewer rows than `count` are an error,
+ * in which `what` stands ("tests of main"). *ret is owned by the caller; its array is "results".
+ */
+int dojo_list_page(struct dojo *dojo, const char *path, const char *what, int64_t deadline, cJSON **ret,
+		   struct err *e);

@@ -17,15 +17,12 @@ dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t
 	AUTO_FREE char *escaped = http_escape(name);
 	AUTO_FREE char *path = mem_printf("/products/?name_exact=%s&limit=%d", escaped, PRODUCTS_MAX);
 	AUTO_JSON cJSON *page = NULL;
-	const cJSON *rows, *row;
+	const cJSON *row;
 
 	*ret = -1;
-	if (dojo_get_json(dojo, path, DOJO_PAGE_MAX, deadline, &page, e) < 0)
+	if (dojo_list_page(dojo, path, "products of one name", deadline, &page, e) < 0)
 		return -1;
-	rows = json_array(page, "results");
-	if (!rows || json_int(page, "count", -1) != cJSON_GetArraySize(rows))
-		return err_set(e, ERR_FAILED, "DefectDojo shows more products of one name than there can be");
-	cJSON_ArrayForEach(row, rows)
+	cJSON_ArrayForEach(row, json_array(page, "results"))
 	{
 		int64_t id = json_int(row, "id", -1);
 
