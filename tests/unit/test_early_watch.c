@@ -17,12 +17,12 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "tests/unit/scratch.h"
 
 #define PATIENCE_MS 30000
 
 struct place {
-	char dir[48];
-	int fd;
+	struct scratch at;
 	struct glob_set *globs;
 	struct early_watch *w;
 };
@@ -30,10 +30,7 @@ struct place {
 static void
 place_init(struct place *p, const char *glob)
 {
-	*p = (struct place){ .dir = "/tmp/test-early-watch-XXXXXX" };
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_true(p->fd >= 0);
+	*p = (struct place){ .at = scratch_new() };
 	p->globs = glob_set_new();
 	assert_true(glob_set_add(p->globs, glob, str_has_suffix(glob, "/")));
 }
@@ -41,7 +38,7 @@ place_init(struct place *p, const char *glob)
 static void
 start(struct place *p)
 {
-	assert_int_equal(early_watch_open(p->fd, p->globs, &p->w, NULL), 0);
+	assert_int_equal(early_watch_open(p->at.fd, p->globs, &p->w, NULL), 0);
 }
 
 static void
@@ -49,14 +46,13 @@ place_free(struct place *p)
 {
 	early_watch_free(p->w);
 	glob_set_free(p->globs);
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	scratch_remove(&p->at);
 }
 
 static void
 put(const struct place *p, const char *path)
 {
-	AUTO_FD int fd = openat(p->fd, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	AUTO_FD int fd = openat(p->at.fd, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "x", 1), 1);
@@ -65,7 +61,7 @@ put(const struct place *p, const char *path)
 static void
 make_dir(const struct place *p, const char *path)
 {
-	assert_int_equal(mkdirat(p->fd, path, 0755), 0);
+	assert_int_equal(mkdirat(p->at.fd, path, 0755), 0);
 }
 
 /* The next finished file; NULL when all events are read and nothing waits to be finished. */
@@ -137,7 +133,7 @@ a_file_is_told_when_it_is_closed_and_once_per_writing(void **state)
 	(void)state;
 	place_init(&p, "*.tar");
 	start(&p);
-	fd = openat(p.fd, "x.tar", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	fd = openat(p.at.fd, "x.tar", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	assert_int_equal(write(fd, "x", 1), 1);
 	expect(&p, NULL);
 	close(fd);
@@ -159,7 +155,7 @@ a_file_that_is_moved_into_place_is_told(void **state)
 	make_dir(&p, "out");
 	start(&p);
 	put(&p, "part");
-	assert_int_equal(renameat(p.fd, "part", p.fd, "out/x.tar"), 0);
+	assert_int_equal(renameat(p.at.fd, "part", p.at.fd, "out/x.tar"), 0);
 	expect(&p, "out/x.tar");
 	expect(&p, NULL);
 	place_free(&p);
@@ -192,7 +188,7 @@ a_directory_that_was_moved_is_known_under_its_new_name(void **state)
 	make_dir(&p, "old");
 	start(&p);
 	expect(&p, NULL);
-	assert_int_equal(renameat(p.fd, "old", p.fd, "new"), 0);
+	assert_int_equal(renameat(p.at.fd, "old", p.at.fd, "new"), 0);
 	expect(&p, NULL);
 	put(&p, "new/x.tar");
 	expect(&p, "new/x.tar");
@@ -208,8 +204,8 @@ links_are_not_followed(void **state)
 	place_init(&p, "*/*.tar");
 	make_dir(&p, "real");
 	start(&p);
-	assert_int_equal(symlinkat("real", p.fd, "link"), 0);
-	assert_int_equal(symlinkat("/etc/passwd", p.fd, "real/passwd.tar"), 0);
+	assert_int_equal(symlinkat("real", p.at.fd, "link"), 0);
+	assert_int_equal(symlinkat("/etc/passwd", p.at.fd, "real/passwd.tar"), 0);
 	put(&p, "real/x.tar");
 	expect(&p, "real/x.tar");
 	expect(&p, NULL);
@@ -256,7 +252,7 @@ flood(const struct place *p)
 
 		snprintf(name, sizeof(name), "f%ld.txt", k);
 		put(p, name);
-		assert_int_equal(unlinkat(p->fd, name, 0), 0);
+		assert_int_equal(unlinkat(p->at.fd, name, 0), 0);
 	}
 }
 

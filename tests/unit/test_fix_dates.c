@@ -21,35 +21,10 @@
 #include "base/mem.h"
 #include "stages/fix_dates.h"
 #include "stages/policy.h"
+#include "tests/unit/scratch.h"
 
 #define NOW INT64_C(1775044800) /* 2026-04-01T12:00:00Z */
 #define DAY POLICY_DAY_S
-
-/* ---- a place ---- */
-
-struct place {
-	char path[64];
-	int fd;
-};
-
-static struct place
-make_place(void)
-{
-	struct place p = { .path = "/tmp/test_fix_dates.XXXXXX" };
-
-	assert_non_null(mkdtemp(p.path));
-	p.fd = open(p.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(p.fd >= 0);
-	return p;
-}
-
-static void
-free_place(struct place *p)
-{
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->path, NULL), 0);
-}
-#define AUTO_PLACE __attribute__((cleanup(free_place)))
 
 /* Sorted, as numbers are. */
 static struct fix_key
@@ -69,7 +44,7 @@ see_some(int dirfd, uint32_t first, size_t n, int64_t now_s, int64_t *since_s, s
 }
 
 static int64_t
-see(const struct place *p, uint32_t n, int64_t now_s)
+see(const struct scratch *p, uint32_t n, int64_t now_s)
 {
 	struct err e = ERR_INIT;
 	int64_t since_s;
@@ -80,7 +55,7 @@ see(const struct place *p, uint32_t n, int64_t now_s)
 }
 
 static void
-keep(const struct place *p, const struct fix_date *v, size_t n)
+keep(const struct scratch *p, const struct fix_date *v, size_t n)
 {
 	const struct fix_dates d = { (struct fix_date *)(uintptr_t)v, n };
 	AUTO_FREE char *text = NULL;
@@ -91,7 +66,7 @@ keep(const struct place *p, const struct fix_date *v, size_t n)
 }
 
 static size_t
-count_files(const struct place *p)
+count_files(const struct scratch *p)
 {
 	AUTO_DIR DIR *dir = opendir(p->path);
 	const struct dirent *entry;
@@ -108,7 +83,7 @@ count_files(const struct place *p)
 static void
 the_first_time_that_a_fix_was_seen_stays(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 
 	(void)state;
 	assert_int_equal(see(&p, 5, NOW), NOW);
@@ -123,7 +98,7 @@ the_first_time_that_a_fix_was_seen_stays(void **state)
 static void
 a_clock_that_is_behind_makes_a_date_earlier_and_one_that_is_ahead_never_later(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	int64_t since_s;
 	struct err e = ERR_INIT;
 
@@ -144,7 +119,7 @@ a_clock_that_is_behind_makes_a_date_earlier_and_one_that_is_ahead_never_later(vo
 static void
 nothing_is_written_where_nothing_is_new(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	struct stat before, after;
 
 	(void)state;
@@ -162,7 +137,7 @@ nothing_is_written_where_nothing_is_new(void **state)
 /* ---- what lies there ---- */
 
 static void
-assert_refused(const struct place *p, const char *words)
+assert_refused(const struct scratch *p, const char *words)
 {
 	struct err e = ERR_INIT;
 	int64_t since_s = 7;
@@ -175,7 +150,7 @@ assert_refused(const struct place *p, const char *words)
 static void
 what_is_cut_off_or_changed_gives_no_dates_and_stays_as_it_is(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	AUTO_FREE char *text = NULL;
 	size_t len;
 
@@ -216,7 +191,7 @@ records_out_of_order_twice_or_of_no_time_are_refused(void **state)
 
 	(void)state;
 	for (size_t k = 0; k < MEM_COUNT(bad); k++) {
-		AUTO_PLACE struct place p = make_place();
+		AUTO_SCRATCH struct scratch p = scratch_new();
 
 		keep(&p, bad[k], 2);
 		assert_refused(&p, "record");
@@ -226,7 +201,7 @@ records_out_of_order_twice_or_of_no_time_are_refused(void **state)
 static void
 a_file_that_others_may_write_is_not_believed(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 
 	(void)state;
 	see(&p, 1, NOW);
@@ -252,7 +227,7 @@ a_file_that_others_may_write_is_not_believed(void **state)
 /* ---- the bound ---- */
 
 static void
-fill(const struct place *p, int64_t seen_s)
+fill(const struct scratch *p, int64_t seen_s)
 {
 	AUTO_FREE struct fix_date *v = mem_array(FIX_DATES_MAX, sizeof(*v));
 
@@ -264,7 +239,7 @@ fill(const struct place *p, int64_t seen_s)
 static void
 where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	const struct fix_key keys[] = { key(10), key(11), key(12) };
 	struct err e = ERR_INIT;
 	int64_t since_s[3];
@@ -285,7 +260,7 @@ where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs(void
 static void
 what_nobody_has_seen_for_more_than_a_year_makes_room_where_it_is_needed(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	AUTO_FIX_DATES struct fix_dates d = { 0 };
 	int64_t later = NOW + (FIX_UNSEEN_DAYS + 1) * DAY;
 
@@ -304,7 +279,7 @@ what_nobody_has_seen_for_more_than_a_year_makes_room_where_it_is_needed(void **s
 static void
 many_at_once_lose_nothing(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	AUTO_FIX_DATES struct fix_dates d = { 0 };
 	pid_t pids[8];
 
@@ -340,7 +315,7 @@ many_at_once_lose_nothing(void **state)
 static void
 a_process_that_is_killed_leaves_all_that_it_answered(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	uint32_t first = 0;
 
 	(void)state;
@@ -379,7 +354,7 @@ a_process_that_is_killed_leaves_all_that_it_answered(void **state)
 static void
 where_nothing_can_be_written_only_what_is_known_has_a_date(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	pid_t pid;
 	int status;
 
@@ -432,7 +407,7 @@ of_two_hosts_the_earliest_date_counts(void **state)
 static void
 what_others_know_is_put_down_as_far_as_there_is_room(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	AUTO_FIX_DATES struct fix_dates d = { 0 };
 	struct fix_date other[] = { { key(1), NOW - DAY, NOW }, { key(10), NOW - DAY, NOW } };
 	const struct fix_dates others = { other, 2 };
@@ -540,7 +515,7 @@ a_finding_without_a_fix_has_no_key_and_a_package_of_a_language_one_by_its_ecosys
 static void
 who_only_looks_puts_nothing_down(void **state)
 {
-	AUTO_PLACE struct place p = make_place();
+	AUTO_SCRATCH struct scratch p = scratch_new();
 	AUTO_FREE char *one = os_result("libssl3", "openssl", "CVE-1", "9"),
 		       *two = os_result("libssl3", "openssl", "CVE-2", "9"),
 		       *three = os_result("libssl3", "openssl", "CVE-3", "");

@@ -23,41 +23,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
-
-struct place {
-	char dir[64];
-	int fd;
-};
-
-static int
-set_up(void **state)
-{
-	struct place *p = mem_alloc(sizeof(*p));
-
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-fs-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_true(p->fd >= 0);
-	*state = p;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	struct place *p = *state;
-
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-	free(p);
-	return 0;
-}
-
-static void
-write_file(const struct place *p, const char *name, const char *text)
-{
-	assert_int_equal(fs_publish(p->fd, name, text, strlen(text), 0600, 0, NULL), 0);
-}
+#include "tests/unit/scratch.h"
 
 static size_t
 count_entries(int dir_fd)
@@ -75,7 +41,7 @@ count_entries(int dir_fd)
 static void
 nothing_is_opened_outside_or_through_a_link(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	static const char *const out[] = { "..",   "../etc/passwd", "/etc/passwd",
 					   "link", "dir/link/file", "magic/passwd" };
 	AUTO_FD int fd = -1;
@@ -85,7 +51,7 @@ nothing_is_opened_outside_or_through_a_link(void **state)
 	assert_int_equal(symlinkat("/etc/passwd", p->fd, "link"), 0);
 	assert_int_equal(symlinkat("/", p->fd, "dir/link"), 0);
 	assert_int_equal(symlinkat("/proc/self/root/etc", p->fd, "magic"), 0);
-	write_file(p, "file", "x");
+	scratch_write(p, "file", "x");
 	for (size_t i = 0; i < MEM_COUNT(out); i++)
 		if (fs_open_beneath(p->fd, out[i], O_RDONLY, 0, NULL) >= 0)
 			fail_msg("%s", out[i]);
@@ -101,11 +67,11 @@ nothing_is_opened_outside_or_through_a_link(void **state)
 static void
 reading_is_bounded_and_takes_regular_files_only(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 
-	write_file(p, "file", "12345");
+	scratch_write(p, "file", "12345");
 	assert_int_equal(mkfifoat(p->fd, "fifo", 0600), 0);
 	assert_int_equal(symlinkat("file", p->fd, "link"), 0);
 	assert_int_equal(fs_read_max(p->fd, "file", 5, &text, &len, NULL), 0);
@@ -127,10 +93,10 @@ a_secret_that_others_can_read_is_none(void **state)
 		bool is_taken;
 	} cases[] = { { 0600, true },  { 0400, true },	{ 0640, true },
 		      { 0644, false }, { 0660, false }, { 0602, false } };
-	const struct place *p = *state;
-	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+	const struct scratch *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->path);
 
-	write_file(p, "token", "s3cret\r\n");
+	scratch_write(p, "token", "s3cret\r\n");
 	for (size_t i = 0; i < MEM_COUNT(cases); i++) {
 		AUTO_FREE char *secret = NULL;
 		struct err e = ERR_INIT;
@@ -169,13 +135,13 @@ read_as_another(const char *path, gid_t group)
 static void
 a_secret_that_a_foreign_group_can_read_is_none(void **state)
 {
-	const struct place *p = *state;
-	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+	const struct scratch *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->path);
 
 	if (geteuid() != 0)
 		skip();
-	write_file(p, "token", "s3cret\n");
-	assert_int_equal(chmod(p->dir, 0711), 0);
+	scratch_write(p, "token", "s3cret\n");
+	assert_int_equal(chmod(p->path, 0711), 0);
 	assert_int_equal(read_as_another(path, 1), 0);
 	assert_int_equal(read_as_another(path, 2), 1);
 }
@@ -183,11 +149,11 @@ a_secret_that_a_foreign_group_can_read_is_none(void **state)
 static void
 an_empty_secret_or_one_with_a_nul_is_none(void **state)
 {
-	const struct place *p = *state;
-	AUTO_FREE char *path = mem_printf("%s/token", p->dir);
+	const struct scratch *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/token", p->path);
 	AUTO_FREE char *secret = NULL;
 
-	write_file(p, "token", "\n");
+	scratch_write(p, "token", "\n");
 	assert_int_equal(fs_read_secret(path, &secret, NULL), -1);
 	assert_int_equal(fs_publish(p->fd, "token", "a\0b", 3, 0600, 0, NULL), 0);
 	assert_int_equal(fs_read_secret(path, &secret, NULL), -1);
@@ -197,12 +163,12 @@ an_empty_secret_or_one_with_a_nul_is_none(void **state)
 static void
 publishing_replaces_a_file_whole_and_leaves_nothing_on_failure(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FREE char *text = NULL;
 	struct stat st;
 	size_t len;
 
-	write_file(p, "file", "old");
+	scratch_write(p, "file", "old");
 	assert_int_equal(fs_publish(p->fd, "file", "new", 3, 0640, FS_DURABLE, NULL), 0);
 	assert_int_equal(fs_read_max(p->fd, "file", 9, &text, &len, NULL), 0);
 	assert_string_equal(text, "new");
@@ -218,11 +184,11 @@ publishing_replaces_a_file_whole_and_leaves_nothing_on_failure(void **state)
 static void
 publishing_does_not_write_through_a_link(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FREE char *text = NULL;
 	size_t len;
 
-	write_file(p, "victim", "untouched");
+	scratch_write(p, "victim", "untouched");
 	assert_int_equal(symlinkat("victim", p->fd, "file"), 0);
 	assert_int_equal(fs_publish(p->fd, "file", "new", 3, 0600, 0, NULL), 0);
 	assert_int_equal(fs_read_max(p->fd, "victim", 99, &text, &len, NULL), 0);
@@ -232,7 +198,7 @@ publishing_does_not_write_through_a_link(void **state)
 static void
 a_deep_tree_is_removed_whole(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	int at = dup(p->fd);
 
 	for (int i = 0; i < 500; i++) {
@@ -252,9 +218,9 @@ a_deep_tree_is_removed_whole(void **state)
 static void
 what_a_link_in_a_tree_names_stays(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 
-	write_file(p, "keep", "x");
+	scratch_write(p, "keep", "x");
 	assert_int_equal(mkdirat(p->fd, "kept", 0700), 0);
 	assert_int_equal(mkdirat(p->fd, "kept/inside", 0700), 0);
 	assert_int_equal(mkdirat(p->fd, "tree", 0700), 0);
@@ -274,7 +240,7 @@ what_a_link_in_a_tree_names_stays(void **state)
 static void
 what_lies_behind_a_link_is_not_removed(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	struct err e = ERR_INIT;
 
 	assert_int_equal(mkdirat(p->fd, "kept", 0700), 0);
@@ -301,7 +267,7 @@ what_lies_behind_a_link_is_not_removed(void **state)
 static void
 directories_without_any_rights_are_removed_by_their_owner(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	int status = -1;
 	pid_t pid;
 
@@ -325,27 +291,27 @@ directories_without_any_rights_are_removed_by_their_owner(void **state)
 static void
 directories_are_made_down_to_the_last(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	struct stat st;
 
 	assert_int_equal(fs_mkdirs(p->fd, "a/b/c", 0711, NULL), 0);
 	assert_int_equal(fs_mkdirs(p->fd, "a/b/c", 0711, NULL), 0);
 	assert_int_equal(fstatat(p->fd, "a/b/c", &st, 0), 0);
 	assert_true(S_ISDIR(st.st_mode));
-	write_file(p, "file", "x");
+	scratch_write(p, "file", "x");
 	assert_int_equal(fs_mkdirs(p->fd, "file/x", 0711, NULL), -1);
 }
 
 static void
 a_copy_has_exactly_the_bytes_asked_for(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FREE char *text = NULL;
 	AUTO_FD int from = -1;
 	AUTO_FD int to = -1;
 	size_t len;
 
-	write_file(p, "from", "0123456789");
+	scratch_write(p, "from", "0123456789");
 	from = openat(p->fd, "from", O_RDONLY | O_CLOEXEC);
 	to = openat(p->fd, "to", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_int_equal(fs_copy(from, 3, to, 4, NULL), 0);
@@ -357,7 +323,7 @@ a_copy_has_exactly_the_bytes_asked_for(void **state)
 static void
 a_lock_is_had_by_one_and_a_deadline_ends_the_wait(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	struct err e = ERR_INIT;
 	int first = fs_lock(p->fd, "lock", clock_deadline(0), NULL);
 
@@ -370,11 +336,11 @@ a_lock_is_had_by_one_and_a_deadline_ends_the_wait(void **state)
 	close(first);
 }
 
-#define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, scratch_set_up, scratch_tear_down)
 
 /* Directories in each other, nobody's and without any rights, a file in each. */
 static void
-make_closed_tree(const struct place *p, const char *name, int depth)
+make_closed_tree(const struct scratch *p, const char *name, int depth)
 {
 	int at;
 
@@ -398,7 +364,7 @@ make_closed_tree(const struct place *p, const char *name, int depth)
 
 /* Exit code of a removal by nobody: 0, 1 with these words, 2 with others. */
 static int
-remove_as_nobody(const struct place *p, const char *name, const char *words)
+remove_as_nobody(const struct scratch *p, const char *name, const char *words)
 {
 	int status = -1;
 	pid_t pid = fork();
@@ -421,7 +387,7 @@ remove_as_nobody(const struct place *p, const char *name, const char *words)
 static void
 closed_directories_deeper_than_descriptors_are_removed_by_their_owner(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 
 	if (geteuid() != 0)
 		skip();
@@ -434,13 +400,13 @@ closed_directories_deeper_than_descriptors_are_removed_by_their_owner(void **sta
 static void
 a_file_that_cannot_be_removed_is_named_with_the_reason(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 
 	if (geteuid() != 0)
 		skip();
 	assert_int_equal(fchmod(p->fd, 0755), 0);
 	assert_int_equal(mkdirat(p->fd, "tree", 0755), 0);
-	write_file(p, "tree-file", "x");
+	scratch_write(p, "tree-file", "x");
 	assert_int_equal(renameat(p->fd, "tree-file", p->fd, "tree/f"), 0);
 	assert_int_equal(remove_as_nobody(p, "tree", "remove f: Permission denied"), 1);
 	assert_int_equal(faccessat(p->fd, "tree/f", F_OK, 0), 0);
@@ -449,7 +415,7 @@ a_file_that_cannot_be_removed_is_named_with_the_reason(void **state)
 static void
 a_directory_is_opened_whatever_mode_is_named(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FD int fd = -1;
 	AUTO_FD int anonymous = -1;
 
@@ -463,13 +429,13 @@ a_directory_is_opened_whatever_mode_is_named(void **state)
 static void
 a_write_that_fails_midway_leaves_the_old_file_alone(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	int status = -1;
 	pid_t pid;
 
-	write_file(p, "f", "old");
+	scratch_write(p, "f", "old");
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -514,9 +480,9 @@ closed_standard_descriptors_are_held_and_their_use_still_fails(void **state)
 
 /* Exit code of a child in a mount namespace of its own: 0 when what is mounted in the tree was left alone. */
 static int
-remove_around_a_mount(const struct place *p)
+remove_around_a_mount(const struct scratch *p)
 {
-	AUTO_FREE char *at = mem_printf("%s/tree/mounted", p->dir);
+	AUTO_FREE char *at = mem_printf("%s/tree/mounted", p->path);
 	AUTO_FREE char *kept = mem_printf("%s/kept", at);
 	struct err e = ERR_INIT;
 
@@ -531,7 +497,7 @@ remove_around_a_mount(const struct place *p)
 static void
 what_is_mounted_in_a_tree_is_not_entered(void **state)
 {
-	const struct place *p = *state;
+	const struct scratch *p = *state;
 	int status = -1;
 	pid_t pid;
 

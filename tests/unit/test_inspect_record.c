@@ -15,13 +15,13 @@
 
 #include "cli/inspect_record.h"
 #include "stages/snapshot.h"
+#include "tests/unit/scratch.h"
 
 #define CONTENT "an image archive"
 
 /* A directory with one archive in it, and the inspection that found it. */
 struct place {
-	char dir[64];
-	int dir_fd;
+	struct scratch at;
 	struct inspection i;
 };
 
@@ -33,11 +33,9 @@ set_up(void **state)
 	struct stat st;
 	int fd;
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-record-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->dir_fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_int_equal(fs_publish(p->dir_fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
-	fd = openat(p->dir_fd, "app.tar", O_RDONLY | O_CLOEXEC);
+	p->at = scratch_new();
+	assert_int_equal(fs_publish(p->at.fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
+	fd = openat(p->at.fd, "app.tar", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(fstat(fd, &st), 0);
 	p->i.mode = GATE_WARN;
 	a = inspection_add_archive(&p->i);
@@ -54,8 +52,7 @@ tear_down(void **state)
 	struct place *p = *state;
 
 	inspection_free(&p->i);
-	close(p->dir_fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	scratch_remove(&p->at);
 	free(p);
 	return 0;
 }
@@ -67,8 +64,8 @@ recorded(struct place *p)
 	AUTO(inspect_record) struct inspect_record *made = inspect_record_make(&p->i);
 	struct inspect_record *back = NULL;
 
-	assert_int_equal(inspect_record_write(p->dir_fd, made, NULL), 0);
-	assert_int_equal(inspect_record_read(p->dir_fd, &back, NULL), 0);
+	assert_int_equal(inspect_record_write(p->at.fd, made, NULL), 0);
+	assert_int_equal(inspect_record_read(p->at.fd, &back, NULL), 0);
 	return back;
 }
 
@@ -76,7 +73,7 @@ static const char *
 difference(struct place *p, const struct inspect_record *r)
 {
 	const struct inspect_record_file *f = inspect_record_find(r, "tar_images/app.tar");
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDONLY | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDONLY | O_CLOEXEC);
 	const struct archive now = { .fd = fd };
 
 	assert_non_null(f);
@@ -88,7 +85,7 @@ difference(struct place *p, const struct inspect_record *r)
 static void
 open_layout(struct place *p, struct archive *a)
 {
-	*a = (struct archive){ .fd = fs_open_dir(p->dir_fd, "oci", NULL), .is_dir = true };
+	*a = (struct archive){ .fd = fs_open_dir(p->at.fd, "oci", NULL), .is_dir = true };
 	assert_true(a->fd >= 0);
 	assert_int_equal(layout_dir_open(a->fd, 100, &a->files, NULL), 0);
 }
@@ -96,7 +93,7 @@ open_layout(struct place *p, struct archive *a)
 static void
 write_text(struct place *p, const char *path, const char *text)
 {
-	AUTO_FD int fd = openat(p->dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	AUTO_FD int fd = openat(p->at.fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 	assert_int_equal(fs_write_all(fd, text, strlen(text), NULL), 0);
 }
@@ -121,7 +118,7 @@ a_layout_is_compared_with_all_that_is_in_it(void **state)
 	AUTO(inspect_record) struct inspect_record *r = NULL;
 	struct archive *a;
 
-	assert_int_equal(mkdirat(p->dir_fd, "oci", 0755), 0);
+	assert_int_equal(mkdirat(p->at.fd, "oci", 0755), 0);
 	write_text(p, "oci/index.json", "{}");
 	write_text(p, "oci/oci-layout", "{}");
 	a = inspection_add_archive(&p->i);
@@ -131,15 +128,15 @@ a_layout_is_compared_with_all_that_is_in_it(void **state)
 	assert_null(layout_difference(p, r));
 	write_text(p, "oci/more", "x");
 	assert_string_equal(layout_difference(p, r), "has more files in it");
-	assert_int_equal(unlinkat(p->dir_fd, "oci/more", 0), 0);
+	assert_int_equal(unlinkat(p->at.fd, "oci/more", 0), 0);
 	assert_null(layout_difference(p, r));
-	assert_int_equal(renameat(p->dir_fd, "oci/oci-layout", p->dir_fd, "oci/other"), 0);
+	assert_int_equal(renameat(p->at.fd, "oci/oci-layout", p->at.fd, "oci/other"), 0);
 	assert_string_equal(layout_difference(p, r), "has other files in it");
-	assert_int_equal(renameat(p->dir_fd, "oci/other", p->dir_fd, "oci/oci-layout"), 0);
+	assert_int_equal(renameat(p->at.fd, "oci/other", p->at.fd, "oci/oci-layout"), 0);
 	assert_non_null(layout_difference(p, r));
 	write_text(p, "oci/index.json", "{\"a\":1}");
 	assert_string_equal(layout_difference(p, r), "has another size");
-	assert_int_equal(unlinkat(p->dir_fd, "oci/oci-layout", 0), 0);
+	assert_int_equal(unlinkat(p->at.fd, "oci/oci-layout", 0), 0);
 	assert_string_equal(layout_difference(p, r), "has fewer files in it");
 }
 
@@ -167,7 +164,7 @@ no_inspection_is_no_record(void **state)
 	struct inspect_record *r = (void *)p;
 	struct err e = ERR_INIT;
 
-	assert_int_equal(inspect_record_read(p->dir_fd, &r, &e), 0);
+	assert_int_equal(inspect_record_read(p->at.fd, &r, &e), 0);
 	assert_null(r);
 }
 
@@ -189,10 +186,10 @@ a_replaced_file_is_another_even_with_the_same_bytes_and_times(void **state)
 	struct timespec times[2];
 
 	assert_int_equal(fstat(p->i.archives[0].fd, &st), 0);
-	assert_int_equal(fs_publish(p->dir_fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
+	assert_int_equal(fs_publish(p->at.fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
 	times[0] = st.st_atim;
 	times[1] = st.st_mtim;
-	assert_int_equal(utimensat(p->dir_fd, "app.tar", times, 0), 0);
+	assert_int_equal(utimensat(p->at.fd, "app.tar", times, 0), 0);
 	assert_non_null(difference(p, r));
 }
 
@@ -203,7 +200,7 @@ a_file_written_to_is_another_even_with_its_times_put_back(void **state)
 	AUTO(inspect_record) struct inspect_record *r = recorded(p);
 	struct stat st;
 	struct timespec times[2];
-	int fd = openat(p->dir_fd, "app.tar", O_WRONLY | O_CLOEXEC);
+	int fd = openat(p->at.fd, "app.tar", O_WRONLY | O_CLOEXEC);
 
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(pwrite(fd, "AN", 2, 0), 2);
@@ -220,7 +217,7 @@ a_store_through_a_mapping_that_was_there_before_is_seen(void **state)
 {
 	struct place *p = *state;
 	AUTO(inspect_record) struct inspect_record *r = NULL;
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 	char *map = mmap(NULL, strlen(CONTENT), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	struct stat st;
 
@@ -229,7 +226,7 @@ a_store_through_a_mapping_that_was_there_before_is_seen(void **state)
 	assert_int_equal(fstat(fd, &st), 0);
 	fs_identity_of(&st, &p->i.archives[0].id);
 	assert_int_equal(snapshot_take(&p->i.archives[0].snapshot, p->i.archives[0].fd, &p->i.archives[0].id,
-				       p->dir_fd, NULL),
+				       p->at.fd, NULL),
 			 0);
 	r = recorded(p);
 	assert_string_not_equal(r->files[0].digest, "");
@@ -244,7 +241,7 @@ a_writer_that_came_later_is_a_difference(void **state)
 {
 	struct place *p = *state;
 	AUTO(inspect_record) struct inspect_record *r = recorded(p);
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	assert_non_null(difference(p, r));
@@ -260,10 +257,10 @@ a_record_that_is_not_understood_is_an_error(void **state)
 	struct err e = ERR_INIT;
 
 	for (size_t k = 0; k < MEM_COUNT(texts); k++) {
-		assert_int_equal(fs_publish(p->dir_fd, "tidewaiter-inspection.json", texts[k],
+		assert_int_equal(fs_publish(p->at.fd, "tidewaiter-inspection.json", texts[k],
 					    strlen(texts[k]), 0600, 0, NULL),
 				 0);
-		assert_int_equal(inspect_record_read(p->dir_fd, &r, &e), -1);
+		assert_int_equal(inspect_record_read(p->at.fd, &r, &e), -1);
 		assert_null(r);
 	}
 }

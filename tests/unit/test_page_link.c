@@ -16,48 +16,14 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "stages/page_link.h"
+#include "tests/unit/scratch.h"
 
 #define DOJO "https://dojo.example.com"
 #define HEAD "<p>&lt;dt&gt;DefectDojo&lt;/dt&gt;</p>\n"
 #define TAIL "<dt>DefectDojo</dt><dd>another</dd>\n<p>the end</p>\n"
 
-struct place {
-	char dir[64];
-	int fd;
-};
-
-static int
-set_up(void **state)
-{
-	struct place *p = mem_alloc(sizeof(*p));
-
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-page-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_true(p->fd >= 0);
-	*state = p;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	struct place *p = *state;
-
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-	free(p);
-	return 0;
-}
-
-static void
-leave(const struct place *p, const char *name, const char *text)
-{
-	assert_int_equal(fs_publish(p->fd, name, text, strlen(text), 0600, 0, NULL), 0);
-}
-
 static char *
-text_of(const struct place *p, const char *name)
+text_of(const struct scratch *p, const char *name)
 {
 	char *text = NULL;
 	size_t len = 0;
@@ -69,14 +35,14 @@ text_of(const struct place *p, const char *name)
 
 /* A page of delivery 3 that names the product; returns its text. */
 static char *
-make_page(const struct place *p, const char *url, const char *product)
+make_page(const struct scratch *p, const char *url, const char *product)
 {
 	AUTO_BUF struct buf page = BUF_INIT(65536);
 
 	buf_add_str(&page, HEAD);
 	page_link_add(&page, url, product);
 	buf_add_str(&page, TAIL);
-	leave(p, "app.html", buf_str(&page));
+	scratch_write(p, "app.html", buf_str(&page));
 	assert_int_equal(page_link_note(p->fd, 3, "app.html", NULL), 0);
 	return buf_take(&page);
 }
@@ -84,7 +50,7 @@ make_page(const struct place *p, const char *url, const char *product)
 static void
 test_a_page_names_the_product_then_the_test(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO_FREE char *before = make_page(p, DOJO "/api/v2/", "a & b");
 	AUTO_FREE char *after = NULL;
 
@@ -105,7 +71,7 @@ test_a_page_names_the_product_then_the_test(void **state)
 static void
 test_there_is_room_for_every_test(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO_FREE char *before = make_page(p, "http://d", "x");
 	AUTO_FREE char *after = NULL;
 
@@ -121,7 +87,7 @@ test_there_is_room_for_every_test(void **state)
 static void
 test_what_does_not_fit_changes_nothing(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO_FREE char *before = make_page(p, "http://d", "x");
 	AUTO_FREE char *after = NULL;
 
@@ -137,13 +103,13 @@ test_pages_without_an_entry_stay(void **state)
 {
 	static const char *const pages[] = { "<p>nothing was to be delivered</p>\n",
 					     "<dt>DefectDojo</dt><dd>cut off" };
-	struct place *p = *state;
+	struct scratch *p = *state;
 
 	assert_int_equal(page_link_note(p->fd, 0, "app.html", NULL), 0);
 	for (size_t k = 0; k < MEM_COUNT(pages); k++) {
 		AUTO_FREE char *after = NULL;
 
-		leave(p, "app.html", pages[k]);
+		scratch_write(p, "app.html", pages[k]);
 		assert_int_equal(page_link_set(p->fd, 0, DOJO, 17, NULL), 0);
 		after = text_of(p, "app.html");
 		assert_string_equal(after, pages[k]);
@@ -170,17 +136,17 @@ test_a_note_leads_nowhere_else(void **state)
 {
 	static const char *const notes[] = { "../outside.html", "/etc/passwd",	"link.html",
 					     "pipe.html",	"no-such.html", "" };
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO_FREE char *page = make_page(p, DOJO, "app");
 	AUTO_FREE char *after = NULL;
 
-	leave(p, "target", page);
+	scratch_write(p, "target", page);
 	assert_int_equal(symlinkat("target", p->fd, "link.html"), 0);
 	assert_int_equal(mkfifoat(p->fd, "pipe.html", 0600), 0);
 	for (size_t k = 0; k < MEM_COUNT(notes); k++) {
 		struct err e = ERR_INIT;
 
-		leave(p, "page-3", notes[k]);
+		scratch_write(p, "page-3", notes[k]);
 		assert_int_equal(page_link_set(p->fd, 3, DOJO, 17, &e), -1);
 		assert_true(e.kind != ERR_NONE);
 	}
@@ -193,12 +159,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_a_page_names_the_product_then_the_test, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_there_is_room_for_every_test, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_what_does_not_fit_changes_nothing, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_pages_without_an_entry_stay, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_page_names_the_product_then_the_test, scratch_set_up,
+						scratch_tear_down),
+		cmocka_unit_test_setup_teardown(test_there_is_room_for_every_test, scratch_set_up,
+						scratch_tear_down),
+		cmocka_unit_test_setup_teardown(test_what_does_not_fit_changes_nothing, scratch_set_up,
+						scratch_tear_down),
+		cmocka_unit_test_setup_teardown(test_pages_without_an_entry_stay, scratch_set_up,
+						scratch_tear_down),
 		cmocka_unit_test(test_no_address_no_entry),
-		cmocka_unit_test_setup_teardown(test_a_note_leads_nowhere_else, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_note_leads_nowhere_else, scratch_set_up,
+						scratch_tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,39 +18,12 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "stages/queue.h"
+#include "tests/unit/scratch.h"
 
 #define LONG_MS 20000
 
-struct place {
-	char dir[64];
-	int fd;
-};
-
-static int
-set_up(void **state)
-{
-	struct place *p = mem_alloc(sizeof(*p));
-
-	snprintf(p->dir, sizeof(p->dir), "/tmp/tidewaiter-queue-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*state = p;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	struct place *p = *state;
-
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
-	free(p);
-	return 0;
-}
-
 static struct queue_ticket *
-take(const struct place *p, int64_t n)
+take(const struct scratch *p, int64_t n)
 {
 	const struct queue_wait w = { .n = n, .deadline = clock_deadline(LONG_MS) };
 	struct queue_ticket *t = NULL;
@@ -61,7 +34,7 @@ take(const struct place *p, int64_t n)
 }
 
 static bool
-is_full(const struct place *p, int64_t n)
+is_full(const struct scratch *p, int64_t n)
 {
 	const struct queue_wait w = { .n = n, .deadline = clock_deadline(0) };
 	AUTO(queue_ticket) struct queue_ticket *t = NULL;
@@ -76,7 +49,7 @@ is_full(const struct place *p, int64_t n)
 static void
 as_many_as_allowed_go_on_and_no_more(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO(queue_ticket) struct queue_ticket *a = take(p, 2);
 	AUTO(queue_ticket) struct queue_ticket *b = take(p, 2);
 
@@ -106,7 +79,7 @@ note(void *arg, int64_t n_going_on, int64_t n_before)
 
 /* In a process of its own: tells "w" when it waits, `name` when it is its turn, and ends. */
 static pid_t
-start_waiter(const struct place *p, char name, int to)
+start_waiter(const struct scratch *p, char name, int to)
 {
 	pid_t pid = fork();
 
@@ -139,7 +112,7 @@ read_one(int fd)
 static void
 who_came_first_goes_on_first(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO(queue_ticket) struct queue_ticket *first = take(p, 1);
 	char order[8] = "";
 	int ends[2], n = 0;
@@ -167,7 +140,7 @@ who_came_first_goes_on_first(void **state)
 static void
 a_killed_owner_is_followed_by_the_next(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	int ends[2];
 	pid_t pid;
 
@@ -195,7 +168,7 @@ a_killed_owner_is_followed_by_the_next(void **state)
 static void
 who_waits_is_told_its_place(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO(queue_ticket) struct queue_ticket *a = take(p, 2);
 	AUTO(queue_ticket) struct queue_ticket *b = take(p, 2);
 	AUTO(queue_ticket) struct queue_ticket *c = take(p, 3);
@@ -213,7 +186,7 @@ who_waits_is_told_its_place(void **state)
 static void
 waiting_can_be_stopped(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	AUTO(queue_ticket) struct queue_ticket *a = take(p, 1);
 	AUTO(queue_ticket) struct queue_ticket *none = NULL;
 	AUTO_FD int stop = eventfd(1, EFD_CLOEXEC);
@@ -230,7 +203,7 @@ waiting_can_be_stopped(void **state)
 static void
 tickets_that_nobody_holds_do_not_count_and_go(void **state)
 {
-	struct place *p = *state;
+	struct scratch *p = *state;
 	const char *name = "00000000000000000007";
 
 	assert_int_equal(fs_publish(p->fd, name, "", 0, 0600, 0, NULL), 0);
@@ -243,7 +216,7 @@ tickets_that_nobody_holds_do_not_count_and_go(void **state)
 int
 main(void)
 {
-#define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+#define TEST(t) cmocka_unit_test_setup_teardown(t, scratch_set_up, scratch_tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(as_many_as_allowed_go_on_and_no_more),
 		TEST(who_came_first_goes_on_first),

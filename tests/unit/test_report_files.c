@@ -18,12 +18,13 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cli/report_files.h"
+#include "tests/unit/scratch.h"
 
 #define NOBODY 65534
 
 struct place {
-	char dir[64];
-	int fd, from, to;
+	struct scratch at;
+	int from, to;
 };
 
 static int
@@ -31,13 +32,11 @@ set_up(void **state)
 {
 	struct place *p = mem_alloc(sizeof(*p));
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-reports-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_int_equal(mkdirat(p->fd, "from", 0700), 0);
-	assert_int_equal(mkdirat(p->fd, "to", 0700), 0);
-	p->from = fs_open_dir(p->fd, "from", NULL);
-	p->to = fs_open_dir(p->fd, "to", NULL);
+	p->at = scratch_new();
+	assert_int_equal(mkdirat(p->at.fd, "from", 0700), 0);
+	assert_int_equal(mkdirat(p->at.fd, "to", 0700), 0);
+	p->from = fs_open_dir(p->at.fd, "from", NULL);
+	p->to = fs_open_dir(p->at.fd, "to", NULL);
 	assert_true(p->from >= 0 && p->to >= 0);
 	*state = p;
 	return 0;
@@ -50,8 +49,7 @@ tear_down(void **state)
 
 	close(p->from);
 	close(p->to);
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	scratch_remove(&p->at);
 	free(p);
 	return 0;
 }
@@ -115,12 +113,12 @@ an_old_report_is_replaced_and_a_link_in_its_place_is_not_followed(void **state)
 	leave(p->from, "a.json", "new");
 	leave(p->from, "b.json", "new");
 	leave(p->to, "a.json", "an old and longer one");
-	leave(p->fd, "victim", "untouched");
+	leave(p->at.fd, "victim", "untouched");
 	assert_int_equal(symlinkat("../victim", p->to, "b.json"), 0);
 	assert_int_equal(copy(p, NULL), 0);
 	assert_holds(p->to, "a.json", "new");
 	assert_holds(p->to, "b.json", "new");
-	assert_holds(p->fd, "victim", "untouched");
+	assert_holds(p->at.fd, "victim", "untouched");
 }
 
 static void
@@ -129,7 +127,7 @@ a_link_or_special_file_among_the_reports_is_refused(void **state)
 	const struct place *p = *state;
 	struct err e = ERR_INIT;
 
-	leave(p->fd, "victim", "secret");
+	leave(p->at.fd, "victim", "secret");
 	assert_int_equal(symlinkat("../victim", p->from, "a.json"), 0);
 	assert_int_equal(copy(p, &e), -1);
 	assert_non_null(strstr(e.text, "a.json"));

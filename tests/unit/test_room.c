@@ -18,12 +18,12 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "stages/room.h"
+#include "tests/unit/scratch.h"
 
 #define LONG_MS 20000
 
 struct place {
-	char dir[64];
-	int fd;
+	struct scratch at;
 	uint64_t space;
 };
 
@@ -32,10 +32,8 @@ set_up(void **state)
 {
 	struct place *p = mem_alloc(sizeof(*p));
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/tidewaiter-room-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(fs_space_left(p->fd, &p->space, NULL), 0);
+	p->at = scratch_new();
+	assert_int_equal(fs_space_left(p->at.fd, &p->space, NULL), 0);
 	*state = p;
 	return 0;
 }
@@ -45,8 +43,7 @@ tear_down(void **state)
 {
 	struct place *p = *state;
 
-	close(p->fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	scratch_remove(&p->at);
 	free(p);
 	return 0;
 }
@@ -54,7 +51,7 @@ tear_down(void **state)
 static int
 claim(const struct place *p, uint64_t bytes, int64_t wait_ms, struct room_claim **ret, struct err *e)
 {
-	return room_claim(p->fd, p->fd, bytes, "the layers have", clock_deadline(wait_ms), ret, e);
+	return room_claim(p->at.fd, p->at.fd, bytes, "the layers have", clock_deadline(wait_ms), ret, e);
 }
 
 static void
@@ -143,9 +140,10 @@ without_a_place_for_claims_only_what_is_free_counts(void **state)
 	AUTO(room_claim) struct room_claim *c = NULL;
 	struct err e = ERR_INIT;
 
-	assert_int_equal(room_claim(-1, p->fd, 1, "it has", clock_deadline(0), &c, &e), 0);
+	assert_int_equal(room_claim(-1, p->at.fd, 1, "it has", clock_deadline(0), &c, &e), 0);
 	assert_null(c);
-	assert_int_equal(room_claim(-1, p->fd, p->space * 2, "it has", clock_deadline(LONG_MS), &c, &e), -1);
+	assert_int_equal(room_claim(-1, p->at.fd, p->space * 2, "it has", clock_deadline(LONG_MS), &c, &e),
+			 -1);
 }
 
 int

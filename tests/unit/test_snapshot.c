@@ -15,13 +15,13 @@
 #include "base/str.h"
 #include "stages/pipeline.h"
 #include "stages/snapshot.h"
+#include "tests/unit/scratch.h"
 
 #define CONTENT "an image archive"
 
 /* A project directory with one archive, and the inspection that found it. */
 struct place {
-	char dir[64];
-	int dir_fd;
+	struct scratch at;
 	struct options opt;
 	struct inspection i;
 };
@@ -33,18 +33,16 @@ set_up(void **state)
 	struct archive *a;
 	struct stat st;
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-snapshot-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	p->dir_fd = fs_open_dir(AT_FDCWD, p->dir, NULL);
-	assert_int_equal(fs_publish(p->dir_fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
+	p->at = scratch_new();
+	assert_int_equal(fs_publish(p->at.fd, "app.tar", CONTENT, strlen(CONTENT), 0644, 0, NULL), 0);
 	a = inspection_add_archive(&p->i);
 	a->name = mem_strdup("app.tar");
-	a->fd = openat(p->dir_fd, "app.tar", O_RDONLY | O_CLOEXEC);
+	a->fd = openat(p->at.fd, "app.tar", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(fstat(a->fd, &st), 0);
 	fs_identity_of(&st, &a->id);
 	p->opt.images.max_size = 1000;
 	p->i.opt = &p->opt;
-	p->i.project_fd = p->i.work_fd = p->dir_fd;
+	p->i.project_fd = p->i.work_fd = p->at.fd;
 	*state = p;
 	return 0;
 }
@@ -55,8 +53,7 @@ tear_down(void **state)
 	struct place *p = *state;
 
 	inspection_free(&p->i);
-	close(p->dir_fd);
-	assert_int_equal(fs_remove_tree(AT_FDCWD, p->dir, NULL), 0);
+	scratch_remove(&p->at);
 	free(p);
 	return 0;
 }
@@ -82,7 +79,7 @@ static void
 what_a_writer_stores_after_the_copy_is_not_inspected(void **state)
 {
 	struct place *p = *state;
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 	char *map = mmap(NULL, strlen(CONTENT), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	const struct archive *a;
 	char text[sizeof(CONTENT)] = "", digest[HASH_DIGEST_MAX];
@@ -95,7 +92,7 @@ what_a_writer_stores_after_the_copy_is_not_inspected(void **state)
 	assert_string_equal(text, CONTENT);
 	hash_of(HASH_SHA256, CONTENT, strlen(CONTENT), digest);
 	assert_string_equal(a->snapshot.digest, digest);
-	assert_int_equal(faccessat(p->dir_fd, "snapshot", F_OK, 0), -1);
+	assert_int_equal(faccessat(p->at.fd, "snapshot", F_OK, 0), -1);
 	munmap(map, strlen(CONTENT));
 }
 
@@ -106,10 +103,10 @@ a_file_of_a_layout_is_copied_too(void **state)
 	AUTO_FD int fd = -1;
 	struct archive *a;
 
-	assert_int_equal(mkdirat(p->dir_fd, "oci", 0755), 0);
-	fd = openat(p->dir_fd, "oci/index.json", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(mkdirat(p->at.fd, "oci", 0755), 0);
+	fd = openat(p->at.fd, "oci/index.json", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	a = inspection_add_archive(&p->i);
-	*a = (struct archive){ .fd = fs_open_dir(p->dir_fd, "oci", NULL), .is_dir = true };
+	*a = (struct archive){ .fd = fs_open_dir(p->at.fd, "oci", NULL), .is_dir = true };
 	assert_int_equal(layout_dir_open(a->fd, 10, &a->files, NULL), 0);
 	run_stage(p);
 	a = &p->i.archives[1];
@@ -121,7 +118,7 @@ static void
 a_file_that_is_shorter_than_it_was_is_refused(void **state)
 {
 	struct place *p = *state;
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 	const struct archive *a;
 
 	assert_int_equal(ftruncate(fd, 3), 0);
@@ -135,7 +132,7 @@ static void
 what_is_too_large_anyway_is_not_copied(void **state)
 {
 	struct place *p = *state;
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	p->opt.images.max_size = 3;
@@ -147,7 +144,7 @@ static void
 files_given_by_name_are_not_copied(void **state)
 {
 	struct place *p = *state;
-	AUTO_FD int fd = openat(p->dir_fd, "app.tar", O_RDWR | O_CLOEXEC);
+	AUTO_FD int fd = openat(p->at.fd, "app.tar", O_RDWR | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	p->i.project_fd = -1;
