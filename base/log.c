@@ -7,14 +7,24 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
+
+bool
+log_is_terminal(FILE *to)
+{
+	return isatty(fileno(to)) && !str_eq(getenv("TERM"), "dumb");
+}
+
+bool
+log_shows_colour(FILE *to)
+{
+	return log_is_terminal(to) && str_is_empty(getenv("NO_COLOR"));
+}
 
 void
 log_init(struct log *l, FILE *to)
 {
-	const char *no_colour = getenv("NO_COLOR");
-
-	*l = (struct log){ .to = to, .level = LOG_NOTE };
-	l->has_colour = isatty(fileno(to)) && !(no_colour && no_colour[0]);
+	*l = (struct log){ .to = to, .level = LOG_NOTE, .has_colour = log_shows_colour(to) };
 }
 
 const char *

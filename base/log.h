@@ -24,7 +24,10 @@ struct log {
 	enum log_level level; /* lines above it are dropped */
 };
 
-/* stderr; colours when it is a terminal and NO_COLOR is not set (https://no-color.org). */
+/* One that understands escape sequences: not with TERM=dumb. */
+bool log_is_terminal(FILE *to);
+/* Such a terminal, and NO_COLOR is not set (https://no-color.org). */
+bool log_shows_colour(FILE *to);
 void log_init(struct log *l, FILE *to);
 void log_line(const struct log *l, enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

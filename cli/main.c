@@ -36,7 +36,7 @@ print_help(FILE *to)
 		    "  --help         this text, or behind a verb that verb's\n"
 		    "  --version      the version\n\n"
 		    "Exit codes: 0 success, 1 blocked or refused, 2 usage or settings, 3 undecided.\n"
-		    "Colours stand on terminals only, and never with NO_COLOR set.\n");
+		    "Colours stand on terminals only, never with NO_COLOR set or TERM=dumb.\n");
 }
 
 static void

@@ -302,7 +302,7 @@ play(const struct rehearsal *r, struct rehearse_outcome *ret, struct err *e)
 							     .timeout_s = r->o->timeout_ms / 1000 });
 	p.payload = payload;
 	p.config_path = config;
-	rehearse_log_init(&log, stdout, isatty(STDOUT_FILENO) && str_is_empty(getenv("NO_COLOR")));
+	rehearse_log_init(&log, stdout, log_shows_colour(stdout));
 	strv_add(&log.secrets, TOKEN);
 	/* What the programs say of their settings is for the file that the admin can change. */
 	log.stand_in = config;

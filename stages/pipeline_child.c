@@ -37,14 +37,14 @@ show_progress(const struct pipeline *p, const char *doing, int64_t since)
 {
 	AUTO_FREE char *time = str_human_duration(clock_mono_ms() - since);
 
-	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+	if (p->i->project_fd < 0 && log_is_terminal(stderr))
 		fprintf(stderr, "\r%s, %s …\033[K", doing, time);
 }
 
 static void
 erase_progress(const struct pipeline *p)
 {
-	if (p->i->project_fd < 0 && isatty(STDERR_FILENO))
+	if (p->i->project_fd < 0 && log_is_terminal(stderr))
 		fputs("\r\033[K", stderr);
 }
 

@@ -251,7 +251,7 @@ def test_terminal_gets_colours_but_not_with_no_color(stage):
     stage.ready()
     for more, wanted in (({}, True), ({"NO_COLOR": "1"}, False)):
         master, slave = pty.openpty()
-        process = subprocess.Popen(stage.argv("--script", "true"), cwd=stage.host.root, env={**stage.env(), **more},
+        process = subprocess.Popen(stage.argv("--script", "true"), cwd=stage.host.root, env={**stage.env(), "TERM": "xterm", **more},
                                    stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.DEVNULL)
         os.close(slave)
         out = b""

@@ -247,7 +247,7 @@ def on_terminal(scan, image, **env):
     leader, follower = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     process = subprocess.Popen(scan.argv(image), stdin=subprocess.DEVNULL, stdout=follower, stderr=follower,
-                               env={**environment, **env})
+                               env={**environment, "TERM": "xterm", **env})
     os.close(follower)
     shown = b""
     try:
@@ -264,6 +264,7 @@ def test_colours_stand_on_terminals_only_and_never_with_no_color(scan):
     image = scan.image("classic")
     assert b"\033[31;1m" in on_terminal(scan, image) and b"\033[31;1m" in on_terminal(scan, image, NO_COLOR="")
     assert b"\033[31" not in on_terminal(scan, image, NO_COLOR="1")
+    assert b"\033" not in on_terminal(scan, image, TERM="dumb")
     assert "\033" not in scan(image).stdout
 
 
