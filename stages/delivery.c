@@ -222,6 +222,10 @@ open_checked(int dirfd, const char *name, struct delivery *ret, struct delivery_
 		return -1;
 	if (fstat(fd, &st) < 0)
 		return err_errno(e, "stat");
+	if (st.st_nlink == 0) {
+		errno = ENOENT; /* delivered meanwhile */
+		return err_errno(e, "open");
+	}
 	if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
 		return err_set(e, ERR_REFUSED, "not a regular file with one link");
 	if (read_head_line(fd, text, &len, e) < 0 || delivery_parse_head(text, len, &d, e) < 0)

@@ -146,8 +146,8 @@ fix_dates_read(int dirfd, struct fix_dates *ret, struct err *e)
 		return 0;
 	if (fd < 0 || fstat(fd, &st) < 0 || fstat(dirfd, &dir) < 0)
 		return err_errno(e, FILE_NAME);
-	/* root looks, too, so it is the directory that says whose it is */
-	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != dir.st_uid ||
+	/* root looks, too, so it is the directory that says whose it is; without a link it was replaced just now */
+	if (!S_ISREG(st.st_mode) || st.st_nlink > 1 || st.st_uid != dir.st_uid ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)))
 		return err_set(e, ERR_REFUSED,
 			       FILE_NAME ": not a file that belongs to user %u and that nobody else may write",

@@ -189,6 +189,8 @@ list_place(int dirfd, bool is_dead, struct spool_items *l, struct err *e)
 			continue; /* delivered meanwhile */
 		item->size = (uint64_t)st.st_size;
 		item->is_broken = delivery_open(dirfd, item->id, &item->delivery, &f, &item->fault) < 0;
+		if (item->is_broken && item->fault.no == ENOENT)
+			continue;
 		if (spool_state_read(dirfd, item->id, &item->state, e) < 0) {
 			free_item(item);
 			return -1;

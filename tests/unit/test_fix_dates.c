@@ -311,6 +311,37 @@ many_at_once_lose_nothing(void **state)
 		assert_int_equal(see(&p, k, NOW + DAY), NOW);
 }
 
+/* Nobody waits to look: the file that is open may be replaced before it is read. */
+static void
+who_looks_while_others_write_reads_what_was_or_what_is(void **state)
+{
+	AUTO_SCRATCH struct scratch p = scratch_new();
+	pid_t pid;
+	int status;
+
+	(void)state;
+	assert_int_equal(see(&p, 0, NOW), NOW);
+	pid = fork();
+	if (pid == 0) {
+		int64_t since_s[1];
+
+		for (uint32_t k = 1; k < 2000; k++)
+			if (see_some(p.fd, k, 1, NOW, since_s, NULL) < 0)
+				_exit(1);
+		_exit(0);
+	}
+	for (size_t n = 1; waitpid(pid, &status, WNOHANG) == 0;) {
+		AUTO_FIX_DATES struct fix_dates d = { 0 };
+		struct err e = ERR_INIT;
+
+		if (fix_dates_read(p.fd, &d, &e) < 0)
+			fail_msg("%s", e.text);
+		assert_true(d.n >= n);
+		n = d.n;
+	}
+	assert_int_equal(status, 0);
+}
+
 /* What was answered stands there, whenever it was killed, and what it was writing is gone with the next one. */
 static void
 a_process_that_is_killed_leaves_all_that_it_answered(void **state)
@@ -556,6 +587,7 @@ main(void)
 		cmocka_unit_test(where_there_is_no_room_a_new_fix_has_no_date_and_the_known_ones_keep_theirs),
 		cmocka_unit_test(what_nobody_has_seen_for_more_than_a_year_makes_room_where_it_is_needed),
 		cmocka_unit_test(many_at_once_lose_nothing),
+		cmocka_unit_test(who_looks_while_others_write_reads_what_was_or_what_is),
 		cmocka_unit_test(a_process_that_is_killed_leaves_all_that_it_answered),
 		cmocka_unit_test(where_nothing_can_be_written_only_what_is_known_has_a_date),
 		cmocka_unit_test(of_two_hosts_the_earliest_date_counts),

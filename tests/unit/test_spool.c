@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -335,6 +336,36 @@ the_list_has_everything_and_names_what_is_broken(void **state)
 	assert_string_equal(items.v[1].state.answer, "");
 	assert_true(items.v[2].is_dead);
 	assert_string_equal(items.v[2].state.answer, "because");
+}
+
+/* Nobody waits to list: what is listed may be delivered before it is read. */
+static void
+what_is_delivered_while_it_is_listed_is_not_called_broken(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		for (int k = 0; k < 500; k++) {
+			AUTO_FREE char *id = take_into(f, "a", &(struct spool_bounds){ 0 }, NULL);
+
+			if (!id || spool_remove(f->spool->new_fd, id, NULL) < 0)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		AUTO_SPOOL_ITEMS struct spool_items items = { 0 };
+		struct err e = ERR_INIT;
+
+		if (spool_list(f->spool, &items, &e) < 0)
+			fail_msg("%s", e.text);
+		for (size_t k = 0; k < items.n; k++)
+			if (items.v[k].is_broken)
+				fail_msg("%s", items.v[k].fault.text);
+	}
+	assert_int_equal(status, 0);
 }
 
 /* ---- sending ---- */
@@ -715,6 +746,7 @@ main(void)
 		WITH_FIXTURE(what_a_dead_writer_left_is_cleared_away_in_time),
 		WITH_FIXTURE(what_lies_beside_a_delivery_that_is_gone_is_cleared_away_in_time),
 		WITH_FIXTURE(the_list_has_everything_and_names_what_is_broken),
+		WITH_FIXTURE(what_is_delivered_while_it_is_listed_is_not_called_broken),
 		WITH_FIXTURE(a_confirmed_delivery_is_gone_without_a_trace),
 		WITH_FIXTURE(an_answer_that_does_not_add_up_is_delivered_and_said),
 		WITH_FIXTURE(a_fault_is_waited_for_and_the_next_attempt_is_not_before_its_time),
