@@ -125,11 +125,11 @@ fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err 
 	return 0;
 }
 
-int
-fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e)
+static int
+read_file(int dirfd, const char *path, int flags, size_t max, char **ret_text, size_t *ret_len, struct err *e)
 {
 	/* O_NONBLOCK: a FIFO must not hold us; it means nothing for a regular file */
-	AUTO_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	AUTO_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
 	struct stat st;
 
 	if (fd < 0)
@@ -144,6 +144,18 @@ fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *re
 }
 
 int
+fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e)
+{
+	return read_file(dirfd, path, O_NOFOLLOW, max, ret_text, ret_len, e);
+}
+
+int
+fs_read_named(const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e)
+{
+	return read_file(AT_FDCWD, path, 0, max, ret_text, ret_len, e);
+}
+
+int
 fs_read_secret(const char *path, char **ret, struct err *e)
 {
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -155,6 +167,9 @@ fs_read_secret(const char *path, char **ret, struct err *e)
 		return err_errno(e,
 				 "%s: user %u may not read it: sudo tidewaiter setup, or chown it and see the directories above",
 				 path, (unsigned)geteuid());
+	/* setup gives it to the courier: nobody may choose by a link what that is */
+	if (fd < 0 && errno == ELOOP)
+		return err_set(e, ERR_SETTINGS, "%s: a symbolic link; name the file that it leads to", path);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, "%s", path);
 	if (!S_ISREG(st.st_mode))

@@ -42,10 +42,12 @@ int fs_make_dir_of(int dirfd, const char *path, uid_t uid, gid_t gid, struct err
 /* A whole regular file of at most max bytes; NUL behind it that does not count. */
 int fs_read_max(int dirfd, const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 int fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e);
+/* The same of a file that a person or the settings name, which may be a link: of certificates many are. */
+int fs_read_named(const char *path, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 
 /*
  * A secret: a regular file, readable by nobody but its owner and a group that is ours or root's, writable by
- * its owner alone, owned by root or us, at most 64 KiB; one trailing newline removed.
+ * its owner alone, owned by root or us, no link, at most 64 KiB; one trailing newline removed.
  */
 int fs_read_secret(const char *path, char **ret, struct err *e);
 

@@ -236,7 +236,7 @@ read_text(const struct named_file *f, const char *path, char **ret, struct err *
 	size_t len;
 
 	return is_secret(f->content) ? fs_read_secret(path, ret, e)
-				     : fs_read_max(AT_FDCWD, path, FILE_MAX, ret, &len, e);
+				     : fs_read_named(path, FILE_MAX, ret, &len, e);
 }
 
 static void
@@ -278,7 +278,7 @@ check_pair(struct checkup *c, const struct options_defectdojo *o)
 
 	if (str_is_empty(o->client_cert_file) || str_is_empty(o->client_key_file))
 		return;
-	if (fs_read_max(AT_FDCWD, o->client_cert_file, FILE_MAX, &certificate, &len, &ignored) < 0 ||
+	if (fs_read_named(o->client_cert_file, FILE_MAX, &certificate, &len, &ignored) < 0 ||
 	    fs_read_secret(o->client_key_file, &key, &ignored) < 0)
 		return; /* told above */
 	if (!is_pair(certificate, key))

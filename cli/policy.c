@@ -26,8 +26,11 @@ open_file(const char *file, struct policy_opened *ret, struct err *e)
 	AUTO_FREE char *text = NULL;
 	size_t len;
 
-	if (fs_read_max(AT_FDCWD, file, POLICY_MAX, &text, &len, e) < 0)
+	if (fs_read_named(file, POLICY_MAX, &text, &len, e) < 0) {
+		if (e->kind == ERR_REFUSED) /* too large, or no file at all */
+			e->kind = ERR_SETTINGS;
 		return -1;
+	}
 	ret->origin = mem_printf("file %s", file);
 	return policy_parse(file, text, len, ret->settings ? &ret->settings->opt : NULL, &ret->policy, e);
 }

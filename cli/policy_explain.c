@@ -210,7 +210,7 @@ open_triage(const struct explain *x, struct place *p, struct err *e)
 {
 	if (!x->triage)
 		return 0;
-	return fs_read_max(AT_FDCWD, x->triage, TRIAGE_MAX, &p->triage, &p->triage_len, e) < 0
+	return fs_read_named(x->triage, TRIAGE_MAX, &p->triage, &p->triage_len, e) < 0
 		       ? err_wrap(e, "--triage")
 		       : 0;
 }

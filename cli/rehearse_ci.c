@@ -468,7 +468,7 @@ ci_load_job(const char *path, const char *name, const struct strv *prefer, cJSON
 	AUTO_FREE char *text = NULL;
 	size_t len;
 
-	if (fs_read_max(AT_FDCWD, path, CI_FILE_MAX, &text, &len, e) < 0)
+	if (fs_read_named(path, CI_FILE_MAX, &text, &len, e) < 0)
 		return -1;
 	return ci_parse_job(path, text, len, name, prefer, ret_job, ret_notes, e);
 }

@@ -396,6 +396,9 @@ setup_secret(struct setup *u, const char *setting, const char *path, struct err 
 	if (str_is_empty(path))
 		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 && errno == ELOOP)
+		return err_set(e, ERR_SETTINGS, "%s: %s %s is a symbolic link; name the file that it leads to",
+			       u->s->path, setting, path);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno(e, "%s %s", setting, path);
 	if (fstat(fd, &st) < 0)

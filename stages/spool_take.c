@@ -344,7 +344,7 @@ remove_olders(const struct spool *s, const struct olders *o, struct spool_usage 
 	return 0;
 }
 
-/* What will be gone does not count. */
+/* What will be gone does not count; what was measured before somebody revived it does not know of it. */
 static void
 subtract_olders(const struct spool *s, const struct olders *o, struct spool_usage *u)
 {
@@ -353,7 +353,7 @@ subtract_olders(const struct spool *s, const struct olders *o, struct spool_usag
 
 		if (fstatat(s->new_fd, o->ids.v[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		u->n_new--;
+		u->n_new -= u->n_new > 1;
 		u->size -= (uint64_t)st.st_size < u->size ? (uint64_t)st.st_size : u->size;
 	}
 }

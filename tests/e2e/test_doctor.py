@@ -278,6 +278,13 @@ def test_a_certificate_and_its_key_are_well_and_another_key_is_not(doctor, root)
     assert any(line["level"] == "fail" and "is not the key of the first certificate" in line["text"] for line in lines)
 
 
+def test_certificates_may_be_links_as_those_of_the_system_are(doctor, root):
+    cert, _ = pair(root, "one")
+    link = root / "link.pem"
+    link.symlink_to(cert)
+    assert named(doctor, "defectdojo.ca_file", ca_file=str(link))["level"] == "ok"
+
+
 def test_a_certificate_that_ends_soon_is_warned_of(doctor, root):
     cert, _ = pair(root, "short", days=3)
     line = named(doctor, "defectdojo.ca_file", ca_file=cert)

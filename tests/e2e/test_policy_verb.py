@@ -349,6 +349,14 @@ def test_check_reads_the_policy_of_the_settings(tidewaiter, settings, policy):
     assert done.returncode == 2 and "names no policy (policy.file, policy.url)" in done.stderr
 
 
+def test_what_cannot_be_had_is_something_else_than_what_is_not_understood(tidewaiter, policy, tmp_path):
+    path = policy("version: 1\nrules: [{name: a, mode: warn}]\n")
+    link, large = tmp_path / "link.yml", tmp_path / "large.yml"
+    link.symlink_to(path)
+    large.write_text("#" * (1 << 20) + "\n")
+    assert [tidewaiter("check", p).returncode for p in (link, large, tmp_path, tmp_path / "missing.yml")] == [0, 2, 2, 3]
+
+
 def test_the_cases_of_the_example_hold(tidewaiter):
     done = tidewaiter("test", "--policy", EXAMPLE, CASES)
     assert done.returncode == 0, done.stdout

@@ -185,6 +185,17 @@ def test_the_token_is_given_to_the_couriers_group(host):
     assert str(token) in said and "hunter2" not in said
 
 
+def test_no_link_chooses_what_is_given_to_the_courier(host):
+    victim, token = host.root / "victim", host.root / "token"
+    victim.write_text("hunter2\n")
+    victim.chmod(0o600)
+    token.symlink_to(victim)
+    host.configure(over={"defectdojo": {"token_file": str(token)}})
+    done = host.tidewaiter("setup")
+    assert done.returncode == 2 and f"{token} is a symbolic link; name the file that it leads to" in done.stderr
+    assert (mode_of(victim), victim.stat().st_gid) == (0o600, 0)
+
+
 def test_docker_among_the_groups_is_said(host):
     try:
         grp.getgrnam("docker")

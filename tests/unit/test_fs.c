@@ -86,6 +86,27 @@ reading_is_bounded_and_takes_regular_files_only(void **state)
 }
 
 static void
+what_a_person_names_may_be_a_link_and_a_secret_may_not(void **state)
+{
+	const struct scratch *p = *state;
+	AUTO_FREE char *path = mem_printf("%s/link", p->path), *text = NULL;
+	struct err e = ERR_INIT;
+	size_t len = 0;
+
+	scratch_write(p, "file", "12345");
+	assert_int_equal(fchmodat(p->fd, "file", 0600, 0), 0);
+	assert_int_equal(symlinkat("file", p->fd, "link"), 0);
+	assert_int_equal(fs_read_named(path, 5, &text, &len, NULL), 0);
+	assert_string_equal(text, "12345");
+	mem_free_at(&text);
+	assert_int_equal(fs_read_named(p->path, 5, &text, &len, NULL), -1);
+	assert_int_equal(fs_read_secret(path, &text, &e), -1);
+	assert_non_null(strstr(e.text, "a symbolic link; name the file that it leads to"));
+	assert_int_equal(e.kind, ERR_SETTINGS);
+	assert_null(text);
+}
+
+static void
 a_secret_that_others_can_read_is_none(void **state)
 {
 	static const struct {
@@ -517,6 +538,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_PLACE(nothing_is_opened_outside_or_through_a_link),
 		WITH_PLACE(reading_is_bounded_and_takes_regular_files_only),
+		WITH_PLACE(what_a_person_names_may_be_a_link_and_a_secret_may_not),
 		WITH_PLACE(a_secret_that_others_can_read_is_none),
 		WITH_PLACE(a_secret_that_a_foreign_group_can_read_is_none),
 		WITH_PLACE(an_empty_secret_or_one_with_a_nul_is_none),
