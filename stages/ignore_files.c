@@ -6,6 +6,7 @@
 #include "base/conf_tree.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "stages/ignore_globs.h"
 #include "stages/purl.h"
 
 #define ID_MAX 64
@@ -74,11 +75,12 @@ note(struct ignore_list *l, const char *name, size_t place, const char *what)
 
 /* ---- .trivyignore ---- */
 
-/* "CVE-2024-1 exp:2026-01-31 and what else": what stands behind the id and is no date is for people. */
+/* "CVE-2024-1 exp:2026-01-31 and what else": the first date counts, behind a # too; what else stands behind the id is for people. */
 static int
 read_line(const char *name, size_t n, char *line, struct ignore_list *l, struct err *e)
 {
-	char *save = NULL, *id = strtok_r(line, " \t\r", &save), *word;
+	static const char blanks[] = " \t\v\f\r";
+	char *save = NULL, *id = strtok_r(line, blanks, &save), *word;
 	struct policy_ignore *g;
 	int64_t until_s = 0;
 
@@ -88,13 +90,11 @@ read_line(const char *name, size_t n, char *line, struct ignore_list *l, struct 
 		note(l, name, n, "this is no id of a finding");
 		return 0;
 	}
-	while ((word = strtok_r(NULL, " \t\r", &save)) && word[0] != '#') {
-		if (!str_has_prefix(word, "exp:"))
-			continue;
-		if (!policy_parse_date(word + strlen("exp:"), &until_s)) {
-			note(l, name, n, "allowed is exp: and a date such as 2026-01-31");
-			return 0;
-		}
+	while ((word = strtok_r(NULL, blanks, &save)) && !str_has_prefix(word, "exp:"))
+		;
+	if (word && !policy_parse_date(word + strlen("exp:"), &until_s)) {
+		note(l, name, n, "allowed is exp: and a date such as 2026-01-31");
+		return 0;
 	}
 	if (add(l, IGNORE_TRIVYIGNORE, id, &g, e) < 0)
 		return -1;
@@ -160,9 +160,17 @@ static const struct conf_group file_group = { .what = "a .trivyignore.yaml",
 					      .n_children = MEM_COUNT(file_children),
 					      .size = sizeof(struct yaml_file) };
 
+/* YAML has days and times. */
+static bool
+read_time(const char *text, int64_t *ret_s)
+{
+	return policy_parse_date(text, ret_s) || clock_parse_rfc3339(text, ret_s, NULL) == 0;
+}
+
 static int
 take_entry(const char *name, const struct yaml_entry *y, struct ignore_list *l, struct err *e)
 {
+	AUTO_STRV struct strv paths = { 0 };
 	struct policy_ignore *g;
 	int64_t until_s = 0;
 
@@ -170,15 +178,27 @@ take_entry(const char *name, const struct yaml_entry *y, struct ignore_list *l, 
 		note(l, name, y->line, "id is no id of a finding");
 		return 0;
 	}
-	if (*y->expired_at && !policy_parse_date(y->expired_at, &until_s)) {
+	if (*y->expired_at && !read_time(y->expired_at, &until_s)) {
 		note(l, name, y->line, "expired_at is no date such as 2026-01-31");
 		return 0;
 	}
+	for (size_t k = 0; k < y->paths.n; k++) {
+		struct err why = ERR_INIT;
+
+		if (ignore_globs_add(y->paths.v[k], &paths, &why) < 0) {
+			note(l, name, y->line, why.text);
+			return 0;
+		}
+	}
+	l->n_paths += paths.n;
+	if (l->n_paths > IGNORE_PATHS_MAX)
+		return err_set(e, ERR_REFUSED, "more than %d paths in all, each alternative for itself",
+			       IGNORE_PATHS_MAX);
 	if (add(l, IGNORE_TRIVYIGNORE, y->id, &g, e) < 0)
 		return -1;
 	g->until_s = until_s;
 	g->reason = *y->statement ? str_safe(y->statement, REASON_SHOWN) : NULL;
-	strv_copy(&g->paths, &y->paths);
+	strv_copy(&g->paths, &paths);
 	strv_copy(&g->purls, &y->purls);
 	return 0;
 }

@@ -16,6 +16,7 @@
 
 #define IGNORE_FILE_MAX (1024 * 1024) /* bytes of one file */
 #define IGNORE_ENTRIES_MAX 10000      /* of all */
+#define IGNORE_PATHS_MAX 50000
 
 /* OpenVEX says that a flaw is one, or is looked into, from then on. */
 struct ignore_withdrawal {
@@ -28,6 +29,7 @@ struct ignore_list {
 	size_t n;
 	struct ignore_withdrawal *withdrawn;
 	size_t n_withdrawn;
+	size_t n_paths;	   /* that were read */
 	struct strv notes; /* lines for people, safe to print */
 };
 

@@ -65,6 +65,13 @@ is_of_image(const struct policy_ignore *g, const char *image)
 	return last && str_eq(g->image, last + 1);
 }
 
+/* As Trivy: the path of a package, or the target that it stands in ("Java"). */
+static bool
+is_below(const struct strv *paths, const struct finding *f)
+{
+	return (*f->path && str_glob_any(paths, f->path)) || str_glob_any(paths, f->target);
+}
+
 static bool
 ignore_matches(const struct policy_ignore *g, const struct finding *f, const char *image)
 {
@@ -74,7 +81,7 @@ ignore_matches(const struct policy_ignore *g, const struct finding *f, const cha
 		return false;
 	for (size_t k = 0; k < g->purls.n && !is_package; k++)
 		is_package = purl_matches(g->purls.v[k], f->purl);
-	return is_package && (g->paths.n == 0 || str_glob_any(&g->paths, *f->path ? f->path : f->target));
+	return is_package && (g->paths.n == 0 || is_below(&g->paths, f));
 }
 
 static bool

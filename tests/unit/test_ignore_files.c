@@ -44,7 +44,7 @@ plain_files_hold_an_id_and_a_date(void **state)
 
 	(void)state;
 	assert_int_equal(read_text(".trivyignore",
-				   "# why\n\nCVE-2024-0001\r\n\tCVE-2024-0002 exp:2026-01-31 # until then\nGHSA-aaaa-bbbb-cccc # exp:x\n"
+				   "# why\n\nCVE-2024-0001\r\n\tCVE-2024-0002 exp:2026-01-31 # until then\nGHSA-aaaa-bbbb-cccc # x\n"
 				   "DLA-1234-1",
 				   &l, &e),
 			 0);
@@ -85,16 +85,22 @@ yaml_files_hold_packages_paths_and_reasons(void **state)
 				   "vulnerabilities:\n  - id: CVE-2024-1\n    paths: [\"app/**\"]\n    statement: not reached\n"
 				   "  - id: CVE-2024-2\n    purls:\n      - pkg:deb/debian/openssl\n    expired_at: 2026-01-31\n"
 				   "  - id: CVE-2024-3\n    expired_at: someday\n"
+				   "  - id: CVE-2024-4\n    paths: [\"lib/{a,b}.jar\"]\n    expired_at: 2026-01-31T01:00:00+01:00\n"
+				   "  - id: CVE-2024-5\n    paths: [\"lib/{a\"]\n"
 				   "secrets:\n  - id: aws-access-key-id\n    paths: [x]\n",
 				   &l, &e),
 			 0);
-	assert_int_equal(l.n, 2);
+	assert_int_equal(l.n, 3);
 	assert_string_equal(l.v[0].paths.v[0], "app/**");
+	assert_int_equal(l.v[2].paths.n, 2);
+	assert_string_equal(l.v[2].paths.v[1], "lib/b.jar");
+	assert_int_equal(l.v[2].until_s, JAN_31);
 	assert_string_equal(l.v[0].reason, "not reached");
 	assert_string_equal(l.v[1].purls.v[0], "pkg:deb/debian/openssl");
 	assert_int_equal(l.v[1].until_s, JAN_31);
-	assert_int_equal(l.notes.n, 1);
+	assert_int_equal(l.notes.n, 2);
 	assert_non_null(strstr(l.notes.v[0], ".trivyignore.yaml:9: "));
+	assert_non_null(strstr(l.notes.v[1], ".trivyignore.yaml:14: this is no glob"));
 }
 
 #define VEX(statements)                                                                                 \

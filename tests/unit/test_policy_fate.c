@@ -289,7 +289,7 @@ an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day(void **state)
 		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", "pkg:deb/debian/curl", NULL, 0, false },
 		{ IGNORE_TRIVYIGNORE, 1, "GHSA-2", NULL, "srv/**", 0, true },
 		{ IGNORE_TRIVYIGNORE, 1, "GHSA-2", NULL, "opt/**", 0, false },
-		{ IGNORE_TRIVYIGNORE, 1, "GHSA-2", NULL, "Node.js", 0, false }, /* it has a path of its own */
+		{ IGNORE_TRIVYIGNORE, 1, "GHSA-2", NULL, "Node.js", 0, true }, /* as for Trivy */
 		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, "app (debian*", 0, true },
 		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", "pkg:deb/debian/openssl", "other", 0, false },
 	};
