@@ -143,13 +143,15 @@ explain_layer_name(const struct image *m, size_t layer)
 static char *
 nearest_fix(const struct finding *f)
 {
+	enum version_order order = version_order_of(f->type);
 	AUTO_FREE char *list = mem_strdup(f->fixed);
 	const char *best = NULL, *last = "";
 	char *save = NULL;
 
 	for (char *v = strtok_r(list, ", ", &save); v; v = strtok_r(NULL, ", ", &save)) {
 		last = v;
-		if (version_compare_loose(v, f->installed) > 0 && (!best || version_compare_loose(v, best) < 0))
+		if (version_compare(order, v, f->installed) > 0 &&
+		    (!best || version_compare(order, v, best) < 0))
 			best = v;
 	}
 	return mem_strdup(best ? best : last);
@@ -342,7 +344,7 @@ name_raise(const struct image *m, const size_t *order, size_t n, const struct fi
 		if (!*f->fixed || !is_same_package(f, package))
 			continue;
 		other = nearest_fix(f);
-		if (!version || version_compare_loose(other, version) > 0) {
+		if (!version || version_compare(version_order_of(f->type), other, version) > 0) {
 			mem_free_at(&version);
 			version = take_ptr(other);
 		}

@@ -1,4 +1,4 @@
-#include "stages/version_order.h"
+#include "stages/version_private.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -16,8 +16,12 @@ version_order_of(const char *type)
 	} table[] = {
 		{ "debian", VERSION_DEBIAN },
 		{ "ubuntu", VERSION_DEBIAN },
+		{ "echo", VERSION_DEBIAN },
 		{ "redhat", VERSION_RPM },
 		{ "centos", VERSION_RPM },
+		{ "centos-stream", VERSION_RPM },
+		{ "coreos", VERSION_RPM },
+		{ "bottlerocket", VERSION_RPM },
 		{ "rocky", VERSION_RPM },
 		{ "alma", VERSION_RPM },
 		{ "oracle", VERSION_RPM },
@@ -40,6 +44,32 @@ version_order_of(const char *type)
 		{ "wolfi", VERSION_ALPINE },
 		{ "chainguard", VERSION_ALPINE },
 		{ "minimos", VERSION_ALPINE },
+		{ "npm", VERSION_SEMVER },
+		{ "yarn", VERSION_SEMVER },
+		{ "pnpm", VERSION_SEMVER },
+		{ "bun", VERSION_SEMVER },
+		{ "node-pkg", VERSION_SEMVER },
+		{ "javascript", VERSION_SEMVER },
+		{ "gomod", VERSION_SEMVER },
+		{ "gobinary", VERSION_SEMVER },
+		{ "cargo", VERSION_SEMVER },
+		{ "rustbinary", VERSION_SEMVER },
+		{ "nuget", VERSION_SEMVER },
+		{ "dotnet-core", VERSION_SEMVER },
+		{ "packages-props", VERSION_SEMVER },
+		{ "swift", VERSION_SEMVER },
+		{ "pub", VERSION_SEMVER },
+		{ "hex", VERSION_SEMVER },
+		{ "julia", VERSION_SEMVER },
+		{ "pip", VERSION_PYPI },
+		{ "pipenv", VERSION_PYPI },
+		{ "poetry", VERSION_PYPI },
+		{ "uv", VERSION_PYPI },
+		{ "pylock", VERSION_PYPI },
+		{ "python-pkg", VERSION_PYPI },
+		{ "bundler", VERSION_GEM },
+		{ "gemspec", VERSION_GEM },
+		{ "cocoapods", VERSION_GEM },
 		{ "jar", VERSION_MAVEN },
 		{ "pom", VERSION_MAVEN },
 		{ "gradle", VERSION_MAVEN },
@@ -52,34 +82,37 @@ version_order_of(const char *type)
 	return VERSION_GENERAL;
 }
 
-static int
-sign(long n)
-{
-	return (n > 0) - (n < 0);
-}
-
-/* Runs of digits as numbers of any length; both move behind theirs. */
-static int
-compare_digits(const char **a, const char **b)
+int
+version_compare_digits(const char **a, const char **b)
 {
 	size_t n, m;
 	int diff;
 
 	*a += strspn(*a, "0");
 	*b += strspn(*b, "0");
-	n = strspn(*a, "0123456789");
-	m = strspn(*b, "0123456789");
+	n = strspn(*a, DIGITS);
+	m = strspn(*b, DIGITS);
 	diff = n != m ? (n > m ? 1 : -1) : strncmp(*a, *b, n);
 	*a += n;
 	*b += m;
-	return sign(diff);
+	return version_sign(diff);
+}
+
+size_t
+version_span_alpha(const char *s)
+{
+	size_t n = 0;
+
+	while (isalpha((unsigned char)s[n]))
+		n++;
+	return n;
 }
 
 /* "1:2.3-4": the epoch goes to *ret as text, the rest is returned. */
 static const char *
 take_epoch(const char *v, const char **ret)
 {
-	size_t n = strspn(v, "0123456789");
+	size_t n = strspn(v, DIGITS);
 
 	*ret = n > 0 && v[n] == ':' ? v : "0";
 	return n > 0 && v[n] == ':' ? v + n + 1 : v;
@@ -92,7 +125,7 @@ compare_epochs(const char **a, const char **b)
 
 	*a = take_epoch(*a, &x);
 	*b = take_epoch(*b, &y);
-	return compare_digits(&x, &y);
+	return version_compare_digits(&x, &y);
 }
 
 /* ---- Debian ---- */
@@ -115,11 +148,11 @@ compare_debian_part(const char *a, const char *b)
 
 		while ((*a && !isdigit((unsigned char)*a)) || (*b && !isdigit((unsigned char)*b))) {
 			if (debian_rank(*a) != debian_rank(*b))
-				return sign(debian_rank(*a) - debian_rank(*b));
+				return version_sign(debian_rank(*a) - debian_rank(*b));
 			a += *a != '\0';
 			b += *b != '\0';
 		}
-		diff = compare_digits(&a, &b);
+		diff = version_compare_digits(&a, &b);
 		if (diff != 0)
 			return diff;
 	}
@@ -140,16 +173,6 @@ compare_debian(const char *a, const char *b)
 }
 
 /* ---- RPM ---- */
-
-static size_t
-span_alpha(const char *s)
-{
-	size_t n = 0;
-
-	while (isalpha((unsigned char)s[n]))
-		n++;
-	return n;
-}
 
 static const char *
 skip_rpm_separators(const char *s)
@@ -188,11 +211,11 @@ compare_rpm_part(const char *a, const char *b)
 		if (isdigit((unsigned char)*a) != isdigit((unsigned char)*b))
 			return isdigit((unsigned char)*a) ? 1 : -1;
 		if (isdigit((unsigned char)*a)) {
-			diff = compare_digits(&a, &b);
+			diff = version_compare_digits(&a, &b);
 		} else {
-			n = span_alpha(a);
-			m = span_alpha(b);
-			diff = sign(strncmp(a, b, n < m ? n : m));
+			n = version_span_alpha(a);
+			m = version_span_alpha(b);
+			diff = version_sign(strncmp(a, b, n < m ? n : m));
 			diff = diff != 0 ? diff : (n > m) - (n < m);
 			a += n;
 			b += m;
@@ -247,18 +270,33 @@ take_suffix(const char **s, const char **number)
 	*number = "";
 	if (**s != '_')
 		return 0;
-	n = span_alpha(*s + 1);
+	n = version_span_alpha(*s + 1);
 	rank = alpine_suffix(*s + 1, n);
 	*s += 1 + n;
 	*number = *s;
-	*s += strspn(*s, "0123456789");
+	*s += strspn(*s, DIGITS);
 	return rank;
+}
+
+/* A number behind a dot: with a leading zero it is a fraction, as in Perl's 1.05, which is before 1.5. */
+static int
+compare_alpine_digits(const char **a, const char **b)
+{
+	size_t n = strspn(*a, DIGITS), m = strspn(*b, DIGITS);
+	int diff;
+
+	if (**a != '0' && **b != '0')
+		return version_compare_digits(a, b);
+	diff = strncmp(*a, *b, n < m ? n : m);
+	*a += n;
+	*b += m;
+	return diff != 0 ? version_sign(diff) : (n > m) - (n < m);
 }
 
 static int
 compare_alpine(const char *a, const char *b)
 {
-	int diff = compare_digits(&a, &b);
+	int diff = version_compare_digits(&a, &b);
 
 	while (diff == 0 && (*a == '.' || *b == '.')) {
 		/* a number more is newer than a letter, a suffix or the end */
@@ -266,159 +304,29 @@ compare_alpine(const char *a, const char *b)
 			return *a == '.' ? 1 : -1;
 		a++;
 		b++;
-		diff = compare_digits(&a, &b);
+		diff = compare_alpine_digits(&a, &b);
 	}
 	if (diff == 0 && (isalpha((unsigned char)*a) || isalpha((unsigned char)*b))) {
 		char x = isalpha((unsigned char)*a) ? *a++ : '\0',
 		     y = isalpha((unsigned char)*b) ? *b++ : '\0';
 
-		diff = sign(x - y);
+		diff = version_sign(x - y);
 	}
 	while (diff == 0 && (*a == '_' || *b == '_')) {
 		const char *x, *y;
 		int rank_a = take_suffix(&a, &x), rank_b = take_suffix(&b, &y);
 
-		diff = rank_a != rank_b ? sign(rank_a - rank_b) : compare_digits(&x, &y);
+		diff = rank_a != rank_b ? version_sign(rank_a - rank_b) : version_compare_digits(&x, &y);
 	}
 	if (diff != 0)
 		return diff;
 	a += str_has_prefix(a, "-r") ? 2 : 0;
 	b += str_has_prefix(b, "-r") ? 2 : 0;
-	diff = compare_digits(&a, &b);
-	return diff != 0 ? diff : sign(strcmp(a, b));
+	diff = version_compare_digits(&a, &b);
+	return diff != 0 ? diff : version_sign(strcmp(a, b));
 }
 
-/* ---- general ---- */
-
-/* Of a part that is no number: before the end ("rc", "alpha"), or behind it ("post", "Final" is the end itself). */
-static int
-word_rank(const char *s, size_t n)
-{
-	static const struct {
-		const char *word;
-		int rank;
-	} words[] = { { "dev", -6 },	  { "a", -5 },	       { "alpha", -5 }, { "b", -4 },
-		      { "beta", -4 },	  { "milestone", -3 }, { "m", -3 },	{ "c", -2 },
-		      { "rc", -2 },	  { "cr", -2 },	       { "pre", -2 },	{ "preview", -2 },
-		      { "snapshot", -1 }, { "final", 0 },      { "ga", 0 },	{ "release", 0 },
-		      { "sp", 1 },	  { "post", 1 } };
-
-	for (size_t k = 0; k < MEM_COUNT(words); k++)
-		if (strlen(words[k].word) == n && strncasecmp(words[k].word, s, n) == 0)
-			return words[k].rank;
-	return 2;
-}
-
-static const char *
-skip_dots(const char *s)
-{
-	return s + strspn(s, "._");
-}
-
-/* The release: numbers between dots. A missing number is 0. */
-static int
-compare_release(const char **a, const char **b)
-{
-	int diff = 0;
-
-	while (diff == 0 && (isdigit((unsigned char)**a) || isdigit((unsigned char)**b))) {
-		diff = compare_digits(a, b);
-		if (**a == '.' && isdigit((unsigned char)(*a)[1]))
-			(*a)++;
-		if (**b == '.' && isdigit((unsigned char)(*b)[1]))
-			(*b)++;
-	}
-	return diff;
-}
-
-/* Where the rest stands against a release without one. */
-static int
-rest_rank(const char *s, enum version_order order)
-{
-	const char *word = *s == '-' ? s + 1 : skip_dots(s);
-	size_t n = span_alpha(word);
-	int rank;
-
-	if (!*s)
-		return 0;
-	rank = n > 0 ? word_rank(word, n) : 2;
-	/* SemVer: all behind "-" comes before the release; words that are known say it themselves. In Maven "32.0-jre" is no less than 32.0 */
-	if (*s == '-' && rank == 2 && order != VERSION_MAVEN)
-		return -7;
-	return rank;
-}
-
-/* "1.0.Final" is 1.0. */
-static const char *
-skip_final(const char *s)
-{
-	const char *word = s + strspn(s, "-._");
-	size_t n = span_alpha(word);
-
-	return n > 0 && word[n] == '\0' && word_rank(word, n) == 0 ? word + n : s;
-}
-
-/* SemVer, 11.4: fields between dots, numbers before words; a word and its number ("rc1") are two fields. */
-static int
-compare_rest(const char *a, const char *b)
-{
-	while (*a || *b) {
-		size_t n, m;
-		int diff;
-
-		a += strspn(a, "-._");
-		b += strspn(b, "-._");
-		if (!*a || !*b)
-			break;
-		if (isdigit((unsigned char)*a) != isdigit((unsigned char)*b))
-			return isdigit((unsigned char)*a) ? -1 : 1;
-		if (isdigit((unsigned char)*a)) {
-			diff = compare_digits(&a, &b);
-		} else {
-			n = span_alpha(a);
-			m = span_alpha(b);
-			n = n ? n : 1;
-			m = m ? m : 1;
-			diff = strncmp(a, b, n < m ? n : m);
-			diff = diff != 0 ? diff : (n > m) - (n < m);
-			a += n;
-			b += m;
-		}
-		if (diff != 0)
-			return sign(diff);
-	}
-	return *a ? 1 : *b ? -1 : 0;
-}
-
-static char *
-general_core(const char *v)
-{
-	if ((*v == 'v' || *v == 'V') && isdigit((unsigned char)v[1]))
-		v++;
-	return mem_strndup(v, strcspn(v, "+"));
-}
-
-static int
-compare_general(enum version_order order, const char *x, const char *y)
-{
-	AUTO_FREE char *owned_a = general_core(x), *owned_b = general_core(y);
-	const char *a = owned_a, *b = owned_b, *epoch_a, *epoch_b;
-	int diff;
-
-	/* PEP 440 has epochs, too */
-	epoch_a = strchr(a, '!') ? a : "0";
-	epoch_b = strchr(b, '!') ? b : "0";
-	a = strchr(a, '!') ? strchr(a, '!') + 1 : a;
-	b = strchr(b, '!') ? strchr(b, '!') + 1 : b;
-	diff = compare_digits(&epoch_a, &epoch_b);
-	if (diff == 0)
-		diff = compare_release(&a, &b);
-	a = skip_final(a);
-	b = skip_final(b);
-	if (diff == 0)
-		diff = sign(rest_rank(a, order) - rest_rank(b, order));
-	return diff != 0 ? diff : compare_rest(a, b);
-}
+/* ---- */
 
 int
 version_compare(enum version_order order, const char *a, const char *b)
@@ -430,16 +338,16 @@ version_compare(enum version_order order, const char *a, const char *b)
 		return compare_rpm(a, b);
 	case VERSION_ALPINE:
 		return compare_alpine(a, b);
-	case VERSION_GENERAL:
+	case VERSION_SEMVER:
+		return version_compare_semver(a, b);
+	case VERSION_PYPI:
+		return version_compare_pypi(a, b);
+	case VERSION_GEM:
+		return version_compare_gem(a, b);
 	case VERSION_MAVEN:
-		return compare_general(order, a, b);
+		return version_compare_maven(a, b);
+	case VERSION_GENERAL:
+		return version_compare_general(a, b);
 	}
 	return 0;
-}
-
-/* Epochs apart, that is Debian's order of one part. */
-int
-version_compare_loose(const char *a, const char *b)
-{
-	return compare_debian_part(a, b);
 }
