@@ -1,6 +1,9 @@
 /* `tidewaiter policy check [FILE]` */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "cli/policy.h"
@@ -25,7 +28,17 @@ static const struct cli_option rows[] = {
 };
 const struct cli_options policy_check_options = { "policy check", rows, MEM_COUNT(rows), "[FILE]" };
 
-enum kind { NO_RULES, UNREACHED_RULE, NEEDLESS_GRACE, EXPIRED, TOO_LONG, EXPIRES_SOON, BREAK_GLASS_ENDED };
+enum kind {
+	NO_RULES,
+	UNREACHED_RULE,
+	NEEDLESS_GRACE,
+	EXPIRED,
+	TOO_LONG,
+	EXPIRES_SOON,
+	ID_SPELLING,
+	BREAK_GLASS_ENDED,
+};
+
 static const struct {
 	const char *word; /* in --json, for good */
 	bool is_fault;
@@ -36,6 +49,7 @@ static const struct {
 	[EXPIRED] = { "exception-expired", true },
 	[TOO_LONG] = { "exception-too-long", true },
 	[EXPIRES_SOON] = { "exception-expires-soon", false },
+	[ID_SPELLING] = { "id-spelling", false },
 	[BREAK_GLASS_ENDED] = { "break-glass-ended", false },
 };
 
@@ -108,12 +122,37 @@ check_rules(const struct policy *p, int64_t now_s, struct findings *to)
 		    "there are no rules: the section gate of the settings judges everything");
 }
 
+/* Ids are compared by the letter, and these kinds have one spelling: CVE-2024-1, GHSA-c2qf-rxjj-qqgw. Owned by the caller. */
+static char *
+usual_id(const char *id)
+{
+	char *usual = mem_strdup(id);
+	size_t n = strncasecmp(id, "CVE-", 4) == 0 ? strlen(id) : strncasecmp(id, "GHSA-", 5) == 0 ? 5 : 0;
+
+	for (size_t k = 0; n > 0 && usual[k]; k++)
+		usual[k] = (char)(k < n ? toupper((unsigned char)usual[k]) : tolower((unsigned char)usual[k]));
+	return usual;
+}
+
+static void
+check_id(const struct policy_exception *x, const char *id, struct findings *to)
+{
+	AUTO_FREE char *usual = usual_id(id);
+
+	if (!str_eq(id, usual))
+		say(to, (struct found){ ID_SPELLING, x->line, x->id, x->expires, x->owner },
+		    "the exception of %s excepts nothing by that id: Trivy writes %s", id, usual);
+}
+
 static void
 check_exceptions(const struct policy *p, const struct check *c, int64_t now_s, struct findings *to)
 {
 	for (size_t k = 0; k < p->exceptions.n; k++) {
 		const struct policy_exception *x = &p->exceptions.v[k];
 
+		check_id(x, x->id, to);
+		for (size_t n = 0; n < x->aliases.n; n++)
+			check_id(x, x->aliases.v[n], to);
 		switch (policy_exception_state(p, x, now_s)) {
 		case EXCEPTION_EXPIRED:
 			say(to, (struct found){ EXPIRED, x->line, x->id, x->expires, x->owner },

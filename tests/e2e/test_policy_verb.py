@@ -315,6 +315,22 @@ def test_check_names_exceptions_that_do_not_count_and_those_that_soon_will_not(t
     assert "CVE-2" not in tidewaiter("check", path, "--today", "2026-01-15", "--soon", "2d").stdout
 
 
+def test_check_names_ids_that_no_finding_has_so(tidewaiter, policy):
+    entry = "expires: 2026-01-20, reason: r, owner: o"
+    path = policy("version: 1\nrules: [{name: a, mode: warn}]\nexceptions:\n"
+                  f"  - {{id: cve-2024-1, {entry}}}\n  - {{id: CVE-2024-2, aliases: [GHSA-AAAA-bbbb-cccc, ghsa-aaaa-bbbb-dddd], {entry}}}\n"
+                  f"  - {{id: CVE-2024-3, aliases: [GHSA-aaaa-bbbb-eeee, RUSTSEC-2024-0001, GO-2024-1], {entry}}}\n")
+    done = tidewaiter("check", path, "--today", "2026-01-01")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[:-1] == [
+        f"{path}:4: warning: the exception of cve-2024-1 excepts nothing by that id: Trivy writes CVE-2024-1",
+        f"{path}:5: warning: the exception of GHSA-AAAA-bbbb-cccc excepts nothing by that id: Trivy writes GHSA-aaaa-bbbb-cccc",
+        f"{path}:5: warning: the exception of ghsa-aaaa-bbbb-dddd excepts nothing by that id: Trivy writes GHSA-aaaa-bbbb-dddd"]
+    j = json.loads(tidewaiter("check", "--json", path, "--today", "2026-01-01").stdout)
+    report_schema().validate(j)
+    assert [f["kind"] for f in j["findings"]] == ["id-spelling"] * 3 and j["result"] == "warnings"
+
+
 def test_check_as_json_says_the_same(tidewaiter, policy):
     path = policy("version: 1\nmax_days: 30\nrules:\n  - {name: all, mode: warn, grace: {published: 14, fixed: 14}}\n"
                   "  - {name: rest, mode: warn, match: {tag: true}}\nexceptions:\n"
