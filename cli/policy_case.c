@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "stages/ignore_globs.h"
 
 #define ENTRIES_MAX 1000
 
@@ -159,8 +160,21 @@ day_of(const char *text)
 	return s;
 }
 
-static void
-finish(struct policy_case *c, const struct conf_places *places)
+/* Globs as those of the files: alternatives become globs of their own. */
+static int
+expand_paths(struct strv *paths, struct err *e)
+{
+	AUTO_STRV struct strv all = { 0 };
+
+	for (size_t k = 0; k < paths->n; k++)
+		if (ignore_globs_add(paths->v[k], &all, e) < 0)
+			return -1;
+	strv_copy(paths, &all);
+	return 0;
+}
+
+static int
+finish(struct policy_case *c, const char *name, const struct conf_places *places, struct err *e)
 {
 	static const char *const keys[FATE_COUNT] = {
 		[FATE_BELOW] = "below",	      [FATE_BLOCKS] = "blocking",   [FATE_IGNORED] = "ignored",
@@ -169,7 +183,7 @@ finish(struct policy_case *c, const struct conf_places *places)
 	};
 	struct policy_case_triage *triage = c->triage.v;
 	struct policy_case_fix *fixes = c->fixes.v;
-	const struct policy_case_ignore *ignores = c->ignores.v;
+	struct policy_case_ignore *ignores = c->ignores.v;
 
 	c->today_s = day_of(c->today);
 	for (int k = 0; k < FATE_COUNT; k++) {
@@ -182,10 +196,18 @@ finish(struct policy_case *c, const struct conf_places *places)
 	for (size_t k = 0; k < c->fixes.n; k++)
 		fixes[k].since_s = day_of(fixes[k].since);
 	c->given = mem_array(c->ignores.n + 1, sizeof(*c->given));
-	for (size_t k = 0; k < c->ignores.n; k++)
+	for (size_t k = 0; k < c->ignores.n; k++) {
+		AUTO_FREE char *path = mem_printf("ignores[%zu].paths", k + 1);
+
+		if (expand_paths(&ignores[k].paths, e) < 0) {
+			e->kind = ERR_SETTINGS;
+			return err_wrap(e, "%s:%zu: %s", name, conf_line_of(places, path), path);
+		}
 		c->given[k] = (struct policy_ignore){ ignores[k].file,		ignores[k].id,
 						      ignores[k].purls,		ignores[k].paths,
 						      day_of(ignores[k].until), ignores[k].reason };
+	}
+	return 0;
 }
 
 int
@@ -193,13 +215,18 @@ policy_case_read(const char *name, const char *text, size_t len, struct policy_c
 {
 	struct policy_case *c = mem_alloc(sizeof(*c));
 	struct conf_places places = { 0 };
+	int rc;
 
 	if (conf_tree_read(&case_group, name, text, len, c, &places, e) < 0) {
 		free(c);
 		return -1;
 	}
-	finish(c, &places);
+	rc = finish(c, name, &places, e);
 	conf_places_free(&places);
+	if (rc < 0) {
+		policy_case_free(c);
+		return -1;
+	}
 	*ret = c;
 	return 0;
 }

@@ -21,6 +21,7 @@ ignore_free(struct policy_ignore *g)
 {
 	mem_free_at(&g->id);
 	mem_free_at(&g->image);
+	mem_free_at(&g->arch);
 	mem_free_at(&g->reason);
 	strv_free(&g->purls);
 	strv_free(&g->paths);
@@ -274,8 +275,8 @@ purl_of(const cJSON *thing)
 }
 
 static int
-add_package(const struct statement *s, const char *image, const char *purl, struct ignore_list *l,
-	    struct err *e)
+add_package(const struct statement *s, const char *image, const char *arch, const char *purl,
+	    struct ignore_list *l, struct err *e)
 {
 	const char *why = json_str(s->json, "impact_statement");
 	struct policy_ignore *g;
@@ -291,6 +292,7 @@ add_package(const struct statement *s, const char *image, const char *purl, stru
 			return -1;
 		strv_add(&g->purls, purl);
 		g->image = mem_strdup(image);
+		g->arch = mem_strdup(arch);
 		g->said_s = s->said_s;
 		g->reason = why ? str_safe(why, REASON_SHOWN) : NULL;
 	}
@@ -304,23 +306,24 @@ read_product(const struct statement *s, const cJSON *product, struct ignore_list
 	const char *purl = purl_of(product);
 	const cJSON *parts = json_array(product, "subcomponents"), *part;
 	bool is_image = purl && str_has_prefix(purl, "pkg:oci/");
-	AUTO_FREE char *image = is_image ? purl_image(purl) : NULL;
+	AUTO_FREE char *arch = NULL;
+	AUTO_FREE char *image = is_image ? purl_image(purl, &arch) : NULL;
 
 	if (!purl || (is_image && (!image || cJSON_GetArraySize(parts) == 0))) {
 		note(l, s->name, s->n,
-		     is_image ? "a product that is an image has no digest and names packages in subcomponents"
+		     is_image ? "a product that is an image has no digest or tag, and names packages in subcomponents"
 			      : "a product has no package URL");
 		return 0;
 	}
 	if (!is_image && cJSON_GetArraySize(parts) == 0)
-		return add_package(s, NULL, purl, l, e);
+		return add_package(s, NULL, NULL, purl, l, e);
 	cJSON_ArrayForEach(part, parts)
 	{
 		const char *its = purl_of(part);
 
 		if (!its || str_has_prefix(its, "pkg:oci/"))
 			note(l, s->name, s->n, "a subcomponent has no package URL of a package");
-		else if (is_image && add_package(s, image, its, l, e) < 0)
+		else if (is_image && add_package(s, image, arch, its, l, e) < 0)
 			return -1;
 	}
 	if (!is_image)

@@ -129,6 +129,7 @@ struct policy_ignore {
 	int64_t until_s;   /* 0: for ever */
 	char *reason;
 	char *image;	/* repository of the image it is said of, or the last part of that; NULL: any */
+	char *arch;	/* and its architecture; NULL: any */
 	int64_t said_s; /* OpenVEX: when it was said; 0: not known */
 };
 

@@ -429,6 +429,7 @@ judge_report(struct policy_judge *j, const struct report *report, struct decisio
 	const struct policy_known *known = &j->c->known;
 
 	j->severity = d->severity;
+	j->arch = report->architecture;
 	j->baseline = baseline_of(j->rule, j->c);
 	j->has_baseline = j->baseline && known->has_baseline && known->has_baseline(known->arg, j->baseline);
 	if (!str_eq(j->rule->new_only, "off") && !j->has_baseline) {

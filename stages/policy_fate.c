@@ -56,10 +56,12 @@ takes_file(const struct policy_rule *r, int file)
 }
 
 static bool
-is_of_image(const struct policy_ignore *g, const char *image)
+is_of_image(const struct policy_ignore *g, const char *image, const char *arch)
 {
 	const char *last = image ? strrchr(image, '/') : NULL;
 
+	if (g->arch && !str_eq(g->arch, arch))
+		return false;
 	if (!g->image || str_eq(g->image, image))
 		return true;
 	return last && str_eq(g->image, last + 1);
@@ -73,11 +75,11 @@ is_below(const struct strv *paths, const struct finding *f)
 }
 
 static bool
-ignore_matches(const struct policy_ignore *g, const struct finding *f, const char *image)
+ignore_matches(const struct policy_judge *j, const struct policy_ignore *g, const struct finding *f)
 {
 	bool is_package = g->purls.n == 0;
 
-	if (!str_eq(g->id, f->id) || !is_of_image(g, image))
+	if (!str_eq(g->id, f->id) || !is_of_image(g, j->c->image, j->arch))
 		return false;
 	for (size_t k = 0; k < g->purls.n && !is_package; k++)
 		is_package = purl_matches(g->purls.v[k], f->purl);
@@ -92,7 +94,7 @@ is_ignored(const struct policy_judge *j, const struct finding *f, struct finding
 		AUTO_FREE char *why = NULL;
 
 		if (!takes_file(j->rule, g->file) || (g->until_s != 0 && j->now_s >= g->until_s) ||
-		    !ignore_matches(g, f, j->c->image))
+		    !ignore_matches(j, g, f))
 			continue;
 		why = str_safe(g->reason ? g->reason : "", LINE_MAX_LEN);
 		*ret = (struct finding_fate){ FATE_IGNORED, g->until_s,

@@ -27,7 +27,8 @@ struct policy_judge {
 	const struct policy_rule *rule;
 	const struct policy_context *c;
 	const struct policy_index *index;
-	int severity; /* as the job tightened it */
+	const char *arch; /* of the image, "" where it is not known */
+	int severity;	  /* as the job tightened it */
 	int64_t now_s;
 	bool has_baseline;
 	const char *baseline; /* the branch, NULL: not new-only */

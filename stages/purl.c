@@ -233,25 +233,58 @@ purl_matches(const char *pattern, const char *purl)
 
 /* ---- images ---- */
 
-char *
-purl_image(const char *purl)
-{
-	static const char key[] = "repository_url";
-	AUTO_BUF struct buf text = BUF_INIT(IMAGE_MAX);
-	struct purl p;
-	struct part from;
-	const char *front;
+static const struct part part_url = { "repository_url", 14 }, part_arch = { "arch", 4 };
 
-	if (!read_purl(purl, &p) || !is_same(p.type, (struct part){ "oci", 3 }, FOLD_CASE) || p.version.at ||
-	    p.space.at)
-		return NULL;
-	from = qualifier(&p, (struct part){ key, strlen(key) });
-	/* it holds the name, too; without one the name alone is known */
-	from = from.at ? from : p.name;
+/* Has it no qualifiers but these two? */
+static bool
+is_any_of_image(const struct purl *p)
+{
+	struct part rest = p->qualifiers, pair, key;
+
+	while (rest.len > 0) {
+		if (!split(&rest, '&', false, &pair)) {
+			pair = rest;
+			rest.len = 0;
+		}
+		if (!split(&pair, '=', false, &key) ||
+		    (!is_same(key, part_url, FOLD_CASE) && !is_same(key, part_arch, FOLD_CASE)))
+			return false;
+	}
+	return true;
+}
+
+/* What the part means; NULL: it holds a NUL, or is too long. */
+static char *
+decode(struct part from)
+{
+	AUTO_BUF struct buf text = BUF_INIT(IMAGE_MAX);
+
 	while (from.len > 0)
 		buf_add_char(&text, (char)take_byte(&from));
-	front = buf_str(&text);
-	if (text.is_full || strlen(front) != text.len || !image_is_tag(front))
+	return text.is_full || strlen(buf_str(&text)) != text.len ? NULL : mem_strdup(buf_str(&text));
+}
+
+char *
+purl_image(const char *purl, char **ret_arch)
+{
+	AUTO_FREE char *text = NULL;
+	struct purl p;
+	struct part from, arch;
+	const char *front;
+
+	*ret_arch = NULL;
+	if (!read_purl(purl, &p) || !is_same(p.type, (struct part){ "oci", 3 }, FOLD_CASE) || p.version.at ||
+	    p.space.at || !is_any_of_image(&p))
+		return NULL;
+	from = qualifier(&p, part_url);
+	/* it holds the name, too; without one the name alone is known */
+	text = decode(from.at ? from : p.name);
+	front = text;
+	if (!front || !image_is_tag(front))
+		return NULL;
+	arch = qualifier(&p, part_arch);
+	*ret_arch = arch.at ? decode(arch) : NULL;
+	if (arch.at && !*ret_arch)
 		return NULL;
 	front += str_has_prefix(front, "index.docker.io/") ? strlen("index.") : 0;
 	return image_repository(front);

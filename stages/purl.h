@@ -17,7 +17,7 @@ bool purl_is(const char *text);
 bool purl_matches(const char *pattern, const char *purl);
 
 /*
- * The repository of an image, without registry, that pkg:oci/name?repository_url=… is; owned by the caller. NULL: it is no image, or one
- * of a digest.
+ * The repository of an image, without registry, that pkg:oci/name?repository_url=…&arch=… is, and its architecture, NULL where any is
+ * meant; both owned by the caller. NULL: it is no image, or one of a digest, a tag or of something else that is not known here.
  */
-char *purl_image(const char *purl);
+char *purl_image(const char *purl, char **ret_arch);

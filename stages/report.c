@@ -232,11 +232,13 @@ read_results(struct report *r, struct err *e)
 static int
 read_metadata(struct report *r, struct err *e)
 {
-	const cJSON *metadata = NULL, *os = NULL, *trivy = NULL;
+	const cJSON *metadata = NULL, *os = NULL, *trivy = NULL, *config = NULL;
 
 	if (take_object(r->json, "Metadata", NULL, &metadata, e) < 0 ||
 	    take_object(r->json, "Trivy", NULL, &trivy, e) < 0 ||
 	    take_object(metadata, "OS", NULL, &os, e) < 0 ||
+	    take_object(metadata, "ImageConfig", NULL, &config, e) < 0 ||
+	    take_str(config, "architecture", NULL, &r->architecture, e) < 0 ||
 	    take_str(os, "Family", NULL, &r->os_family, e) < 0 ||
 	    take_str(os, "Name", NULL, &r->os_name, e) < 0 ||
 	    take_str(metadata, "ImageID", NULL, &r->image_id, e) < 0 ||

@@ -47,6 +47,7 @@ struct report {
 	bool is_os_eol;
 	const char *artifact_name;
 	const char *image_id;
+	const char *architecture;  /* as the image's config has it; "" where it is not said */
 	const char *trivy_version; /* Trivy.Version, "" in reports of old releases */
 };
 

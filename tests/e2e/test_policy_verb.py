@@ -404,6 +404,8 @@ def test_a_case_that_does_not_hold_says_what_is_different(tidewaiter, tmp_path):
     ("report: none.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass}\n", "none.json"),
     ("report: report.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass, blocked: []}\n",
      "wrong.yml:4: expect.blocked is no key of what is expected (is blocking meant?)"),
+    ("report: report.json\ntoday: 2026-01-01\njob: {project: p, image: i}\nexpect: {verdict: pass}\n"
+     "ignores:\n  - file: trivyignore\n    id: CVE-1\n    paths: ['{a,b']\n", "wrong.yml:8: ignores[1].paths: this is no glob"),
 ])
 def test_a_case_that_is_not_understood_is_wrong_use(tidewaiter, tmp_path, case, message):
     cases = tmp_path / "cases"

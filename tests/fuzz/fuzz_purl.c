@@ -14,7 +14,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	AUTO_FREE char *b =
 		len < size ? mem_strndup((const char *)data + len + 1, size - len - 1) : mem_strdup("");
 	AUTO_FREE char *front = mem_strndup(a, strcspn(a, "?#"));
-	AUTO_FREE char *image = purl_image(a);
+	AUTO_FREE char *arch = NULL, *image = purl_image(a, &arch);
 
 	if (purl_matches(a, b) && (!purl_is(a) || !purl_is(b) || !purl_matches(front, b)))
 		abort();

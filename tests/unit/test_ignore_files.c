@@ -140,6 +140,8 @@ openvex_that_names_too_much_excuses_nothing(void **state)
 	static const char *const texts[] = {
 		/* a whole image, an image by its digest, what is no package, nothing at all, a package within a package */
 		VEX("{" OF("CVE-1") "\"status\":\"not_affected\",\"products\":[{\"@id\":\"pkg:oci/app\"}]}"),
+		VEX("{" OF("CVE-1") "\"status\":\"not_affected\",\"products\":[{\"@id\":\"pkg:oci/app?tag=1.0\","
+				    "\"subcomponents\":[{\"@id\":\"pkg:npm/a@1\"}]}]}"),
 		VEX("{" OF("CVE-1") "\"status\":\"not_affected\",\"products\":[{\"@id\":\"pkg:oci/app@sha256%3Aaa\","
 				    "\"subcomponents\":[{\"@id\":\"pkg:npm/a@1\"}]}]}"),
 		VEX("{" OF("CVE-1") "\"status\":\"not_affected\",\"products\":[{\"@id\":\"my product\"}]}"),
@@ -193,6 +195,7 @@ openvex_as_trivy_writes_images_is_of_that_image(void **state)
 			 0);
 	assert_int_equal(l.n, 1);
 	assert_string_equal(l.v[0].image, "group/app");
+	assert_string_equal(l.v[0].arch, "amd64");
 }
 
 static void

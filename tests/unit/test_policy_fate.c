@@ -31,7 +31,7 @@ static struct report *
 a_report(void)
 {
 	static const char text[] =
-		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12.5\"}},\"Results\":["
+		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12.5\"},\"ImageConfig\":{\"architecture\":\"arm64\"}},\"Results\":["
 		"{\"Target\":\"app (debian 12.5)\",\"Type\":\"debian\",\"Packages\":[{}],\"Vulnerabilities\":[{\"VulnerabilityID\":\"CVE-1\","
 		"\"PkgName\":\"openssl\",\"InstalledVersion\":\"3.0.11-1~deb12u2\",\"Severity\":\"HIGH\","
 		"\"PkgIdentifier\":{\"PURL\":\"pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64\"}}]},"
@@ -279,7 +279,12 @@ an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day(void **state)
 		const char *id, *purl, *path;
 		int64_t until_s;
 		bool counts;
+		const char *image, *arch;
 	} table[] = {
+		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, NULL, 0, true, "group/app", "arm64" },
+		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, NULL, 0, false, "group/app", "amd64" },
+		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, NULL, 0, false, "group/other", "arm64" },
+		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, NULL, 0, true, .image = "app" },
 		{ IGNORE_TRIVYIGNORE, 0, "CVE-1", NULL, NULL, 0, true },
 		{ IGNORE_TRIVYIGNORE, 0, "CVE-2", NULL, NULL, 0, false },
 		{ IGNORE_OPENVEX, 0, "CVE-1", NULL, NULL, 0, false }, /* the rule takes none */
@@ -300,6 +305,8 @@ an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day(void **state)
 		struct policy_context c = a_job;
 
 		g.id = mem_strdup(table[k].id);
+		g.image = mem_strdup(table[k].image);
+		g.arch = mem_strdup(table[k].arch);
 		if (table[k].purl)
 			strv_add(&g.purls, "pkg:npm/none"), strv_add(&g.purls, table[k].purl);
 		if (table[k].path)
@@ -310,6 +317,8 @@ an_entry_of_an_ignore_file_counts_for_what_it_names_until_its_day(void **state)
 			    table[k].counts ? FATE_IGNORED : FATE_BLOCKS);
 		assert_fate("", "", &c, table[k].finding, FATE_BLOCKS);
 		mem_free_at(&g.id);
+		mem_free_at(&g.image);
+		mem_free_at(&g.arch);
 		strv_free(&g.purls);
 		strv_free(&g.paths);
 	}

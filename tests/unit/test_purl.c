@@ -164,28 +164,34 @@ static void
 an_image_is_named_by_its_repository_without_registry(void **state)
 {
 	static const struct {
-		const char *purl, *image;
+		const char *purl, *image, *arch;
 	} table[] = {
-		{ "pkg:oci/app", "app" },
-		{ "pkg:oci/app?repository_url=registry.example.com:5000/group/app", "group/app" },
+		{ "pkg:oci/app", "app", NULL },
+		{ "pkg:oci/app?arch=", "app", NULL },
+		{ "pkg:oci/app?arch=arm64", "app", "arm64" },
+		{ "pkg:oci/app?arch=a%00b", NULL, NULL },
+		{ "pkg:oci/app?tag=1.0", NULL, NULL },
+		{ "pkg:oci/app?repository_url=docker.io/app&tag=1.0", NULL, NULL },
+		{ "pkg:oci/app?arch", NULL, NULL },
+		{ "pkg:oci/app?repository_url=registry.example.com:5000/group/app", "group/app", NULL },
 		{ "pkg:oci/app?arch=amd64&repository_url=registry.example.com%3A5000%2Fgroup%2Fapp",
-		  "group/app" },
-		{ "pkg:oci/debian?repository_url=index.docker.io%2Flibrary%2Fdebian", "debian" },
-		{ "pkg:oci/debian?repository_url=docker.io/library/debian", "debian" },
-		{ "pkg:oci/app@sha256%3Aaaaa?repository_url=registry.example.com/group/app", NULL },
-		{ "pkg:oci/group/app", NULL },
-		{ "pkg:oci/app?repository_url=a%00b", NULL },
-		{ "pkg:oci/app?repository_url=a%0Ab", NULL },
-		{ "pkg:docker/app", NULL },
-		{ "app", NULL },
+		  "group/app", "amd64" },
+		{ "pkg:oci/debian?repository_url=index.docker.io%2Flibrary%2Fdebian", "debian", NULL },
+		{ "pkg:oci/debian?repository_url=docker.io/library/debian", "debian", NULL },
+		{ "pkg:oci/app@sha256%3Aaaaa?repository_url=registry.example.com/group/app", NULL, NULL },
+		{ "pkg:oci/group/app", NULL, NULL },
+		{ "pkg:oci/app?repository_url=a%00b", NULL, NULL },
+		{ "pkg:oci/app?repository_url=a%0Ab", NULL, NULL },
+		{ "pkg:docker/app", NULL, NULL },
+		{ "app", NULL, NULL },
 	};
 
 	(void)state;
 	for (size_t k = 0; k < MEM_COUNT(table); k++) {
-		AUTO_FREE char *image = purl_image(table[k].purl);
+		AUTO_FREE char *arch = NULL, *image = purl_image(table[k].purl, &arch);
 
-		if (!str_eq(image, table[k].image))
-			fail_msg("%s: %s", table[k].purl, image ? image : "none");
+		if (!str_eq(image, table[k].image) || !str_eq(arch, table[k].arch))
+			fail_msg("%s: %s, %s", table[k].purl, image ? image : "none", arch ? arch : "none");
 	}
 }
 
