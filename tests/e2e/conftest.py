@@ -95,6 +95,13 @@ def cases_dir(shared_dir):
 
 
 @pytest.fixture
+def no_sanitizer(build_dir):
+    """For what the sanitizers themselves do not bear; other builds run it (scripts/check)."""
+    if "fsanitize" in (build_dir / "CMakeCache.txt").read_text():
+        pytest.skip("the sanitizers need what this takes away")
+
+
+@pytest.fixture
 def root():
     """A directory that users of jobs can reach: not below /tmp, which jobs have of
     their own, not below pytest's, which is closed to others."""

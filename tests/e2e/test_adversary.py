@@ -24,13 +24,6 @@ __attribute__((constructor)) static void put_back(void)
 
 
 @pytest.fixture
-def no_sanitizer(build_dir):
-    """For what the sanitizers themselves do not bear; the release build runs it (scripts/check)."""
-    if "fsanitize" in (build_dir / "CMakeCache.txt").read_text():
-        pytest.skip("the sanitizers need what this takes away")
-
-
-@pytest.fixture
 def library(tmp_path):
     """What each program that a stage script starts loads: it puts the image back."""
     (tmp_path / "late.c").write_text(PUT_BACK)

@@ -597,30 +597,6 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(spool, dojo, cal
     assert n > 1 and spool.new() == []
 
 
-@pytest.mark.parametrize("call,error", [("write", "ENOSPC"), ("renameat", "EIO"), ("fsync", "ENOSPC"), ("unlinkat", "EIO"),
-                                        ("flock", "ENOLCK"), ("openat2", "EMFILE"), ("sendto", "EPIPE"), ("recvfrom", "EIO"),
-                                        ("getdents64", "EIO")])
-def test_where_any_call_fails_nothing_is_lost_and_nothing_doubled(spool, dojo, tmp_path, call, error):
-    """The n-th call of a kind fails, for every n: disks that are full or broken, descriptors that have run out, connections that end."""
-    trace = tmp_path / "trace"
-    for n in range(1, 60):
-        spool.add(test=f"t{n}")
-        spool("list")
-        argv = ["strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={n}",
-                *spool.argv("flush", "--deadline", "20s")]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-        if "INJECTED" not in trace.read_text(errors="replace"):
-            break
-        assert done.returncode in (0, 1, 3), done.stderr
-        dojo.wait_for(lambda: not dojo.running)
-        spool.let_time_pass()
-        spool("flush", "--now")
-        assert spool.new() == [] and spool.dead() == []
-        assert len(dojo.findings(f"t{n}")) == 2
-        assert len([row for row in dojo.imports if row["test"] == dojo.test(f"t{n}")["id"]]) == 1
-    assert 1 < n < 59
-
-
 def test_names_over_the_servers_lengths_are_shortened_and_stay_apart(spool, dojo):
     long = "x" * 300
     for suffix in "ab":

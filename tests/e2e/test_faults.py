@@ -1,0 +1,62 @@
+"""System calls that fail, each in its turn: a disk that is full or broken, descriptors that have run out, connections that end."""
+
+import subprocess
+
+import pytest
+
+from test_spool import as_user, make_spool, spool  # noqa: F401
+from test_triage import BLOCKED, IS_ROOT, Host
+
+pytestmark = pytest.mark.usefixtures("no_sanitizer")  # LeakSanitizer cannot be traced
+
+POLICY = "version: 1\nrules:\n  - {name: all, mode: enforce, severity: CRITICAL}\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call_fails(call, fault, n, argv):
+        """argv in which the nth call of a kind ends so, in each of its processes; None: there was no such call."""
+        trace = tmp_path / "trace"
+        done = subprocess.run(["strace", "-f", "-qq", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={n}", *argv],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return done if "INJECTED" in trace.read_text(errors="replace") else None
+    return call_fails
+
+
+@pytest.mark.parametrize("call,error", [
+    ("write", "ENOSPC"), ("renameat", "EIO"), ("fsync", "ENOSPC"), ("unlinkat", "EIO"), ("flock", "ENOLCK"), ("openat2", "EMFILE"),
+    ("sendto", "EPIPE"), ("recvfrom", "EIO"), ("getdents64", "EIO")])
+def test_nothing_is_lost_and_nothing_doubled(spool, dojo, run, call, error):  # noqa: F811
+    for n in range(1, 60):
+        spool.add(test=f"t{n}")
+        spool("list")
+        done = run(call, f"error={error}", n, spool.argv("flush", "--deadline", "20s"))
+        if done is None:
+            break
+        assert done.returncode in (0, 1, 3), done.stderr
+        dojo.wait_for(lambda: not dojo.running)
+        spool.let_time_pass()
+        spool("flush", "--now")
+        assert spool.new() == [] and spool.dead() == []
+        assert len(dojo.findings(f"t{n}")) == 2
+        assert len([row for row in dojo.imports if row["test"] == dojo.test(f"t{n}")["id"]]) == 1
+    assert 1 < n < 59
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="the scanner is another user")
+@pytest.mark.parametrize("call,fault,step", [
+    ("openat", "error=ENOENT", 3), ("openat", "error=EMFILE", 3), ("openat2", "error=ENOENT", 1), ("read", "retval=0", 3),
+    ("newfstatat", "error=EIO", 3), ("write", "error=ENOSPC", 1), ("getdents64", "retval=0", 2), ("renameat,renameat2", "error=EIO", 1),
+    ("mkdirat", "error=ENOSPC", 1), ("clone,clone3,vfork", "error=EAGAIN", 1), ("execve,execveat", "error=ENOENT", 1),
+    ("wait4,waitid", "error=ECHILD", 1), ("prctl", "error=EPERM", 1), ("setresuid", "error=EAGAIN", 1), ("mount,unshare", "error=EPERM", 1)])
+def test_no_image_that_blocks_gets_through(root, program, settings, tools, dojo, run, call, fault, step):
+    host = Host(root, program, settings, tools, dojo)
+    host.configure(policy=POLICY)
+    assert host.scan(upload=False).returncode == BLOCKED
+    argv = [host.program, "--config", str(host.config), "scan", "--as", "group/app", "--branch", "main", str(host.archive)]
+    n = 1
+    while (done := run(call, fault, n, argv)) is not None:
+        # 126, 127: it did not even start
+        assert done.returncode in (1, 2, 3, 126, 127), f"{n}: {done.returncode}: {done.stdout}{done.stderr}"
+        n += step
+    assert n > 1
