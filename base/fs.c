@@ -101,6 +101,31 @@ fs_open_dir(int dirfd, const char *path, struct err *e)
 	return fd;
 }
 
+DIR *
+fs_list(int dirfd, struct err *e)
+{
+	AUTO_FD int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (dir)
+		take_fd(fd);
+	else
+		err_errno(e, "directory");
+	return dir;
+}
+
+int
+fs_next(DIR *dir, struct dirent **ret, struct err *e)
+{
+	do {
+		errno = 0;
+		*ret = readdir(dir);
+		if (!*ret)
+			return errno ? err_errno(e, "directory") : 0;
+	} while (strcmp((*ret)->d_name, ".") == 0 || strcmp((*ret)->d_name, "..") == 0);
+	return 1;
+}
+
 int
 fs_read_fd_max(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e)
 {

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,6 +37,10 @@ bool fs_identity_equal(const struct fs_identity *a, const struct fs_identity *b)
 /* openat2(2) with RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS. Descriptor, or -1. ENOENT: -1 with e->no = ENOENT. */
 int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct err *e);
 int fs_open_dir(int dirfd, const char *path, struct err *e); /* O_DIRECTORY|O_NOFOLLOW; dirfd may be AT_FDCWD */
+/* The names in a directory, from the first on; dirfd stays the caller's. NULL: it cannot be read. */
+DIR *fs_list(int dirfd, struct err *e);
+/* The next but "." and "..": 1; behind the last 0. -1: what comes is not known, which is not the same as that there is nothing. */
+int fs_next(DIR *dir, struct dirent **ret, struct err *e);
 /* The same of one that is made, mode 0700, where it is not there, and given to uid and gid where uid is not (uid_t)-1. */
 int fs_make_dir_of(int dirfd, const char *path, uid_t uid, gid_t gid, struct err *e);
 

@@ -148,19 +148,15 @@ walk_run(struct walk *w, int top_parent, struct err *e)
 	while (w->n > 0) {
 		struct level *top = &w->levels[w->n - 1];
 		struct dirent *entry;
-		int parent;
+		int parent, rc = fs_next(top->dir, &entry, e);
 
-		errno = 0;
-		entry = readdir(top->dir);
-		if (entry) {
-			if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-				continue;
+		if (rc < 0)
+			return err_wrap(e, "%s", top->name);
+		if (rc > 0) {
 			if (remove_entry(w, entry->d_name) < 0)
 				return err_errno(e, "remove %s", entry->d_name);
 			continue;
 		}
-		if (errno)
-			return err_errno(e, "%s", top->name);
 		parent = w->n > 1 ? dirfd(w->levels[w->n - 2].dir) : top_parent;
 		if (unlinkat(parent, top->name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
 			/* somebody put a file there meanwhile, or readdir missed what moved; but not for ever */

@@ -167,14 +167,14 @@ check_slots(struct checkup *c, const struct settings *s)
 {
 	AUTO_FREE char *path = mem_printf("%s/slots", s->state_dir);
 	AUTO_DIR DIR *dir = opendir(path);
-	const struct dirent *entry;
+	struct dirent *entry;
 	size_t n_held = 0, n_stale = 0;
 
 	if (!dir && errno != ENOENT) {
 		checkup_fail(c, "slots", SETUP, "%s: %s", path, strerror(errno));
 		return;
 	}
-	while (dir && (entry = readdir(dir))) {
+	while (dir && fs_next(dir, &entry, NULL) > 0) {
 		if (entry->d_name[0] == '.' || !str_has_suffix(entry->d_name, ".json"))
 			continue;
 		n_held++;

@@ -23,13 +23,11 @@ const struct cli_options policy_test_options = { "policy test", rows, MEM_COUNT(
 static int
 list_cases(int dirfd, const char *dir, struct strv *ret, struct err *e)
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *d = fs_list(dirfd, e);
 	struct dirent *entry;
+	int rc = -1;
 
-	if (!d)
-		return err_errno(e, "%s", dir);
-	while ((entry = readdir(d))) {
+	while (d && (rc = fs_next(d, &entry, e)) > 0) {
 		if (entry->d_name[0] == '.' ||
 		    (!str_has_suffix(entry->d_name, ".yml") && !str_has_suffix(entry->d_name, ".yaml")))
 			continue;
@@ -37,6 +35,8 @@ list_cases(int dirfd, const char *dir, struct strv *ret, struct err *e)
 			return err_set(e, ERR_USAGE, "%s: more than %d cases", dir, CASES_MAX);
 		strv_add(ret, entry->d_name);
 	}
+	if (rc < 0)
+		return err_wrap(e, "%s", dir);
 	if (ret->n == 0)
 		return err_set(e, ERR_USAGE, "%s: no case in it, allowed are files *.yml", dir);
 	strv_sort(ret);

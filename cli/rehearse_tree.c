@@ -55,24 +55,18 @@ copy_link(int from_dir, const char *name, int to_dir, const char *to_name, struc
 static int
 list_names(int dir, struct strv *ret, struct err *e)
 {
-	AUTO_DIR DIR *d = NULL;
-	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *d = fs_list(dir, e);
 	struct dirent *entry;
+	int rc = -1;
 
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d)
-		return err_errno(e, "directory");
-	while ((errno = 0, entry = readdir(d)) != NULL) {
+	while (d && (rc = fs_next(d, &entry, e)) > 0) {
 		if (ret->n >= TREE_ENTRIES_MAX)
 			return err_set(e, ERR_REFUSED, "more than %d entries in a directory",
 				       TREE_ENTRIES_MAX);
-		if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
-			strv_add(ret, entry->d_name);
+		strv_add(ret, entry->d_name);
 	}
-	if (errno != 0)
-		return err_errno(e, "directory");
 	strv_sort(ret);
-	return 0;
+	return rc;
 }
 
 static int copy_entry(int from_dir, const char *name, int to_dir, const char *to_name, int depth,

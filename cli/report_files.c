@@ -56,14 +56,12 @@ copy_file(int from_dir, int to_dir, const char *name, uid_t uid, gid_t gid, stru
 int
 report_files_copy(int from_dir, int to_dir, uid_t uid, gid_t gid, struct err *e)
 {
-	int fd = openat(from_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *dir = fs_list(from_dir, e);
 	struct dirent *entry;
+	int rc = -1;
 
-	if (!dir)
-		return err_errno(e, "reports");
-	while ((entry = readdir(dir)))
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0)
 		if (is_report(entry->d_name) && copy_file(from_dir, to_dir, entry->d_name, uid, gid, e) < 0)
 			return -1;
-	return 0;
+	return rc < 0 ? err_wrap(e, "reports") : 0;
 }

@@ -29,11 +29,10 @@ is_alive(const char *name)
 static void
 sweep(int parent_fd)
 {
-	int fd = openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *dir = fs_list(parent_fd, NULL);
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir)))
+	while (dir && fs_next(dir, &entry, NULL) > 0)
 		if (entry->d_name[0] != '.' && !is_alive(entry->d_name))
 			fs_remove_tree(parent_fd, entry->d_name, NULL);
 }

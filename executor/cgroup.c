@@ -198,6 +198,7 @@ visit_tree(int fd, struct visit *v, int depth, struct err *e)
 	AUTO_DIR DIR *dir = NULL;
 	int dirfd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *ent;
+	int rc;
 
 	if (dirfd < 0)
 		return errno == ENOENT ? 0 : err_errno(e, "cgroup");
@@ -209,7 +210,7 @@ visit_tree(int fd, struct visit *v, int depth, struct err *e)
 	if (depth > DEPTH_MAX || ++v->n_groups > GROUPS_MAX)
 		return err_set(e, ERR_REFUSED, "more than %d groups, or deeper than %d", GROUPS_MAX,
 			       DEPTH_MAX);
-	while ((ent = readdir(dir))) {
+	while ((rc = fs_next(dir, &ent, e)) > 0) {
 		AUTO_FD int child = -1;
 
 		if (ent->d_type != DT_DIR || ent->d_name[0] == '.')
@@ -222,6 +223,8 @@ visit_tree(int fd, struct visit *v, int depth, struct err *e)
 		if (v->sig == 0 && unlinkat(fd, ent->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 			return err_errno(e, "%s", ent->d_name);
 	}
+	if (rc < 0)
+		return err_wrap(e, "cgroup");
 	return v->sig ? signal_group(fd, v->sig, e) : 0;
 }
 

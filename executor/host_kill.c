@@ -138,11 +138,12 @@ scan_uid(int64_t uid, int sig, struct count *ret, struct err *e)
 {
 	AUTO_DIR DIR *dir = opendir("/proc");
 	struct dirent *ent;
+	int rc;
 
 	if (!dir)
 		return err_errno(e, "/proc");
 	*ret = (struct count){ 0 };
-	while ((ent = readdir(dir))) {
+	while ((rc = fs_next(dir, &ent, e)) > 0) {
 		AUTO_FD int pidfd = -1;
 		struct look look;
 		int64_t pid;
@@ -159,7 +160,7 @@ scan_uid(int64_t uid, int sig, struct count *ret, struct err *e)
 		if (pidfd >= 0 && !look.is_container)
 			(void)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "/proc") : 0;
 }
 
 /* The kernel's own count, in microseconds; it has zombies in it. */
@@ -229,11 +230,12 @@ kill_subs_once(const struct host_ids *ids, size_t *ret_n, struct err *e)
 {
 	AUTO_DIR DIR *dir = opendir("/proc");
 	struct dirent *ent;
+	int rc;
 
 	if (!dir)
 		return err_errno(e, "/proc");
 	*ret_n = 0;
-	while ((ent = readdir(dir))) {
+	while ((rc = fs_next(dir, &ent, e)) > 0) {
 		struct look look;
 		struct stat st;
 		bool is_done;
@@ -247,7 +249,7 @@ kill_subs_once(const struct host_ids *ids, size_t *ret_n, struct err *e)
 			return -1;
 		++*ret_n;
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "/proc") : 0;
 }
 
 /* The user and all that is subordinate to him: again while one could have started another. */
@@ -332,16 +334,17 @@ signal_scan(const char *mark, int sig, size_t *ret_n, struct err *e)
 {
 	AUTO_DIR DIR *dir = opendir("/proc");
 	struct dirent *ent;
+	int rc;
 
 	if (!dir)
 		return err_errno(e, "/proc");
 	*ret_n = 0;
-	while ((ent = readdir(dir))) {
+	while ((rc = fs_next(dir, &ent, e)) > 0) {
 		if (ent->d_name[0] >= '1' && ent->d_name[0] <= '9' &&
 		    signal_if_meant(dirfd(dir), ent->d_name, mark, sig))
 			++*ret_n;
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "/proc") : 0;
 }
 
 /* All that ended; false when no child is left, running or not. */

@@ -101,18 +101,19 @@ remove_owned(DIR *dir, const struct host_ids *ids, int depth, struct err *e)
 	struct err first = ERR_INIT, one = ERR_INIT;
 	struct dirent *ent;
 	size_t i;
+	int rc;
 
-	while ((ent = readdir(dir))) {
+	while ((rc = fs_next(dir, &ent, &one)) > 0) {
 		struct stat st;
 
-		if (str_eq(ent->d_name, ".") || str_eq(ent->d_name, "..") ||
-		    fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (fstatat(dirfd(dir), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (host_ids_has(ids, st.st_uid))
 			strv_add(&names, ent->d_name);
 		else if (depth > 0 && is_shared(&st))
 			strv_add(&shared, ent->d_name);
 	}
+	note(rc, &one, &first);
 	for (i = 0; i < names.n; i++) {
 		err_clear(&one);
 		note(fs_remove_tree(dirfd(dir), names.v[i], &one), &one, &first);

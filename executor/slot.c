@@ -230,22 +230,17 @@ lock_slot_file(int dirfd, int64_t slot, int64_t deadline, struct err *e)
 static int
 drop_half_records(int dirfd, struct err *e)
 {
-	int own = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = own < 0 ? NULL : fdopendir(own);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *entry;
+	int rc = -1;
 
-	if (!dir) {
-		if (own >= 0)
-			close(own);
-		return err_errno(e, "slots");
-	}
-	while ((entry = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0) {
 		/* fs_publish() writes N.json as .N.json.<random> */
 		if (entry->d_name[0] == '.' && strstr(entry->d_name, ".json.") &&
 		    unlinkat(dirfd, entry->d_name, 0) < 0 && errno != ENOENT)
 			return err_errno(e, "%s", entry->d_name);
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "slots") : 0;
 }
 
 /*
@@ -400,12 +395,13 @@ static int
 end_all_once(const struct slot_owner *o, int64_t deadline, size_t *ret_n, struct err *e)
 {
 	AUTO_DIR DIR *dir = opendir("/proc");
-	const struct dirent *entry;
+	struct dirent *entry;
+	int rc;
 
 	if (!dir)
 		return err_errno(e, "/proc");
 	*ret_n = 0;
-	while ((entry = readdir(dir))) {
+	while ((rc = fs_next(dir, &entry, e)) > 0) {
 		bool was_there;
 		int64_t pid;
 
@@ -416,7 +412,7 @@ end_all_once(const struct slot_owner *o, int64_t deadline, size_t *ret_n, struct
 			return -1;
 		*ret_n += was_there;
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "/proc") : 0;
 }
 
 int
@@ -451,12 +447,13 @@ slot_find(const char *state_dir, const struct slot_owner *owner, int64_t *ret_sl
 {
 	AUTO_FREE char *path = mem_printf("%s/slots", state_dir);
 	AUTO_DIR DIR *dir = opendir(path);
-	const struct dirent *entry;
+	struct dirent *entry;
 	int64_t found = -1;
+	int rc = 0;
 
 	if (!dir && errno != ENOENT)
 		return err_errno(e, "%s", path);
-	while (dir && found < 0 && (entry = readdir(dir))) {
+	while (dir && found < 0 && (rc = fs_next(dir, &entry, e)) > 0) {
 		AUTO(slot_owner) struct slot_owner *holder = NULL;
 		int64_t slot = slot_of_name(entry->d_name);
 		bool is_there;
@@ -469,7 +466,7 @@ slot_find(const char *state_dir, const struct slot_owner *owner, int64_t *ret_sl
 			found = slot;
 	}
 	*ret_slot = found;
-	return 0;
+	return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
 int

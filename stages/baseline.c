@@ -188,16 +188,14 @@ open_project(const struct kept *k, const char *project, bool is_made, struct err
 static int
 list_files(int dir_fd, struct strv *ret, struct err *e)
 {
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dir_fd, e);
+	struct dirent *entry;
+	int rc = dir ? 0 : -1;
 
-	if (!dir)
-		return err_errno(e, "baselines");
-	while ((entry = readdir(dir)) && ret->n < FILES_MAX)
+	while (dir && ret->n < FILES_MAX && (rc = fs_next(dir, &entry, e)) > 0)
 		if (entry->d_name[0] != '.' && str_has_suffix(entry->d_name, ".json"))
 			strv_add(ret, entry->d_name);
-	return 0;
+	return rc < 0 ? err_wrap(e, "baselines") : 0;
 }
 
 static void

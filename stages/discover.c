@@ -318,25 +318,21 @@ static void
 walk_dir(struct walk *w, int dirfd, const char *path, const struct glob_at *at, unsigned depth,
 	 bool is_through_link)
 {
-	AUTO_FD int own = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	AUTO_DIR DIR *dir = own < 0 ? NULL : fdopendir(own);
+	AUTO_DIR DIR *dir = fs_list(dirfd, NULL);
 	struct dirent *d;
+	int rc = -1;
 
-	if (!dir) {
-		add_fault(w->i, path, ERR_FAILED, "it cannot be looked into");
-		return;
-	}
-	own = -1;
-	while ((d = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &d, NULL)) > 0) {
 		AUTO_FREE char *below = NULL;
 
-		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
-			continue;
 		below = path[0] ? mem_printf("%s/%s", path, d->d_name) : mem_strdup(d->d_name);
 		if (!is_within_bounds(w, below, depth))
 			return;
 		look_at_name(w, dirfd, d->d_name, below, at, depth, is_through_link);
 	}
+	/* what is behind it may be an image: that is not the same as none */
+	if (rc < 0)
+		add_fault(w->i, path, ERR_FAILED, "it cannot be looked into");
 }
 
 /* --- the stage --- */

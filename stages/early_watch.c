@@ -186,17 +186,14 @@ static void
 walk_dir(struct early_watch *w, int dirfd, const char *path, struct glob_at *at, unsigned depth)
 {
 	const struct dir *d = watch_dir(w, dirfd, path, at, depth);
-	int own = d ? openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
-	AUTO_DIR DIR *stream = own < 0 ? NULL : fdopendir(own);
+	AUTO_DIR DIR *stream = d ? fs_list(dirfd, NULL) : NULL;
 	struct dirent *entry;
 	int wd = d ? d->wd : -1;
 
-	while (stream && w->n_names < EARLY_NAMES_MAX && (entry = readdir(stream))) {
+	while (stream && w->n_names < EARLY_NAMES_MAX && fs_next(stream, &entry, NULL) > 0) {
 		unsigned char type;
 
 		w->n_names++;
-		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-			continue;
 		type = type_of(dirfd, entry);
 		/* One that was met again below itself is known by another path now. */
 		d = dir_of(w, wd);

@@ -325,11 +325,10 @@ add_new(const struct merge *m, struct fix_dates *ret)
 static void
 drop_leftovers(int dirfd)
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, NULL);
+	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir)))
+	while (dir && fs_next(dir, &entry, NULL) > 0)
 		if (str_has_prefix(entry->d_name, "." FILE_NAME "."))
 			unlinkat(dirfd, entry->d_name, 0);
 }

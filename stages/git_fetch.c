@@ -186,9 +186,9 @@ static void
 tidy_dir(const char *path, const char *prefix, const char *suffix, size_t *ret_packs)
 {
 	AUTO_DIR DIR *dir = opendir(path);
-	const struct dirent *d;
+	struct dirent *d;
 
-	while (dir && (d = readdir(dir))) {
+	while (dir && fs_next(dir, &d, NULL) > 0) {
 		if ((prefix && str_has_prefix(d->d_name, prefix)) ||
 		    (suffix && str_has_suffix(d->d_name, suffix)))
 			(void)unlinkat(dirfd(dir), d->d_name, 0);

@@ -50,11 +50,10 @@ open_own_dir(int dir_fd, const char *name)
 static void
 move_to_before(const struct layer_cache *c)
 {
-	int fd = openat(c->now_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *d = fs_list(c->now_fd, NULL);
 	struct dirent *entry;
 
-	while (d && (entry = readdir(d)))
+	while (d && fs_next(d, &entry, NULL) > 0)
 		if (entry->d_name[0] != '.' &&
 		    renameat(c->now_fd, entry->d_name, c->before_fd, entry->d_name) < 0)
 			unlinkat(c->now_fd, entry->d_name, 0);
@@ -196,12 +195,11 @@ compare_use(const void *a, const void *b)
 static void
 list_dir(int dir_fd, struct kept **list, size_t *n, int64_t *total)
 {
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *d = fs_list(dir_fd, NULL);
 	struct dirent *entry;
 	struct stat st;
 
-	while (d && *n < FILES_MAX && (entry = readdir(d))) {
+	while (d && *n < FILES_MAX && fs_next(d, &entry, NULL) > 0) {
 		struct kept *k;
 
 		if (entry->d_name[0] == '.' || strlen(entry->d_name) >= HASH_DIGEST_MAX ||

@@ -83,28 +83,20 @@ look_at(struct walk *w, int dirfd, const char *name, const char *path, unsigned 
 static int
 walk_dir(struct walk *w, int dirfd, const char *path, unsigned depth, struct err *e)
 {
-	int own = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	AUTO_DIR DIR *dir = own < 0 ? NULL : fdopendir(own);
-	const struct dirent *d;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *d;
+	int rc;
 
-	if (!dir) {
-		int no = errno;
-
-		if (own >= 0)
-			close(own);
-		errno = no;
-		return err_errno(e, "%s", *path ? path : "directory");
-	}
-	while ((d = readdir(dir))) {
+	if (!dir)
+		return *path ? err_wrap(e, "%s", path) : -1;
+	while ((rc = fs_next(dir, &d, e)) > 0) {
 		AUTO_FREE char *below = NULL;
 
-		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
-			continue;
 		below = *path ? mem_printf("%s/%s", path, d->d_name) : mem_strdup(d->d_name);
 		if (look_at(w, dirfd, d->d_name, below, depth, e) < 0)
 			return -1;
 	}
-	return 0;
+	return rc < 0 && *path ? err_wrap(e, "%s", path) : rc;
 }
 
 static int

@@ -71,17 +71,20 @@ static int
 give_deliveries(const struct pipeline *p, struct err *e)
 {
 	const struct pipeline_users *u = p->users;
-	int fd = openat(p->i->out_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	AUTO_DIR DIR *dir = NULL;
 	struct dirent *entry;
+	int rc;
 
 	if (!u->is_separated)
 		return 0;
+	dir = fs_list(p->i->out_fd, e);
 	if (!dir)
-		return err_errno(e, "deliveries");
-	while ((entry = readdir(dir)))
+		return err_wrap(e, "deliveries");
+	while ((rc = fs_next(dir, &entry, e)) > 0)
 		if (is_for_courier(entry->d_name) && give_file(dirfd(dir), entry->d_name, u, e) < 0)
 			return -1;
+	if (rc < 0)
+		return err_wrap(e, "deliveries");
 	return give_to(p, p->i->out_fd, u->courier_uid, u->courier_gid, e);
 }
 

@@ -42,32 +42,17 @@ is_held(int dirfd, const char *name)
 	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
-static DIR *
-open_listing(int dirfd, struct err *e)
-{
-	AUTO_FD int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!dir) {
-		err_errno(e, "queue");
-		return NULL;
-	}
-	(void)take_fd(fd);
-	return dir;
-}
-
 /* Under the lock: removes the tickets of the dead; the highest number that is left. */
 static int
 sweep(int dirfd, uint64_t *ret_last, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_listing(dirfd, e);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *entry;
 	size_t n = 0;
+	int rc = -1;
 
-	if (!dir)
-		return -1;
 	*ret_last = 0;
-	while ((entry = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0) {
 		uint64_t number;
 
 		if (!is_ticket(entry->d_name))
@@ -82,7 +67,7 @@ sweep(int dirfd, uint64_t *ret_last, struct err *e)
 		if (++n >= TICKETS_MAX)
 			return err_set(e, ERR_NO_SPACE, "%d wait already", TICKETS_MAX);
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "queue") : 0;
 }
 
 static int
@@ -104,17 +89,16 @@ draw(int dirfd, struct queue_ticket *t, struct err *e)
 static int
 count_before(const struct queue_ticket *t, int64_t *ret, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_listing(t->dirfd, e);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(t->dirfd, e);
+	struct dirent *entry;
+	int rc = -1;
 
-	if (!dir)
-		return -1;
 	*ret = 0;
-	while ((entry = readdir(dir)))
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0)
 		if (is_ticket(entry->d_name) && strcmp(entry->d_name, t->name) < 0 &&
 		    is_held(t->dirfd, entry->d_name))
 			++*ret;
-	return 0;
+	return rc < 0 ? err_wrap(e, "queue") : 0;
 }
 
 /* Tells of tickets that go and of owners that die: both close what was open for writing. */

@@ -84,14 +84,13 @@ files_free(struct file *v, size_t n)
 static size_t
 list_files(const struct result_cache *c, struct file **ret, int64_t *ret_total)
 {
-	int fd = openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(c->dir_fd, NULL);
+	struct dirent *entry;
 	size_t n = 0, cap = 0;
 
 	*ret = NULL;
 	*ret_total = 0;
-	while (dir && n < FILES_MAX && (entry = readdir(dir))) {
+	while (dir && n < FILES_MAX && fs_next(dir, &entry, NULL) > 0) {
 		struct stat st;
 
 		if (str_eq(entry->d_name, "used") || str_eq(entry->d_name, "lock") ||

@@ -47,12 +47,11 @@ read_claim(int dirfd, const char *name)
 static uint64_t
 claims_of_others(int dirfd)
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, NULL);
+	struct dirent *entry;
 	uint64_t sum = 0;
 
-	while (dir && (entry = readdir(dir))) {
+	while (dir && fs_next(dir, &entry, NULL) > 0) {
 		uint64_t n = str_has_prefix(entry->d_name, PREFIX) ? read_claim(dirfd, entry->d_name) : 0;
 
 		sum = n > UINT64_MAX - sum ? UINT64_MAX : sum + n;

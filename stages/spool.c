@@ -95,49 +95,33 @@ spool_is_in_place(const struct spool *s)
 	       ours.st_dev == there.st_dev;
 }
 
-/* A directory stream of its own: reading must not move the descriptor that others share. */
-static DIR *
-open_stream(int dirfd, struct err *e)
-{
-	AUTO_FD int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!dir)
-		err_errno(e, "spool");
-	else
-		take_fd(fd);
-	return dir;
-}
-
 int
 spool_each_id(int dirfd, bool (*each)(const char *id, void *arg), void *arg, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_stream(dirfd, e);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *entry;
+	int rc = -1;
 
-	if (!dir)
-		return -1;
-	while ((entry = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0) {
 		if (spool_is_id(entry->d_name) && !each(entry->d_name, arg))
 			break;
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "spool") : 0;
 }
 
 static int
 list_ids(int dirfd, struct strv *ret, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_stream(dirfd, e);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *entry;
+	int rc = dir ? 0 : -1;
 
-	if (!dir)
-		return -1;
-	while ((entry = readdir(dir)) && ret->n < LISTED_MAX) {
+	while (dir && ret->n < LISTED_MAX && (rc = fs_next(dir, &entry, e)) > 0) {
 		if (spool_is_id(entry->d_name))
 			strv_add(ret, entry->d_name);
 	}
 	strv_sort(ret);
-	return 0;
+	return rc < 0 ? err_wrap(e, "spool") : 0;
 }
 
 int

@@ -68,20 +68,16 @@ is_orphan(int dirfd, const char *name)
 static int
 measure(int dirfd, size_t *ret_n, uint64_t *size, int64_t *oldest_s, struct err *e)
 {
-	AUTO_FD int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(dirfd, e);
+	struct dirent *entry;
+	int rc = -1;
 
-	if (!dir)
-		return err_errno(e, "spool");
-	take_fd(fd);
 	*ret_n = 0;
-	while ((entry = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0) {
 		const char *name = entry->d_name;
 		struct stat st;
 
-		if (str_eq(name, ".") || str_eq(name, "..") ||
-		    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (st.st_mtime < clock_wall_s() - STALE_S && (name[0] == '.' || is_orphan(dirfd, name))) {
 			unlinkat(dirfd, name, 0);
@@ -94,22 +90,18 @@ measure(int dirfd, size_t *ret_n, uint64_t *size, int64_t *oldest_s, struct err 
 		if (*oldest_s == 0 || st.st_mtime < *oldest_s)
 			*oldest_s = st.st_mtime;
 	}
-	return 0;
+	return rc < 0 ? err_wrap(e, "spool") : 0;
 }
 
 /* Breakers of tokens and servers that are no more. */
 static void
 sweep_breakers(const struct spool *s)
 {
-	AUTO_FD int fd = openat(s->server_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(s->server_fd, NULL);
+	struct dirent *entry;
 	struct stat st;
 
-	if (!dir)
-		return;
-	take_fd(fd);
-	while ((entry = readdir(dir))) {
+	while (dir && fs_next(dir, &entry, NULL) > 0) {
 		if (fstatat(s->server_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 		    S_ISREG(st.st_mode) && st.st_mtime < clock_wall_s() - FORGOTTEN_S)
 			unlinkat(s->server_fd, entry->d_name, 0);

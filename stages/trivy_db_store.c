@@ -155,31 +155,16 @@ newer_first(const void *pa, const void *pb)
 	return strverscmp(b->name, a->name);
 }
 
-static DIR *
-open_list(const struct trivy_db_store *s, struct err *e)
-{
-	AUTO_FD int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!dir) {
-		err_errno(e, "%s", s->path);
-		return NULL;
-	}
-	take_fd(fd);
-	return dir;
-}
-
 int
 trivy_db_store_list(const struct trivy_db_store *s, struct strv *ret, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_list(s, e);
+	AUTO_DIR DIR *dir = fs_list(s->fd, e);
 	AUTO_FREE struct version *v = NULL;
 	struct dirent *entry;
 	size_t n = 0;
+	int rc = -1;
 
-	if (!dir)
-		return -1;
-	while ((entry = readdir(dir))) {
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0) {
 		AUTO_FREE char *mark = mem_printf("%s/" TRIVY_DB_MARK, entry->d_name);
 		struct stat st;
 
@@ -193,7 +178,7 @@ trivy_db_store_list(const struct trivy_db_store *s, struct strv *ret, struct err
 		qsort(v, n, sizeof(*v), newer_first);
 	for (size_t k = 0; k < n; k++)
 		strv_take(ret, v[k].name);
-	return 0;
+	return rc < 0 ? err_wrap(e, "%s", s->path) : 0;
 }
 
 char *
@@ -229,16 +214,15 @@ remove_unused(const struct trivy_db_store *s, const char *name, bool *ret_busy, 
 static int
 remove_leftovers(const struct trivy_db_store *s, struct err *e)
 {
-	AUTO_DIR DIR *dir = open_list(s, e);
+	AUTO_DIR DIR *dir = fs_list(s->fd, e);
 	struct dirent *entry;
 	bool is_busy;
+	int rc = -1;
 
-	if (!dir)
-		return -1;
-	while ((entry = readdir(dir)))
+	while (dir && (rc = fs_next(dir, &entry, e)) > 0)
 		if (is_leftover_name(entry->d_name) && remove_unused(s, entry->d_name, &is_busy, e) < 0)
 			return -1;
-	return 0;
+	return rc < 0 ? err_wrap(e, "%s", s->path) : 0;
 }
 
 int

@@ -64,16 +64,11 @@ replace(char **text, const char *with)
 static int
 list_deliveries(int out_fd, struct strv *ret, struct err *e)
 {
-	int fd = openat(out_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_DIR DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
+	AUTO_DIR DIR *dir = fs_list(out_fd, e);
+	struct dirent *entry;
+	int rc = dir ? 0 : -1;
 
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return err_errno(e, "reports of this inspection");
-	}
-	while ((entry = readdir(dir)) && ret->n < DELIVERIES_MAX) {
+	while (dir && ret->n < DELIVERIES_MAX && (rc = fs_next(dir, &entry, e)) > 0) {
 		const char *digits = entry->d_name + strlen(PREFIX);
 
 		if (str_has_prefix(entry->d_name, PREFIX) && *digits &&
@@ -81,7 +76,7 @@ list_deliveries(int out_fd, struct strv *ret, struct err *e)
 			strv_add(ret, entry->d_name);
 	}
 	strv_sort(ret);
-	return 0;
+	return rc < 0 ? err_wrap(e, "reports of this inspection") : 0;
 }
 
 /*

@@ -4,6 +4,8 @@ import subprocess
 
 import pytest
 
+from inspected import PHASES, host, inspected  # noqa: F401
+from runner import Driver
 from test_spool import as_user, make_spool, spool  # noqa: F401
 from test_triage import BLOCKED, IS_ROOT, Host
 
@@ -58,5 +60,27 @@ def test_no_image_that_blocks_gets_through(root, program, settings, tools, dojo,
     while (done := run(call, fault, n, argv)) is not None:
         # 126, 127: it did not even start
         assert done.returncode in (1, 2, 3, 126, 127), f"{n}: {done.returncode}: {done.stdout}{done.stderr}"
+        n += step
+    assert n > 1
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="jobs are other users")
+@pytest.mark.parametrize("call,error,step", [("getdents64", "EIO", 1), ("openat2", "EMFILE", 1), ("read", "EIO", 16), ("newfstatat", "EIO", 40),
+                                             ("write", "ENOSPC", 3), ("clone,clone3,vfork", "EAGAIN", 3), ("memfd_create", "ENOMEM", 1)])
+def test_no_job_with_an_image_that_blocks_is_well(inspected, tmp_path, call, error, step):  # noqa: F811
+    """In each process of a stage, the job's own, too: some then fail by themselves, and none may be taken for one without an image."""
+    trace = tmp_path / "trace"
+    inspected.ready()
+    phases = {phase: inspected.host.argv(phase) for phase in PHASES}
+    n = 1
+    while True:
+        trace.write_text("")
+        run = ["strace", "-f", "-qq", "-A", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={n}",
+               *phases["run"]]
+        inspected.runner.driver = Driver(**{**phases, "run": run})
+        result = inspected.play()
+        if "INJECTED" not in trace.read_text(errors="replace"):
+            break
+        assert result.state == "failed", f"{n}: {result.log.decode(errors='replace')[-2000:]}"
         n += step
     assert n > 1
