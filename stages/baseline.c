@@ -198,21 +198,6 @@ list_files(int dir_fd, struct strv *ret, struct err *e)
 	return rc < 0 ? err_wrap(e, "baselines") : 0;
 }
 
-static void
-drop_old(int dir_fd)
-{
-	AUTO_STRV struct strv names = { 0 };
-	struct err ignored = ERR_INIT;
-	struct stat st;
-
-	if (list_files(dir_fd, &names, &ignored) < 0)
-		return;
-	for (size_t k = 0; k < names.n; k++)
-		if (fstatat(dir_fd, names.v[k], &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    clock_wall_s() - (int64_t)st.st_mtime > RENEW_S)
-			unlinkat(dir_fd, names.v[k], 0);
-}
-
 int
 baseline_keep(const struct kept *k, const struct inspection *i, size_t index, const char *build_id,
 	      struct err *e)
@@ -238,7 +223,7 @@ baseline_keep(const struct kept *k, const struct inspection *i, size_t index, co
 	kept_key((const char *const[]){ b.branch }, 1, branch);
 	kept_key((const char *const[]){ b.image }, 1, image);
 	name = mem_printf("%s-%s.json", branch, image);
-	drop_old(dir_fd);
+	kept_tidy(dir_fd, RENEW_S);
 	return write_file(dir_fd, name, &b, FS_DURABLE, e);
 }
 

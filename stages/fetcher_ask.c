@@ -12,6 +12,9 @@
 #include "stages/policy_feed.h"
 #include "stages/spool.h"
 
+/* An answer that is too old for a verdict is still good for `policy explain`; one of a branch that is gone, for nothing. */
+#define TRIAGE_UNUSED_S ((int64_t)30 * 24 * 3600)
+
 /* ---- names, as deliveries have them ---- */
 
 /* `member` of `d`, which is empty at the call; NULL where the template takes an image. */
@@ -183,8 +186,10 @@ fetcher_ask_triage(const struct inspection *i, const struct kept *k, int64_t dea
 	name = file_name(i, x.label);
 	text = triage_print(t);
 	/* without it the next inspection knows less, this one does not */
-	if (k->triage_fd >= 0)
+	if (k->triage_fd >= 0) {
 		(void)fs_publish(k->triage_fd, name, text, strlen(text), 0600, 0, &ignored);
+		kept_tidy(k->triage_fd, o->triage_max_age / 1000 + TRIAGE_UNUSED_S);
+	}
 	*ret = take_ptr(t);
 	return 0;
 }

@@ -186,5 +186,7 @@ keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e)
 	rc = t->place ? fleet_write(t->place, deadline, text, strlen(text), e) : 1;
 	if (rc == 1 && fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e) < 0)
 		return err_wrap(e, "texts/%s", t->name);
+	if (t->kept->texts_fd >= 0)
+		kept_tidy(t->kept->texts_fd, FLEET_KEEP_S);
 	return rc;
 }

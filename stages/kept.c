@@ -1,5 +1,6 @@
 #include "stages/kept.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -7,8 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/hash.h"
+#include "base/str.h"
+
+#define TIDIED ".tidied"
+#define TIDY_EVERY_S (24 * 3600)
+#define HALF_S 3600 /* a temporary name of that age has no writer any more */
 
 static const struct {
 	const char *name;
@@ -55,6 +62,36 @@ kept_free(struct kept *k)
 	for (size_t n = 0; n < MEM_COUNT(dirs); n++)
 		mem_close_at(fd_at(k, n));
 	mem_free_at(&k);
+}
+
+static bool
+is_tidied(int dir_fd, int64_t now_s)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, TIDIED, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime <= now_s &&
+	       now_s - (int64_t)st.st_mtime < TIDY_EVERY_S;
+}
+
+void
+kept_tidy(int dir_fd, int64_t age_s)
+{
+	int64_t now_s = clock_wall_s();
+	AUTO_DIR DIR *dir = is_tidied(dir_fd, now_s) ? NULL : fs_list(dir_fd, NULL);
+	struct dirent *entry;
+	struct stat st;
+
+	/* first of all, so that of many jobs one looks */
+	if (dir)
+		(void)fs_publish(dir_fd, TIDIED, "", 0, 0600, 0, NULL);
+	while (dir && fs_next(dir, &entry, NULL) > 0) {
+		bool is_half = entry->d_name[0] == '.';
+
+		if (!str_eq(entry->d_name, TIDIED) &&
+		    fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+		    now_s - (int64_t)st.st_mtime > (is_half ? HALF_S : age_s))
+			unlinkat(dir_fd, entry->d_name, 0);
+	}
 }
 
 void

@@ -24,6 +24,12 @@ struct kept *kept_open(const char *state_dir, uid_t uid, gid_t gid);
 void kept_free(struct kept *k);
 MEM_AUTO_DECLARE(kept)
 
+/*
+ * Removes what nobody has renewed for age_s, and what writers left that were killed. Looks once a day in each directory: when it did
+ * is the time of `.tidied` in it.
+ */
+void kept_tidy(int dir_fd, int64_t age_s);
+
 /* "<32 hex digits>" of a SHA-256 over the parts, each with its NUL. */
 #define KEPT_KEY_SIZE 33
 void kept_key(const char *const *parts, size_t n, char out[KEPT_KEY_SIZE]);

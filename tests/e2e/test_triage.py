@@ -188,7 +188,7 @@ def test_a_server_that_cannot_be_asked_excuses_nothing_but_what_it_said_lately(h
     done = host.scan(upload=False)
     assert done.returncode == PASSED and "triage is" in done.stderr, done.stderr
     host.configure(wait="1s", triage_max_age="0")
-    for name in (host.state / "triage").iterdir():
+    for name in (host.state / "triage").glob("*.json"):
         kept = json.loads(name.read_text())
         kept["fetched_s"] -= 3600
         name.write_text(json.dumps(kept))
@@ -436,7 +436,7 @@ def test_what_could_not_be_brought_up_to_date_is_by_the_next_delivery(host, dojo
 def test_texts_that_cannot_be_read_keep_a_report_in_the_spool(host, dojo):
     host.configure(keep_text="true")
     host.scan()
-    kept, = (host.state / "texts").iterdir()
+    kept, = (host.state / "texts").glob("*.json")
     good = kept.read_bytes()
     kept.write_text("{")
     n = len(dojo.uploads)
