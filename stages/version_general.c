@@ -114,17 +114,17 @@ general_core(const char *v)
 }
 
 int
-version_compare_general(const char *x, const char *y)
+version_compare_general(const char *a, const char *b)
 {
-	AUTO_FREE char *owned_a = general_core(x), *owned_b = general_core(y);
-	const char *a = owned_a, *b = owned_b;
-	int diff = compare_release(&a, &b);
+	AUTO_FREE char *owned_a = general_core(a), *owned_b = general_core(b);
+	const char *rest_a = owned_a, *rest_b = owned_b;
+	int diff = compare_release(&rest_a, &rest_b);
 
-	a = skip_final(a);
-	b = skip_final(b);
+	rest_a = skip_final(rest_a);
+	rest_b = skip_final(rest_b);
 	if (diff == 0)
-		diff = version_sign(rest_rank(a) - rest_rank(b));
-	return diff != 0 ? diff : compare_rest(a, b);
+		diff = version_sign(rest_rank(rest_a) - rest_rank(rest_b));
+	return diff != 0 ? diff : compare_rest(rest_a, rest_b);
 }
 
 /* ---- SemVer ---- */
