@@ -6,6 +6,7 @@ import pytest
 
 from inspected import PHASES, host, inspected  # noqa: F401
 from runner import Driver
+from test_cleanup import place  # noqa: F401
 from test_spool import as_user, make_spool, spool  # noqa: F401
 from test_triage import BLOCKED, IS_ROOT, Host
 
@@ -19,10 +20,20 @@ def run(tmp_path):
     def call_fails(call, fault, n, argv):
         """argv in which the nth call of a kind ends so, in each of its processes; None: there was no such call."""
         trace = tmp_path / "trace"
-        done = subprocess.run(["strace", "-f", "-qq", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={n}", *argv],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-        return done if "INJECTED" in trace.read_text(errors="replace") else None
+        done = subprocess.run(failing(trace, call, fault, n, argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return done if has_failed(trace) else None
     return call_fails
+
+
+def failing(trace, call, fault, n, argv):
+    return ["strace", "-f", "-qq", "-A", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={n}", *argv]
+
+
+def has_failed(trace):
+    """Since this was asked last."""
+    text = trace.read_text(errors="replace") if trace.exists() else ""
+    trace.unlink(missing_ok=True)
+    return "INJECTED" in text
 
 
 @pytest.mark.parametrize("call,error", [
@@ -74,13 +85,48 @@ def test_no_job_with_an_image_that_blocks_is_well(inspected, tmp_path, call, err
     phases = {phase: inspected.host.argv(phase) for phase in PHASES}
     n = 1
     while True:
-        trace.write_text("")
-        run = ["strace", "-f", "-qq", "-A", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={n}",
-               *phases["run"]]
-        inspected.runner.driver = Driver(**{**phases, "run": run})
+        inspected.runner.driver = Driver(**{**phases, "run": failing(trace, call, f"error={error}", n, phases["run"])})
         result = inspected.play()
-        if "INJECTED" not in trace.read_text(errors="replace"):
+        if not has_failed(trace):
             break
         assert result.state == "failed", f"{n}: {result.log.decode(errors='replace')[-2000:]}"
+        n += step
+    assert n > 1
+
+
+LEAVE = ["echo secret | tee /tmp/leftover ~/leftover /var/tmp/leftover /dev/shm/leftover ../leftover", "mkdir -p deep/er; echo x >deep/er/leftover",
+         "setsid -f sleep 7654"]
+LOOK = ['set +e +o pipefail; find ~ /tmp /var/tmp /dev/shm "$CI_PROJECT_DIR/../.." -name leftover | sed "s/^/SEEN /"',
+        'for p in /proc/[0-9]*; do tr "\\0" " " <$p/cmdline | grep "^sleep 7654" | sed "s/^/SEEN /"; done 2>/dev/null; echo LOOKED']
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="jobs are other users")
+@pytest.mark.parametrize("call,error,step", [
+    ("unlinkat", "EIO", 6), ("getdents64", "EIO", 8), ("kill,pidfd_send_signal", "EPERM", 1), ("getpriority", "ESRCH", 1),
+    ("clone,clone3,vfork", "EAGAIN", 1), ("wait4,waitid", "ECHILD", 2), ("flock", "ENOLCK", 1), ("setresuid", "EAGAIN", 1),
+    ("newfstatat", "EIO", 80)])
+def test_no_job_sees_what_the_one_before_left(place, tmp_path, call, error, step):  # noqa: F811
+    """In its cleanup, and in what takes the slot for the next."""
+    trace = tmp_path / "trace"
+    place.ready()
+    phases = {phase: place.host.argv(phase) for phase in PHASES}
+    own = place.play([*LEAVE, *LOOK]).log
+    assert own.count(b"leftover\n") >= 6 and b"\nSEEN sleep 7654" in own, "what is looked for can be seen"
+    n = 1
+    while True:
+        failed = {phase: failing(trace, call, f"error={error}", n, phases[phase]) for phase in ("config", "cleanup")}
+        place.runner.driver = Driver(**{**phases, "cleanup": failed["cleanup"]})
+        assert place.play(LEAVE).state == "success"
+        in_cleanup = has_failed(trace)
+        place.runner.driver = Driver(**{**phases, "config": failed["config"]})
+        first = place.play(LOOK)
+        in_config = has_failed(trace)
+        place.runner.driver = Driver(**phases)
+        second = place.play(LOOK)
+        for result in (first, second):
+            assert b"\nSEEN" not in result.log, f"{n}: {result.log.decode(errors='replace')}"
+        assert second.state == "success" and b"\nLOOKED" in second.log, f"{n}: {second.log.decode(errors='replace')[-2000:]}"
+        if not in_cleanup and not in_config:
+            break
         n += step
     assert n > 1
