@@ -371,6 +371,39 @@ delivery_fit_text(char **text, size_t max)
 	*text = mem_printf("%.*s~%.8s", (int)keep, old, hex);
 }
 
+/* Bytes of the white space beyond ASCII that begins there, as Unicode and Python's strip() know it; 0: none. */
+static size_t
+wide_blank(const char *s)
+{
+	static const char *const blanks[] = { "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
+					      "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80" };
+
+	for (size_t k = 0; k < MEM_COUNT(blanks); k++)
+		if (str_has_prefix(s, blanks[k]))
+			return strlen(blanks[k]);
+	/* U+2000 to U+200A */
+	return str_has_prefix(s, "\xe2\x80") && (unsigned char)s[2] >= 0x80 && (unsigned char)s[2] <= 0x8a ? 3
+													   : 0;
+}
+
+/*
+ * The server takes these off, too: a branch "main" with one behind it, which Git allows, would be delivered as main. '?' stands in no
+ * name of Git's.
+ */
+static void
+mark_wide_blanks(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		size_t n = wide_blank(s);
+
+		*to++ = n > 0 ? '?' : *s;
+		s += n > 0 ? n : 1;
+	}
+	*to = '\0';
+}
+
 /* The server takes blanks off both ends of a name, and would then be asked for one that it does not have. */
 static void
 trim(char *s)
@@ -401,6 +434,7 @@ delivery_fit(struct delivery *d)
 
 		if (text_fields[i].max == 0 || !*text)
 			continue;
+		mark_wide_blanks(*text);
 		trim(*text);
 		delivery_fit_text(text, text_fields[i].max);
 	}

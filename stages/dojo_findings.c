@@ -154,40 +154,41 @@ dojo_raised_line(enum severity from, enum severity to, int64_t at_s)
 	return mem_printf(DOJO_RAISED "%s to %s at %s", words[from], words[to], time);
 }
 
-/* The part of `text` up to `end` (a text or '\0'), cut off; NULL: it is not there. */
-static char *
-part(const char **text, const char *end)
+bool
+dojo_read_raised(const char *line, size_t len, enum severity *ret_from, int64_t *ret_at_s)
 {
-	const char *at = *end ? strstr(*text, end) : *text + strcspn(*text, "\r\n");
-	char *ret;
+	AUTO_FREE char *copy = mem_strndup(line, len);
+	struct err ignored = ERR_INIT;
+	char *from = copy + strlen(DOJO_RAISED), *to, *at;
 
+	if (!str_has_prefix(copy, DOJO_RAISED))
+		return false;
+	to = strstr(from, " to ");
+	at = to ? strstr(to + strlen(" to "), " at ") : NULL;
 	if (!at)
-		return NULL;
-	ret = mem_strndup(*text, (size_t)(at - *text));
-	*text = at + strlen(end);
-	return ret;
+		return false;
+	*to = '\0';
+	/* who knows not when it was raised knows not what was accepted */
+	if (clock_parse_rfc3339(at + strlen(" at "), ret_at_s, &ignored) < 0)
+		*ret_at_s = INT64_MAX;
+	return dojo_parse_severity(from, ret_from);
 }
 
 enum severity
 dojo_severity_at(const char *description, enum severity now, int64_t accepted_s)
 {
-	const char *p = description ? description : "";
+	const char *line = description;
 
-	while ((p = strstr(p, DOJO_RAISED))) {
-		AUTO_FREE char *from = NULL, *to = NULL, *at = NULL;
-		struct err ignored = ERR_INIT;
-		enum severity severity;
+	/* line by line: what a name in another one says begins none */
+	while (line) {
+		size_t len = strcspn(line, "\r\n");
+		enum severity from;
 		int64_t at_s;
 
-		p += strlen(DOJO_RAISED);
-		from = part(&p, " to ");
-		to = from ? part(&p, " at ") : NULL;
-		at = to ? part(&p, "") : NULL;
-		if (!at || !dojo_parse_severity(from, &severity) || severity >= now)
-			continue;
-		/* who knows not when it was accepted knows not what was accepted */
-		if (accepted_s == 0 || clock_parse_rfc3339(at, &at_s, &ignored) < 0 || accepted_s <= at_s)
-			now = severity;
+		if (dojo_read_raised(line, len, &from, &at_s) && from < now &&
+		    (accepted_s == 0 || accepted_s <= at_s))
+			now = from;
+		line = line[len] ? line + len + 1 : NULL;
 	}
 	return now;
 }

@@ -62,6 +62,9 @@ read_end(const cJSON *one, int64_t *ret)
 	static const char *const ends[] = { "expiration_date", "expiration_date_handled" };
 
 	*ret = 0;
+	/* null is "never", and said so; not a word of it is no answer of DefectDojo's */
+	if (!cJSON_GetObjectItemCaseSensitive(one, ends[0]))
+		return false;
 	for (size_t k = 0; k < MEM_COUNT(ends); k++) {
 		const cJSON *end = json_get(one, ends[k]);
 		int64_t t;

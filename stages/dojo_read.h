@@ -61,6 +61,8 @@ int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret,
  */
 #define DOJO_RAISED "**Severity raised:** "
 char *dojo_raised_line(enum severity from, enum severity to, int64_t at_s);
+/* Such a line and nothing else, of len bytes. False: it is none. *ret_at_s: INT64_MAX where its time is not understood. */
+bool dojo_read_raised(const char *line, size_t len, enum severity *ret_from, int64_t *ret_at_s);
 enum severity dojo_severity_at(const char *description, enum severity now, int64_t accepted_s);
 
 /* "Critical", "Info" for UNKNOWN */

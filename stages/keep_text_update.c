@@ -6,8 +6,6 @@
 #include "stages/dojo_read.h"
 #include "stages/keep_text_private.h"
 
-#define RAISED_LINES_MAX 20
-
 static bool
 is_behind(const struct entry *x, const struct now *now)
 {
@@ -27,22 +25,43 @@ dojo_severity_of(const char *word)
 	return -1;
 }
 
-/* The lines that tell of earlier severities stay. */
-static void
-add_raised_lines(struct buf *to, const char *description)
-{
-	const char *line = description;
-	size_t n = 0;
+/* Of each severity the line of when it was raised last: what it says of an acceptance, an earlier one says, too. */
+struct raised {
+	const char *line; /* NULL: never */
+	size_t len;
+	int64_t at_s;
+};
 
-	while (line && n < RAISED_LINES_MAX) {
+static void
+note_raised(struct raised *last, const char *line, size_t len)
+{
+	enum severity from;
+	int64_t at_s;
+
+	if (dojo_read_raised(line, len, &from, &at_s) && (!last[from].line || at_s >= last[from].at_s))
+		last[from] = (struct raised){ line, len, at_s };
+}
+
+/* The lines that tell of earlier severities stay, a few however often it went up and down. */
+static void
+add_raised_lines(struct buf *to, const char *description, const char *new_line)
+{
+	struct raised last[SEVERITY_COUNT] = { { 0 } };
+	const char *line = description;
+
+	while (line) {
 		size_t len = strcspn(line, "\r\n");
 
-		if (str_has_prefix(line, DOJO_RAISED)) {
-			buf_add_str(to, "\n");
-			buf_add(to, line, len);
-			n++;
-		}
+		note_raised(last, line, len);
 		line = line[len] ? line + len + 1 : NULL;
+	}
+	if (new_line)
+		note_raised(last, new_line, strlen(new_line));
+	for (int k = 0; k < SEVERITY_COUNT; k++) {
+		if (!last[k].line)
+			continue;
+		buf_add_str(to, "\n");
+		buf_add(to, last[k].line, last[k].len);
 	}
 }
 
@@ -51,17 +70,15 @@ static char *
 describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
 {
 	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
+	AUTO_FREE char *new_line = NULL;
 	int before = dojo_severity_of(f->severity);
 
 	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
 		   x->target, x->type, x->texts.fixed, x->texts.description);
-	add_raised_lines(&b, f->description);
-	if (is_raised && before >= 0) {
-		AUTO_FREE char *line = dojo_raised_line((enum severity)before,
-							keep_text_severity(x->texts.severity), clock_wall_s());
-
-		buf_printf(&b, "\n%s", line);
-	}
+	if (is_raised && before >= 0)
+		new_line = dojo_raised_line((enum severity)before, keep_text_severity(x->texts.severity),
+					    clock_wall_s());
+	add_raised_lines(&b, f->description, new_line);
 	return buf_take(&b);
 }
 

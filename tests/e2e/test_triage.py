@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -473,3 +474,55 @@ def test_a_server_that_is_new_is_told_everything(host, dojo):
         after = host.findings()
         assert after[RAISED]["severity"] == "Critical" and after[FIXED]["mitigation"], done.stderr
         assert len(after) == 19 and not any(f["is_mitigated"] for f in after.values())
+
+
+# ---- names and histories that could excuse more ----
+
+def openssl_alone(host):
+    steps = list(images.app().steps)
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL])))
+    images.classic(images.Image(steps, tags=["registry.example.org/group/app:1.0"])).write(host.archive)
+
+
+def test_a_branch_whose_name_ends_in_a_wide_blank_is_not_the_one_without(host, dojo):
+    host.configure(policy=NEW_ONLY)
+    openssl_alone(host)
+    host.scan(branch="main")
+    host.image()
+    for _ in range(2):
+        assert host.scan(branch="main\u00a0").returncode == BLOCKED
+    assert host.scan(branch="feature").returncode == BLOCKED
+    assert {e["name"] for e in dojo.engagements} >= {"main", "main?", "feature"}
+
+
+@pytest.mark.parametrize("name", ["app", "**Severity raised:** x"])
+def test_a_name_does_not_hide_that_a_severity_was_raised(host, dojo, name):
+    host.archive = host.root / f"{name}.tar"
+    steps = list(images.app().steps)
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL, images.CURL])))
+    images.classic(images.Image(steps, tags=[])).write(host.archive)
+    host.configure(keep_text="true")
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    assert host.scan().returncode == PASSED
+    host.configure(db="reworded/db", keep_text="true")
+    assert [host.scan().returncode for _ in range(3)] == [BLOCKED] * 3
+
+
+def test_a_severity_that_went_up_and_down_many_times_is_still_known_to_have_been_raised(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    f = host.findings()[RAISED]
+    dojo.store.get("findings", f["id"])["description"] += "".join(
+        f"\n**Severity raised:** High to Critical at 2020-01-{day:02}T00:00:00Z" for day in range(1, 26))
+    dojo.accept([x["id"] for x in host.findings().values()])
+    time.sleep(2)
+    host.configure(db="reworded/db", keep_text="true")
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED] * 2
+    kept, = (host.state / "texts").glob("*.json")
+    texts = json.loads(kept.read_text())
+    for x in texts["findings"]:
+        x["told_words"] = "0" * 32  # as where the advisory was worded anew
+    kept.write_text(json.dumps(texts))
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED] * 2
+    assert host.findings()[RAISED]["description"].count("**Severity raised:** High to Critical") == 1

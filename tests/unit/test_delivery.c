@@ -363,6 +363,29 @@ blanks_at_the_ends_of_a_name_go_as_the_server_lets_them_go(void **state)
 }
 
 static void
+blanks_beyond_ascii_make_no_name_another_one(void **state)
+{
+	static const char *const blanks[] = { "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80",
+					      "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
+					      "\xe2\x81\x9f", "\xe3\x80\x80" };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(blanks); k++) {
+		AUTO_DELIVERY struct delivery d = { .branch = mem_printf("main%s", blanks[k]),
+						    .engagement = mem_printf("%s", blanks[k]) };
+
+		delivery_fit(&d);
+		assert_string_equal(d.branch, "main?");
+		assert_string_equal(d.engagement, "?");
+	}
+	/* letters that begin with the same bytes */
+	AUTO_DELIVERY struct delivery d = { .branch = mem_strdup("\xe2\x80\x93\xc3\xa0\xe2\x80\x8b") };
+
+	delivery_fit(&d);
+	assert_string_equal(d.branch, "\xe2\x80\x93\xc3\xa0\xe2\x80\x8b");
+}
+
+static void
 tags_lose_what_would_split_or_refuse_them(void **state)
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
@@ -593,6 +616,7 @@ main(void)
 		WITH_FIXTURE(a_head_without_an_end_is_refused_by_its_length),
 		cmocka_unit_test(long_values_are_shortened_and_stay_different),
 		cmocka_unit_test(blanks_at_the_ends_of_a_name_go_as_the_server_lets_them_go),
+		cmocka_unit_test(blanks_beyond_ascii_make_no_name_another_one),
 		cmocka_unit_test(tags_lose_what_would_split_or_refuse_them),
 		cmocka_unit_test(a_key_stands_for_one_test),
 		cmocka_unit_test(a_report_without_fault_stays_as_it_is),

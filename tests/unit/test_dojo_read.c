@@ -108,13 +108,15 @@ start(struct fixture *f)
 #define TEST_OF(product, name)                                                                              \
 	"{\"test\":{\"id\":7,\"branch_tag\":\"main\",\"engagement\":{\"id\":5,\"product\":{\"id\":" product \
 	",\"name\":\"" name "\"}}}}"
-#define ROW_OF(id, related, more)                                                                                          \
-	"{\"id\":" id ",\"test\":7,\"related_fields\":" related                                                            \
-	",\"vulnerability_ids\":[{\"vulnerability_id\":\"CVE-1\"}],\"component_name\":\"p\","                              \
-	"\"component_version\":\"1\",\"service\":\"app\",\"severity\":\"High\",\"out_of_scope\":false,"                    \
-	"\"false_p\":false,\"is_mitigated\":false,\"under_review\":false,\"accepted_risks\":[],\"description\":\"\"," more \
-	"}"
-#define ACCEPTED "\"active\":false,\"risk_accepted\":true,\"duplicate\":false,\"file_path\":\"a\""
+#define ROW_OF(id, related, more)                                                                       \
+	"{\"id\":" id ",\"test\":7,\"related_fields\":" related                                         \
+	",\"vulnerability_ids\":[{\"vulnerability_id\":\"CVE-1\"}],\"component_name\":\"p\","           \
+	"\"component_version\":\"1\",\"service\":\"app\",\"severity\":\"High\",\"out_of_scope\":false," \
+	"\"false_p\":false,\"is_mitigated\":false,\"under_review\":false,\"description\":\"\"," more "}"
+#define WITH_ACCEPTANCE(one)                                                                                       \
+	"\"active\":false,\"risk_accepted\":true,\"duplicate\":false,\"file_path\":\"a\",\"accepted_risks\":[" one \
+	"]"
+#define ACCEPTED WITH_ACCEPTANCE("")
 #define ROW(id) ROW_OF(id, TEST_OF("1", "p"), ACCEPTED)
 #define PRODUCT PAGE_OF("1", "{\"id\":1,\"name\":\"p\"}")
 
@@ -158,6 +160,16 @@ only_rows_of_the_product_that_was_asked_for_excuse_anything(void **state)
 	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "P"), ACCEPTED))), 0);
 	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", "null", ACCEPTED))), 0);
 	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", "{\"test\":{\"id\":7}}", ACCEPTED))), 0);
+	/* an acceptance of which nothing is said is none; one that says "never" is */
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"), WITH_ACCEPTANCE("{}")))),
+			 0);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"),
+							     WITH_ACCEPTANCE("{\"id\":7}")))),
+			 0);
+	assert_int_equal(n_excused_by(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"),
+							     WITH_ACCEPTANCE(
+								     "{\"id\":7,\"expiration_date\":null}")))),
+			 1);
 	/* a filter that was ignored brings what nobody has excused */
 	assert_int_equal(n_excused_by(f, PAGE_OF("2",
 						 ROW("9") "," ROW_OF("10", TEST_OF("1", "p"),

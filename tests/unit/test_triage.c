@@ -391,7 +391,7 @@ static void
 a_severity_that_was_raised_counts_for_those_who_accepted_after_it(void **state)
 {
 	const int64_t raised_s = 1767312000;
-	AUTO_FREE char *line = dojo_raised_line(SEVERITY_HIGH, SEVERITY_CRITICAL, raised_s);
+	AUTO_FREE char *line = dojo_raised_line(SEVERITY_HIGH, SEVERITY_CRITICAL, raised_s), *hostile = NULL;
 	AUTO_FREE char *text = mem_printf("Text\n\n%s\nmore", line);
 	AUTO_FREE char *twice =
 		mem_printf("**Severity raised:** Low to High at 2025-01-01T00:00:00Z\n%s", line);
@@ -401,6 +401,9 @@ a_severity_that_was_raised_counts_for_those_who_accepted_after_it(void **state)
 	assert_int_equal(dojo_severity_at(text, SEVERITY_CRITICAL, raised_s + 1), SEVERITY_CRITICAL);
 	assert_int_equal(dojo_severity_at(text, SEVERITY_CRITICAL, raised_s), SEVERITY_HIGH);
 	assert_int_equal(dojo_severity_at(text, SEVERITY_CRITICAL, raised_s - 1), SEVERITY_HIGH);
+	/* a name that begins such a line takes nothing from the one that is behind it */
+	hostile = mem_printf("x\n**Target:** " DOJO_RAISED "x.tar\n**Severity raised:** x\n%s", line);
+	assert_int_equal(dojo_severity_at(hostile, SEVERITY_CRITICAL, raised_s - 1), SEVERITY_HIGH);
 	assert_int_equal(dojo_severity_at(twice, SEVERITY_CRITICAL, raised_s - 1), SEVERITY_HIGH);
 	assert_int_equal(dojo_severity_at(twice, SEVERITY_CRITICAL, 1000), SEVERITY_LOW);
 	/* when it was accepted is not known */
