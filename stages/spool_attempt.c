@@ -144,7 +144,7 @@ static int
 settle_attempt(struct sending *n, struct err *e)
 {
 	const struct dojo_answer *a = &n->result->answer;
-	int64_t base_s = a->verdict == DOJO_WAIT ? WAIT_BASE_S : RETRY_BASE_S, wait_s;
+	int64_t base_s = a->verdict == DOJO_WAIT ? WAIT_BASE_S : RETRY_BASE_S, own_s, wait_s;
 
 	n->state.status = a->status;
 	n->state.may_run = a->may_run;
@@ -170,10 +170,12 @@ settle_attempt(struct sending *n, struct err *e)
 	}
 	if (a->tries_max > 0 && ++n->state.n_500 >= a->tries_max)
 		return sending_bury(n, e);
-	if (a->is_server_wide)
-		wait_s = server_wait_s(n, base_s);
-	else
-		wait_s = spool_backoff_s(base_s, ++n->state.faults);
+	/* a report that itself brings the server down may not be the first again and again, and hold up the rest */
+	own_s = a->was_sent && a->is_server_wide && n->options->breaker
+			? spool_backoff_s(base_s, ++n->state.faults)
+			: 0;
+	wait_s = a->is_server_wide ? server_wait_s(n, base_s) : spool_backoff_s(base_s, ++n->state.faults);
+	wait_s = own_s > wait_s ? own_s : wait_s;
 	if (a->may_run)
 		wait_s = sending_poll_after_s(0);
 	if (a->retry_after_s > wait_s)

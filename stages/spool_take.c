@@ -292,7 +292,9 @@ is_superseded(const struct spool *s, const char *id, const struct delivery *by)
 		return false;
 	is_unsent = st.sent_s == 0 && !st.is_sending;
 	spool_state_free(&st);
-	return is_unsent && str_eq(d.service, by->service) && str_eq(d.server, by->server);
+	/* one that closes nothing says less than one that does */
+	return is_unsent && str_eq(d.service, by->service) && str_eq(d.server, by->server) &&
+	       (!by->keeps_old || d.keeps_old);
 }
 
 int

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import defectdojo_api
 from defectdojo import DefectDojo
 from slot_host import needs_root
 
@@ -595,6 +596,28 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(spool, dojo, cal
         assert len(dojo.findings(f"t{n}")) == 2
         assert len([row for row in dojo.imports if row["test"] == dojo.test(f"t{n}")["id"]]) == 1
     assert n > 1 and spool.new() == []
+
+
+def test_a_report_that_brings_the_server_down_does_not_hold_up_the_others(spool, dojo, monkeypatch):
+    upload = defectdojo_api.Api._upload
+
+    def falls_over(self, user, request, kind, run):
+        if request.form.get("test_title", [""])[-1] == "poison":
+            return defectdojo_api.Answer(502, b"<html>Bad Gateway</html>", "text/html")
+        return upload(self, user, request, kind, run)
+    monkeypatch.setattr(defectdojo_api.Api, "_upload", falls_over)
+    spool.add(test="poison")
+    for n in range(3):
+        spool.add(test=f"good{n}")
+    for _ in range(4):
+        spool("flush")
+        now = int(time.time())
+        until = max([json.loads(b.read_text())["until_s"] for b in spool.breakers()] or [now])
+        for path in [*spool.breakers(), *(spool.path / "new").glob("*.state")]:  # as much time as the breaker needs, and no more
+            kept = json.loads(path.read_text())
+            path.write_text(json.dumps({**kept, **{k: kept[k] and kept[k] - max(0, until - now) - 1
+                                                   for k in ("until_s", "next_s", "sent_s", "last_s") if k in kept}}))
+    assert len(dojo.imports) == 3 and len(spool.new()) == 1
 
 
 def test_names_over_the_servers_lengths_are_shortened_and_stay_apart(spool, dojo):

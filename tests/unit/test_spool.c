@@ -338,6 +338,47 @@ the_list_has_everything_and_names_what_is_broken(void **state)
 	assert_string_equal(items.v[2].state.answer, "because");
 }
 
+static char *
+take_part(struct fixture *f, bool keeps_old, size_t *ret_superseded)
+{
+	AUTO_DELIVERY struct delivery d = { .product = mem_strdup("app"),
+					    .engagement = mem_strdup("main"),
+					    .test = mem_strdup("img"),
+					    .created_s = clock_wall_s(),
+					    .keeps_old = keeps_old,
+					    .report = mem_strdup("{}"),
+					    .report_len = 2 };
+	AUTO_DELIVERY struct delivery head = { 0 };
+	AUTO_DELIVERY_FILE struct delivery_file from = DELIVERY_FILE_INIT;
+	const struct spool_bounds bounds = { .supersedes = true };
+	struct spool_usage usage;
+	char *id = NULL;
+
+	assert_int_equal(delivery_write(f->dirfd, "delivery-0", &d, 0, NULL), 0);
+	assert_int_equal(delivery_open(f->dirfd, "delivery-0", &head, &from, NULL), 0);
+	assert_int_equal(spool_take(f->spool, &head, &from, &bounds, &id, &usage, NULL), 0);
+	*ret_superseded = usage.n_superseded;
+	return id;
+}
+
+static void
+a_report_that_closes_nothing_replaces_none_that_does(void **state)
+{
+	struct fixture *f = *state;
+	size_t n;
+	AUTO_FREE char *whole = take_part(f, false, &n), *part = take_part(f, true, &n), *other = NULL,
+		       *newer = NULL;
+
+	assert_int_equal(n, 0);
+	assert_true(has(f->spool->new_fd, whole) && has(f->spool->new_fd, part));
+	other = take_part(f, true, &n);
+	assert_int_equal(n, 1);
+	assert_true(has(f->spool->new_fd, whole) && !has(f->spool->new_fd, part));
+	newer = take_part(f, false, &n);
+	assert_int_equal(n, 2);
+	assert_true(has(f->spool->new_fd, newer) && !has(f->spool->new_fd, whole));
+}
+
 /* Nobody waits to list: what is listed may be delivered before it is read. */
 static void
 what_is_delivered_while_it_is_listed_is_not_called_broken(void **state)
@@ -746,6 +787,7 @@ main(void)
 		WITH_FIXTURE(what_a_dead_writer_left_is_cleared_away_in_time),
 		WITH_FIXTURE(what_lies_beside_a_delivery_that_is_gone_is_cleared_away_in_time),
 		WITH_FIXTURE(the_list_has_everything_and_names_what_is_broken),
+		WITH_FIXTURE(a_report_that_closes_nothing_replaces_none_that_does),
 		WITH_FIXTURE(what_is_delivered_while_it_is_listed_is_not_called_broken),
 		WITH_FIXTURE(a_confirmed_delivery_is_gone_without_a_trace),
 		WITH_FIXTURE(an_answer_that_does_not_add_up_is_delivered_and_said),
