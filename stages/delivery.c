@@ -83,6 +83,9 @@ print_head(const struct delivery *d)
 	json_add_int(j, "created_s", d->created_s);
 	json_add_int(j, "n_findings", d->n_findings);
 	json_add_int(j, "n_distinct", d->n_distinct);
+	json_add_bool(j, "keep_text", d->keep_text);
+	json_add_int(j, "timeout_ms", d->timeout_ms);
+	json_add_int(j, "age_max_s", d->age_max_s);
 	json_add_int(j, "report_len", (int64_t)d->report_len);
 	return json_print(j);
 }
@@ -151,6 +154,9 @@ read_head(const cJSON *j, struct delivery *d, struct err *e)
 	/* Younger than the format: what waits from before has none of these. */
 	d->keeps_old = json_bool(j, "keeps_old", false);
 	d->n_distinct = json_int(j, "n_distinct", 0);
+	d->keep_text = json_bool(j, "keep_text", false);
+	d->timeout_ms = json_int(j, "timeout_ms", 0);
+	d->age_max_s = json_int(j, "age_max_s", -1);
 	if (d->n_distinct < 0 || d->n_distinct > d->n_findings)
 		return err_set(e, ERR_REFUSED, "n_distinct is %lld of %lld findings",
 			       (long long)d->n_distinct, (long long)d->n_findings);

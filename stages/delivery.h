@@ -32,8 +32,11 @@ struct delivery {
 	bool keeps_old;		/* it closes nothing: not all of the image was seen */
 	int64_t created_s;	/* wall clock */
 	int64_t n_findings;	/* our own count, for the reckoning with DefectDojo's answer */
-	int64_t n_distinct;	/* of them different to DefectDojo (delivery_mend.h), 0: not counted, all */
-	char *report;		/* bytes; NULL when it was opened and not read */
+	/* How the project wants it sent, as of when it was taken in: set by the upload stage. age_max_s -1: nobody knows any more. */
+	bool keep_text;
+	int64_t timeout_ms, age_max_s;
+	int64_t n_distinct; /* of them different to DefectDojo (delivery_mend.h), 0: not counted, all */
+	char *report;	    /* bytes; NULL when it was opened and not read */
 	size_t report_len;
 };
 

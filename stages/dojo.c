@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/str.h"
@@ -25,6 +26,8 @@ struct dojo {
 	struct http *http;
 	char *api;	 /* "<base>/api/v2" */
 	const char *fix; /* dojo_fix() */
+	int64_t date_s;	 /* what its last answer said, 0: nothing; and when that came */
+	int64_t date_at_ms;
 };
 
 static void
@@ -134,6 +137,26 @@ dojo_free(struct dojo *d)
 	mem_free_at(&d);
 }
 
+/* ---- requests ---- */
+
+static int
+send_request(struct dojo *d, const struct http_request *r, struct http_answer *ret, struct err *e)
+{
+	if (http_send(d->http, r, ret, e) < 0)
+		return -1;
+	if (ret->date_s > 0) {
+		d->date_s = ret->date_s;
+		d->date_at_ms = clock_mono_ms();
+	}
+	return 0;
+}
+
+int64_t
+dojo_clock_s(const struct dojo *d)
+{
+	return d->date_s > 0 ? d->date_s + (clock_mono_ms() - d->date_at_ms) / 1000 : clock_wall_s();
+}
+
 /* ---- the form of reimport-scan ---- */
 
 struct form {
@@ -195,7 +218,7 @@ post_form(struct dojo *dojo, const struct form *f, int64_t deadline, struct http
 		.url = url, .parts = f->parts, .n_parts = f->n, .body_max = ANSWER_MAX, .deadline = deadline
 	};
 
-	return http_send(dojo->http, &r, ret, e);
+	return send_request(dojo, &r, ret, e);
 }
 
 int
@@ -267,7 +290,7 @@ dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline,
 	struct http_request r = { .url = url, .body_max = max, .deadline = deadline };
 
 	dojo->fix = FIX_OWN;
-	if (http_send(dojo->http, &r, &a, e) < 0 || check_json(dojo, &a, e) < 0)
+	if (send_request(dojo, &r, &a, e) < 0 || check_json(dojo, &a, e) < 0)
 		return -1;
 	dojo->fix = FIX_OTHER; /* where the caller misses something in it */
 	if (json_parse(buf_str(&a.body), a.body.len, max, 0, ret, e) < 0)
@@ -288,7 +311,7 @@ dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t 
 				  .body_max = ANSWER_MAX,
 				  .deadline = deadline };
 
-	if (http_send(dojo->http, &r, &a, e) < 0)
+	if (send_request(dojo, &r, &a, e) < 0)
 		return -1;
 	return check_json(dojo, &a, e);
 }

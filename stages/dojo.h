@@ -32,6 +32,9 @@ int dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e);
 void dojo_free(struct dojo *d);
 MEM_AUTO_DECLARE(dojo)
 
+/* Now, in seconds since the epoch, as its last answer said it; by this host's clock where none did. */
+int64_t dojo_clock_s(const struct dojo *d);
+
 /* What becomes of a delivery after an answer. */
 enum dojo_verdict {
 	DOJO_DELIVERED, /* DefectDojo has confirmed it */

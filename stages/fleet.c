@@ -26,8 +26,6 @@
 #define INFO_MAX (64 * 1024)
 #define HOST_SHOWN 64
 #define SEALED_MAX (FLEET_ENTRY_MAX + SEAL_LEN)
-/* A time that lies further ahead is of a clock that was wrong: it would keep all other hosts' reports back for a year. */
-#define AHEAD_MAX_S 3600
 
 /* Each decides by what stands there at that moment, so that nothing another host did in between is lost. */
 static const char take_script[] =
@@ -358,7 +356,8 @@ fleet_newest(const struct fleet_place *p, int64_t deadline)
 	    !seal_open(p->fleet->mac_key, KIND_NEWEST, p->name, buf_str(&sealed), sealed.len, &entry, &len))
 		return 0;
 	text = mem_strndup(entry, len);
-	if (str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 || newest_s > clock_wall_s() + AHEAD_MAX_S)
+	if (str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 ||
+	    newest_s > clock_wall_s() + FLEET_AHEAD_MAX_S)
 		return 0;
 	return newest_s;
 }

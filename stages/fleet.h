@@ -74,8 +74,10 @@ void fleet_give_turn(const struct fleet_place *p, const char *delivery_id);
 
 /*
  * Which reports are older than what a test shows. With the turn: when the newest that any host delivered was made, in seconds by the
- * clock of its host; 0: none is known, or only a time that no clock shows yet. Notes that one was.
+ * clock of its host; 0: none is known, or only a time that lies further ahead than clocks differ: it would keep back all that other hosts
+ * make until then. Notes that one was.
  */
+#define FLEET_AHEAD_MAX_S 60
 int64_t fleet_newest(const struct fleet_place *p, int64_t deadline);
 void fleet_note_delivered(const struct fleet_place *p, int64_t created_s);
 

@@ -117,13 +117,22 @@ last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-char *
-job_facts_branch_tag(const struct job_facts *f)
+/* What stands before the ref in DefectDojo. */
+static const char *
+kind_of_ref(const struct job_facts *f)
 {
 	const char *ref = f->ref ? f->ref : "";
 	bool looks_like_another = str_has_prefix(ref, "refs/heads/") || str_has_prefix(ref, "refs/tags/");
 
-	return mem_printf("%s%s", f->is_tag ? "refs/tags/" : looks_like_another ? "refs/heads/" : "", ref);
+	if (!*ref)
+		return "";
+	return f->is_tag ? "refs/tags/" : looks_like_another ? "refs/heads/" : "";
+}
+
+char *
+job_facts_branch_tag(const struct job_facts *f)
+{
+	return mem_printf("%s%s", kind_of_ref(f), f->ref ? f->ref : "");
 }
 
 const char *
@@ -134,7 +143,6 @@ job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FA
 	} texts[] = {
 		{ "project_path", f->project_path },
 		{ "project_name", f->project_path ? last_part(f->project_path) : NULL },
-		{ "branch", f->ref },
 		{ "ref", f->ref },
 		{ "commit", f->sha },
 		{ "job_name", f->name },
@@ -159,6 +167,10 @@ job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FA
 			snprintf(scratch, JOB_FACTS_SCRATCH, "%" PRId64, numbers[i].value);
 			return scratch;
 		}
+	if (strcmp(name, "branch") == 0) {
+		snprintf(scratch, JOB_FACTS_SCRATCH, "%s%s", kind_of_ref(f), f->ref ? f->ref : "");
+		return scratch;
+	}
 	if (strcmp(name, "namespace") == 0) {
 		const char *path = f->project_path ? f->project_path : "";
 		const char *slash = strrchr(path, '/');

@@ -38,10 +38,11 @@ int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
 char *job_facts_branch_tag(const struct job_facts *f);
 
 /*
- * Values for templates: project_path, project_name, namespace, branch (ref), ref, commit (sha), commit_short,
- * job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds what is made up on the way.
+ * Values for templates: project_path, project_name, namespace, branch (job_facts_branch_tag()), ref (its bare name, branch or tag), commit (sha),
+ * commit_short, job_id, job_name, job_stage, pipeline_id, server_url, project_id. NULL for an unknown name. `scratch` holds what is made up
+ * on the way.
  */
-#define JOB_FACTS_SCRATCH 1024
+#define JOB_FACTS_SCRATCH 4224 /* bytes: a ref or a path may have 4096 (executor/payload.c) */
 const char *job_facts_value(const struct job_facts *f, const char *name, char scratch[JOB_FACTS_SCRATCH]);
 /* A template of these alone: *ret is owned by the caller. */
 int job_facts_expand(const struct job_facts *f, const char *tmpl, char **ret, struct err *e);

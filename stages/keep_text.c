@@ -52,6 +52,7 @@ keep_text_free(struct keep_text *t)
 	mem_free_at(&t->entries);
 	mem_free_at(&t->now);
 	mem_free_at(&t->name);
+	mem_free_at(&t->missed);
 	delivery_file_close(&t->own);
 	mem_free_at(&t);
 }
@@ -239,6 +240,8 @@ take_finding(struct keep_text *t, struct met *m, const cJSON *result, cJSON *v, 
 	x.entry = is_known ? keep_text_find(t, key) : SIZE_MAX;
 	if (is_known && x.entry == SIZE_MAX && t->n_entries < KEEP_TEXT_FINDINGS_MAX)
 		x.entry = remember(t, &x, key);
+	else if (x.entry == SIZE_MAX)
+		t->n_over++;
 	if (x.entry != SIZE_MAX)
 		*is_changed = apply(t, &x, v) || *is_changed;
 	t->now[t->n_now++] = x;
@@ -319,19 +322,25 @@ forget_new(struct keep_text *t)
 			t->now[k].entry = SIZE_MAX;
 }
 
-/* As keep_text_write(). Where there is no room no report waits for it. */
+/* As keep_text_write(), but that no report waits for room: then what was known counts as it was. */
 static int
 put_down(struct keep_text *t, int64_t deadline, struct err *e)
 {
-	struct err full = ERR_INIT;
-	int rc = keep_text_write(t, deadline, &full);
+	size_t n_new = t->n_entries - t->n_sorted;
+	struct err why = ERR_INIT;
+	int rc = keep_text_write(t, deadline, &why);
 
-	if (rc < 0 && full.kind == ERR_NO_SPACE && t->n_entries > t->n_sorted) {
+	if (rc < 0 && why.kind == ERR_NO_SPACE && n_new > 0) {
+		mem_free_at(&t->missed);
+		t->missed = mem_printf("the texts of %zu new findings are not kept: %s", n_new, why.text);
 		forget_new(t);
-		return keep_text_write(t, deadline, e);
+		err_clear(&why);
+		rc = keep_text_write(t, deadline, &why);
 	}
+	if (rc < 0 && why.kind == ERR_NO_SPACE)
+		return 1;
 	if (rc < 0)
-		*e = full;
+		*e = why;
 	return rc;
 }
 
@@ -343,11 +352,18 @@ begin(struct keep_text *t, int64_t deadline, struct err *e)
 	bool is_changed = false;
 	int rc;
 
-	if (t->delivery->report_len > KEEP_TEXT_REPORT_MAX)
+	if (t->delivery->report_len > KEEP_TEXT_REPORT_MAX) {
+		t->missed =
+			mem_printf("the report is larger than %d MiB and went with the texts of today (defectdojo.keep_text)",
+				   KEEP_TEXT_REPORT_MAX >> 20);
 		return 1;
+	}
 	if (keep_text_read(t, deadline, e) < 0 || read_report(t->delivery, t->file, &report, e) < 0)
 		return -1;
 	take_report(t, report, &is_changed);
+	if (t->n_over > 0)
+		t->missed =
+			mem_printf("the texts of %zu findings are not kept: there are too many", t->n_over);
 	rc = put_down(t, deadline, e);
 	return rc == 1 && is_changed && make_own(t, report, e) < 0 ? -1 : rc;
 }
@@ -385,6 +401,12 @@ const struct delivery_file *
 keep_text_file(const struct keep_text *t)
 {
 	return t->own.fd >= 0 ? &t->own : t->file;
+}
+
+const char *
+keep_text_missed(const struct keep_text *t)
+{
+	return t->missed;
 }
 
 size_t

@@ -39,6 +39,8 @@ MEM_AUTO_DECLARE(keep_text)
 /* What is to be sent: `f` and `d` with another report, or as they were. They live as long as `t`, and as what they were made of. */
 const struct delivery_file *keep_text_file(const struct keep_text *t);
 size_t keep_text_len(const struct keep_text *t); /* bytes of the report in it */
+/* What of it is not kept, and goes as it is, for people; NULL: nothing. */
+const char *keep_text_missed(const struct keep_text *t);
 
 /*
  * It was delivered into that test: what has changed since DefectDojo was last told is brought up to date there. *ret_n: findings that were

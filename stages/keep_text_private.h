@@ -33,10 +33,11 @@ struct keep_text {
 	struct delivery_file own;	  /* in memory; -1: nothing had to be changed */
 	size_t own_len;
 	char *name;
+	char *missed;	       /* keep_text_missed() */
 	struct entry *entries; /* by key, those that are new behind them */
 	size_t n_entries, n_sorted;
 	struct now *now;
-	size_t n_now;
+	size_t n_now, n_over; /* n_over: for which there was no place among the entries */
 };
 
 /* 32 hex digits that stand for title, description and fix. */
@@ -49,7 +50,10 @@ struct entry *keep_text_add(struct keep_text *t); /* empty; pointers to others e
 size_t keep_text_find(const struct keep_text *t, const char *key);
 /* What all hosts know comes first: what only we know is added. */
 int keep_text_read(struct keep_text *t, int64_t deadline, struct err *e);
-/* What is kept, durably: 1, or 0 when another host has changed it meanwhile, or -1. */
+/*
+ * What is kept, durably: 1, or 0 when another host has changed it meanwhile, or -1. ERR_NO_SPACE where there is no room for it; for the copy
+ * of what is in a Redis there need not be.
+ */
 int keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e);
 bool keep_text_equal(const struct texts *a, const struct texts *b);
 enum severity keep_text_severity(const char *word); /* Trivy's */

@@ -84,7 +84,7 @@ keep_text_find(const struct keep_text *t, const char *key)
 	return x ? (size_t)(x - t->entries) : SIZE_MAX;
 }
 
-/* Adds the findings in `j` that are not known yet. */
+/* Adds the findings in `j` that are not known yet: as many as its bytes can hold, since what two know may be more than one would begin. */
 static int
 add_kept(struct keep_text *t, const cJSON *j, struct err *e)
 {
@@ -99,8 +99,6 @@ add_kept(struct keep_text *t, const cJSON *j, struct err *e)
 	{
 		struct entry x = { 0 };
 
-		if (t->n_entries >= KEEP_TEXT_FINDINGS_MAX)
-			return err_set(e, ERR_FAILED, "more than %d findings", KEEP_TEXT_FINDINGS_MAX);
 		if (read_entry(one, &x, e) < 0) {
 			keep_text_free_entry(&x);
 			return -1;
@@ -171,6 +169,7 @@ keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e)
 	AUTO_JSON cJSON *j = cJSON_CreateObject();
 	AUTO_FREE char *text = NULL;
 	int64_t oldest_s = clock_wall_s() - FLEET_KEEP_S;
+	struct err full = ERR_INIT;
 	cJSON *list;
 	int rc;
 
@@ -184,8 +183,13 @@ keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e)
 		return err_set(e, ERR_NO_SPACE, "the texts of this test are larger than %d bytes",
 			       KEEP_TEXT_FILE_MAX);
 	rc = t->place ? fleet_write(t->place, deadline, text, strlen(text), e) : 1;
-	if (rc == 1 && fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, e) < 0)
+	if (rc == 1 &&
+	    fs_publish(t->kept->texts_fd, t->name, text, strlen(text), 0600, FS_DURABLE, &full) < 0 &&
+	    !(t->place && full.kind == ERR_NO_SPACE)) {
+		if (e)
+			*e = full;
 		return err_wrap(e, "texts/%s", t->name);
+	}
 	if (t->kept->texts_fd >= 0)
 		kept_tidy(t->kept->texts_fd, FLEET_KEEP_S);
 	return rc;

@@ -1,4 +1,5 @@
 /* The second half of keep_text.h: what DefectDojo shows of a finding is brought up to date, its hash stays. */
+#include <errno.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -65,9 +66,9 @@ add_raised_lines(struct buf *to, const char *description, const char *new_line)
 	}
 }
 
-/* As DefectDojo's parser puts it together. */
+/* As DefectDojo's parser puts it together. raised_s: when its severity rose, 0: it did not. */
 static char *
-describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
+describe(const struct now *x, const struct dojo_finding *f, int64_t raised_s)
 {
 	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
 	AUTO_FREE char *new_line = NULL;
@@ -75,9 +76,9 @@ describe(const struct now *x, const struct dojo_finding *f, bool is_raised)
 
 	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
 		   x->target, x->type, x->texts.fixed, x->texts.description);
-	if (is_raised && before >= 0)
+	if (raised_s > 0 && before >= 0)
 		new_line = dojo_raised_line((enum severity)before, keep_text_severity(x->texts.severity),
-					    clock_wall_s());
+					    raised_s);
 	add_raised_lines(&b, f->description, new_line);
 	return buf_take(&b);
 }
@@ -110,7 +111,8 @@ update(const struct entry *x, const struct now *now, const struct dojo_finding *
 	bool has_fix = !str_eq(is_new ? x->first.fixed : x->told_fixed, now->texts.fixed) &&
 		       !str_eq(f->mitigation, now->texts.fixed);
 	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
-	AUTO_FREE char *description = describe(now, f, is_raised);
+	/* by the clock that acceptances have: one of this second may have been of what was there before */
+	AUTO_FREE char *description = describe(now, f, is_raised ? dojo_clock_s(dojo) + 1 : 0);
 
 	if (!has_severity && !has_fix && str_eq(description, f->description))
 		return 0;
@@ -136,32 +138,67 @@ is_of_interest(const struct entry *x, const struct now *now, bool has_new)
 	return is_behind(x, now) || (has_new && !keep_text_equal(&x->first, &now->texts));
 }
 
-static int
-update_all(struct keep_text *t, const struct dojo_findings *l, struct dojo *dojo, bool has_new,
-	   int64_t deadline, size_t *ret_n, struct err *e)
-{
-	for (size_t k = 0; k < t->n_now; k++) {
-		const struct now *now = &t->now[k];
-		struct entry *x = now->entry == SIZE_MAX ? NULL : &t->entries[now->entry];
-		bool was_found = false;
-		int n_changed = 0, rc;
+/* A delivery that has arrived, and what DefectDojo is told of its findings. */
+struct telling {
+	struct keep_text *t;
+	struct dojo *dojo;
+	const struct dojo_findings *there;
+	bool has_new;
+	int64_t deadline;
+	size_t n_changed, n_failed;
+	struct err first; /* of the faults */
+	bool is_stopped;  /* nothing more would be answered now */
+};
 
-		if (!x || !is_of_interest(x, now, has_new))
+/* One finding that cannot be changed does not keep the others from it. */
+static void
+note_fault(struct telling *w, const struct err *why)
+{
+	if (w->n_failed++ == 0)
+		w->first = *why;
+	w->is_stopped = why->no == EHOSTDOWN || clock_left_ms(w->deadline) == 0;
+}
+
+/* All that DefectDojo has of one finding of ours. */
+static void
+tell(struct telling *w, const struct now *now, struct entry *x)
+{
+	size_t n_found = 0, n_changed = 0, n_failed = w->n_failed;
+
+	for (size_t k = 0; k < w->there->n && !w->is_stopped; k++) {
+		const struct dojo_finding *f = &w->there->v[k];
+		struct err why = ERR_INIT;
+		int rc;
+
+		if (!is_about(now, w->t->delivery, f))
 			continue;
-		for (size_t n = 0; n < l->n; n++) {
-			if (!is_about(now, t->delivery, &l->v[n]))
-				continue;
-			rc = update(x, now, &l->v[n], has_new, dojo, deadline, e);
-			if (rc < 0)
-				return -1;
-			n_changed += rc;
-			was_found = true;
-		}
-		if (was_found)
-			set_told(x, now);
-		*ret_n += n_changed > 0;
+		n_found++;
+		rc = update(x, now, f, w->has_new, w->dojo, w->deadline, &why);
+		if (rc < 0)
+			note_fault(w, &why);
+		n_changed += rc > 0;
 	}
-	return 0;
+	if (n_found > 0 && w->n_failed == n_failed)
+		set_told(x, now);
+	w->n_changed += n_changed > 0;
+}
+
+static int
+tell_all(struct telling *w, struct err *e)
+{
+	struct keep_text *t = w->t;
+
+	for (size_t k = 0; k < t->n_now && !w->is_stopped; k++) {
+		struct entry *x = t->now[k].entry == SIZE_MAX ? NULL : &t->entries[t->now[k].entry];
+
+		if (x && is_of_interest(x, &t->now[k], w->has_new))
+			tell(w, &t->now[k], x);
+	}
+	if (w->n_failed == 0)
+		return 0;
+	if (e)
+		*e = w->first;
+	return w->n_failed == 1 ? -1 : err_wrap(e, "%zu of them, the first", w->n_failed);
 }
 
 int
@@ -169,6 +206,9 @@ keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, bool has_new
 	      size_t *ret_n, struct err *e)
 {
 	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
+	struct telling w = {
+		.t = t, .dojo = dojo, .there = &l, .has_new = has_new, .deadline = deadline, .first = ERR_INIT
+	};
 	size_t n_behind = 0;
 	int rc;
 
@@ -180,7 +220,8 @@ keep_text_end(struct keep_text *t, struct dojo *dojo, int64_t test, bool has_new
 		return 0;
 	if (dojo_read_findings(dojo, test, deadline, &l, e) < 0)
 		return -1;
-	rc = update_all(t, &l, dojo, has_new, deadline, ret_n, e);
+	rc = tell_all(&w, e);
+	*ret_n = w.n_changed;
 	/*
 	 * What was told is put down, whatever came after it. Where another host has written meanwhile it is not: the next delivery looks
 	 * at these findings once more.

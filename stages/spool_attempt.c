@@ -83,6 +83,23 @@ attempt_pulse(struct sending *n, struct err *e)
 }
 
 int
+attempt_ask_clock(struct sending *n, int64_t *ret_behind_s, struct err *e)
+{
+	int64_t given_ms = clock_left_ms(n->deadline);
+	struct dojo_user u = { 0 };
+	struct err why = ERR_INIT;
+	int rc = dojo_whoami(n->dojo, within(n, PULSE_MAX_MS), &u, &why);
+
+	mem_free_at(&u.name);
+	if (rc < 0)
+		return no_answer(n, given_ms, &why, e);
+	*ret_behind_s = dojo_clock_s(n->dojo) - clock_wall_s();
+	if (*ret_behind_s < 0)
+		*ret_behind_s = 0;
+	return 0;
+}
+
+int
 attempt_ask_first(struct sending *n, struct err *e)
 {
 	int64_t now = clock_wall_s(), waited_s = now - n->state.sent_s, settled = settled_s(n);
@@ -123,20 +140,17 @@ bring_up_to_date(struct sending *n)
 {
 	const struct dojo_answer *a = &n->result->answer;
 	bool has_new = !a->has_counts || a->is_first || a->n_created > 0;
-	AUTO_FREE char *missed = NULL;
+	AUTO_FREE char *behind = NULL;
+	const char *missed;
 	struct err why = ERR_INIT;
 
 	if (!n->texts || a->test_id <= 0)
 		return;
-	if (n->delivery.report_len > KEEP_TEXT_REPORT_MAX)
-		missed =
-			mem_printf("the report is larger than %d MiB and went with the texts of today (defectdojo.keep_text)",
-				   KEEP_TEXT_REPORT_MAX >> 20);
-	else if (keep_text_end(n->texts, n->dojo, a->test_id, has_new, n->deadline, &n->result->n_updated,
-			       &why) < 0)
-		missed = mem_printf("some findings still have the texts of before: %s", why.text);
+	missed = keep_text_missed(n->texts);
+	if (keep_text_end(n->texts, n->dojo, a->test_id, has_new, n->deadline, &n->result->n_updated, &why) < 0)
+		behind = mem_printf("some findings still have the texts of before: %s", why.text);
 	if (!n->result->shortfall)
-		n->result->shortfall = take_ptr(missed);
+		n->result->shortfall = behind ? take_ptr(behind) : missed ? mem_strdup(missed) : NULL;
 }
 
 /* What came of an attempt goes to disk before anybody hears of it. */
@@ -170,12 +184,12 @@ settle_attempt(struct sending *n, struct err *e)
 	}
 	if (a->tries_max > 0 && ++n->state.n_500 >= a->tries_max)
 		return sending_bury(n, e);
-	/* a report that itself brings the server down may not be the first again and again, and hold up the rest */
+	/* a report that itself brings the server down may not be the first again and again, and hold up the rest: they are asked for before it */
 	own_s = a->was_sent && a->is_server_wide && n->options->breaker
 			? spool_backoff_s(base_s, ++n->state.faults)
 			: 0;
 	wait_s = a->is_server_wide ? server_wait_s(n, base_s) : spool_backoff_s(base_s, ++n->state.faults);
-	wait_s = own_s > wait_s ? own_s : wait_s;
+	wait_s += own_s;
 	if (a->may_run)
 		wait_s = sending_poll_after_s(0);
 	if (a->retry_after_s > wait_s)

@@ -142,6 +142,9 @@ set_trusted(const struct inspection *i, struct delivery *d)
 	replace(&d->server, o->url);
 	replace(&d->token_file, o->token_file);
 	replace(&d->project, i->job->project_path);
+	d->keep_text = o->keep_text;
+	d->timeout_ms = o->timeout;
+	d->age_max_s = o->spool_age_max / 1000;
 	d->active = o->active;
 	d->verified = o->verified;
 	d->created_s = clock_wall_s();
@@ -252,6 +255,16 @@ send_one(struct courier *c, const char *id, struct spool_result *r)
 	return 0;
 }
 
+/* By a project that wants its reports sent otherwise acceptances would end, or old ones be given up. */
+static bool
+is_sent_alike(const struct courier *c, const struct delivery *d)
+{
+	const struct spool_send_options *o = &c->options;
+
+	return str_eq(d->project, c->i->job->project_path) ||
+	       (d->keep_text == o->keep_text && d->timeout_ms == o->timeout_ms && d->age_max_s == o->age_max_s);
+}
+
 /* Older deliveries of other projects are ours to send where the same server is reached with the same token. */
 static bool
 is_ours(const struct courier *c, const char *id)
@@ -263,7 +276,8 @@ is_ours(const struct courier *c, const char *id)
 
 	if (delivery_open(c->spool->new_fd, id, &d, &f, &ignored) < 0)
 		return false;
-	return str_eq(d.token_file, o->token_file) && (str_eq(d.server, o->url) || str_is_empty(d.server));
+	return str_eq(d.token_file, o->token_file) && (str_eq(d.server, o->url) || str_is_empty(d.server)) &&
+	       is_sent_alike(c, &d);
 }
 
 static bool

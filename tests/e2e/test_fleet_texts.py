@@ -1,6 +1,8 @@
 """What the hosts of a fleet share of their deliveries, in a real Redis: first texts, and turns at a test. Two state directories are two hosts."""
 
 import base64
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -9,9 +11,11 @@ import subprocess
 import threading
 import time
 
+import defectdojo_api
 import pytest
 from dojo_host import USERS
 from listening import Listener
+from slot_host import needs_root
 from test_doctor import doctor  # noqa: F401
 from test_fleet import KEY, certificate, free_port, make_redis, secret  # noqa: F401
 from test_spool import Spool
@@ -493,3 +497,117 @@ def test_texts_for_which_there_is_no_room_keep_no_report_back(fleet, dojo):
     assert done.returncode == 0 and len(dojo.uploads) == 2, done.stdout + done.stderr
     accepted, = [f for f in dojo.findings(dojo.test("app")["id"]) if f["risk_accepted"]]
     assert accepted["title"].startswith("CVE-2024-1 ") and not accepted["is_mitigated"], accepted
+
+
+def test_two_files_that_are_too_many_together_keep_no_report_back_and_lose_nothing(fleet, dojo):
+    """Two hosts that each knew 30 000 findings of a test before they had a Redis."""
+    def fill(name):
+        place = fleet.host(name).path.parent / "texts"
+        place.mkdir(mode=0o700, exist_ok=True)
+        key = hashlib.sha256(b"".join(x.encode() + b"\0" for x in ("group/app", "main", "app"))).hexdigest()[:16]
+        entries = [{"key": hashlib.sha256(f"{name}{k}".encode()).hexdigest()[:32], "title": "t", "description": "", "fixed": "",
+                    "severity": "HIGH", "cwe": "", "told_severity": "HIGH", "told_fixed": "", "told_words": "0" * 32,
+                    "seen_s": int(time.time()) - 1000} for k in range(30000)]
+        (place / f"{key}.json").write_text(json.dumps({"version": 1, "findings": entries}))
+        (place / f"{key}.json").chmod(0o600)
+        return place / f"{key}.json"
+
+    fill("a")
+    kept = fill("b")
+    fleet.deliver("a", FIRST)
+    b = fleet.host("b")
+    b.add(report(finding(), finding(cve="CVE-2024-2")), findings=2)
+    done = b("flush", "--now")
+    assert done.returncode == 0 and len(dojo.uploads) == 2 and "the texts of 1 findings are not kept" in done.stdout, done.stdout
+    # 30 000 of each, and the one that was sent first
+    assert len(json.loads(kept.read_text())["findings"]) == 60001
+
+
+@needs_root
+@pytest.mark.parametrize("has_redis", [True, False])
+def test_a_full_disk_for_texts_keeps_no_report_back(has_redis, fleet, dojo):
+    over = {} if has_redis else {"redis": ""}
+    spool = fleet.host("a", **over)
+    place = spool.path.parent / "texts"
+    place.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k,mode=0700,uid=1,gid=1", "tmpfs", place], check=True)
+    try:
+        with contextlib.suppress(OSError):
+            (place / "fill").write_bytes(b"x" * 8192)
+        spool.add(FIRST, findings=1)
+        done = spool("flush", "--now")
+        assert done.returncode == 0 and len(dojo.uploads) == 1, done.stdout + done.stderr
+        assert ("are not kept" in done.stdout) != has_redis and len(fleet.texts()) == has_redis, done.stdout
+        # nor the next one, which the Redis knows
+        dojo.accept([only_finding(dojo)["id"]])
+        spool.add(REWORDED, findings=1)
+        assert spool("flush", "--now").returncode == 0
+        assert [f["is_mitigated"] for f in dojo.findings(dojo.test("app")["id"])].count(True) == (0 if has_redis else 1)
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_finding_that_cannot_be_changed_keeps_no_other_from_it(fleet, dojo, monkeypatch):
+    def three(title, severity):
+        return report(*[finding(cve=f"CVE-2024-{n}", title=title, severity=severity) for n in (1, 2, 3)])
+
+    spool = fleet.host("a", redis="")
+    spool.add(three("flaw", "HIGH"), findings=3)
+    assert spool("flush", "--now").returncode == 0
+    poison = min(f["id"] for f in dojo.findings(dojo.test("app")["id"]))
+    real, tried = defectdojo_api.Api._one, []
+
+    def one(self, user, request, argument, run):
+        if request.method == "PATCH":
+            tried.append(argument[1])
+            if argument == ("findings", poison):
+                raise defectdojo_api.Stop(400, {"detail": "Jira says no"})
+        return real(self, user, request, argument, run)
+
+    monkeypatch.setattr(defectdojo_api.Api, "_one", one)
+    for n in (1, 2):
+        spool.add(three("flaw, reworded", "CRITICAL"), findings=3)
+        done = spool("flush", "--now")
+        assert done.returncode == 0 and f"finding {poison}" in done.stdout and "Jira says no" in done.stdout, done.stdout
+        severities = {f["id"]: f["severity"] for f in dojo.findings(dojo.test("app")["id"])}
+        assert severities.pop(poison) == "High" and set(severities.values()) == {"Critical"}
+        # the others once, that one again and again
+        assert tried.count(poison) == n and len(tried) == n + 2
+    # a server that answers nobody is not asked for each
+    tried.clear()
+    dojo.fault = "502@/api/v2/findings"
+    spool.add(three("flaw, reworded again", "CRITICAL"), findings=3)
+    n = len(dojo.requests)
+    done = spool("flush", "--now")
+    assert "still have the texts of before" in done.stdout
+    assert len([r for r in dojo.requests[n:] if r.path.startswith("/api/v2/findings")]) == 1
+
+
+@pytest.mark.parametrize("ahead_s", [3000, 660])
+def test_a_clock_that_was_ahead_for_a_while_sends_no_newer_report_to_the_dead(fleet, dojo, ahead_s):
+    now = int(time.time())
+    a, b = fleet.host("a"), fleet.host("b")
+    fleet.deliver("b", FIRST, add={"created_s": now + ahead_s})
+    # mended: the same host goes on, and the other one, which was made to wait a little
+    b.add(REWORDED, findings=1, created_s=now)
+    a.add(REWORDED, findings=1, created_s=now - 300)
+    for spool in (b, a):
+        done = spool("flush")
+        assert done.returncode == 0 and spool.dead() == [], done.stdout + done.stderr
+    assert len(dojo.uploads) == 3
+    # what is older beyond doubt is as before
+    old = a.add(FIRST, findings=1, created_s=now - 7200)
+    assert a("flush").returncode == 3 and a.dead() == [old]
+
+
+def test_a_host_whose_clock_is_behind_has_none_of_its_reports_given_up(fleet, dojo):
+    """By half an hour: what it made a quarter of an hour ago is newer than what another host made half an hour ago."""
+    now = int(time.time())
+    dojo.store.ahead_s = 1800
+    fleet.deliver("b", FIRST, add={"created_s": now})
+    a = fleet.host("a")
+    a.add(REWORDED, findings=1, created_s=now - 900)
+    done = a("flush")
+    assert done.returncode == 0 and a.dead() == [] and len(dojo.uploads) == 2, done.stdout + done.stderr
+    old = a.add(FIRST, findings=1, created_s=now - 7200)
+    assert a("flush").returncode == 3 and a.dead() == [old]

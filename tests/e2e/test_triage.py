@@ -12,6 +12,7 @@ import pytest
 
 from defectdojo import DefectDojo
 from dojo_host import USERS, DojoHost
+from test_spool import Spool
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
@@ -526,3 +527,67 @@ def test_a_severity_that_went_up_and_down_many_times_is_still_known_to_have_been
     kept.write_text(json.dumps(texts))
     assert [host.scan().returncode for _ in range(2)] == [BLOCKED] * 2
     assert host.findings()[RAISED]["description"].count("**Severity raised:** High to Critical") == 1
+
+
+@pytest.mark.parametrize("ahead_s", [840, -840])
+def test_a_clock_that_differs_does_not_make_an_acceptance_of_a_high_one_of_a_critical(host, dojo, ahead_s):
+    dojo.store.ahead_s = ahead_s
+    host.configure(keep_text="true")
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    assert host.scan().returncode == PASSED
+    time.sleep(2)
+    host.configure(db="reworded/db", keep_text="true")
+    for _ in range(2):
+        done = host.scan()
+        assert done.returncode == BLOCKED and blocking(done) == {RAISED}, done.stdout + done.stderr
+    # and one of the CRITICAL is one, once it was asked for after it rose
+    time.sleep(3)
+    for acceptance in dojo.acceptances:
+        dojo.store.tables["acceptances"][acceptance["id"]]["created"] = dojo.store.now()
+    assert host.scan().returncode == PASSED
+
+
+def test_a_tag_that_is_named_like_a_branch_closes_nothing_of_it(host, dojo):
+    host.scan()
+    dojo.accept(host.critical())
+    openssl_alone(host)
+    done = host.scan("--tag")
+    assert done.returncode == BLOCKED and "delivered" in done.stderr, done.stderr
+    assert {e["name"] for e in dojo.engagements} == {"main", "refs/tags/main"}
+    host.image()
+    assert host.scan().returncode == PASSED
+
+
+@pytest.mark.parametrize("by", ["job", "flush"])
+def test_a_report_that_waits_goes_as_its_own_project_wants_it(host, dojo, by):
+    def configure(db):
+        host.config = host.write_settings({
+            **USERS, "trivy": {"path": str(host.tools / "trivy"), "db_dir": str(host.tools / db), "results_max": "0"},
+            "gate": {"mode": "enforce"}, "defectdojo": host.defectdojo(wait="20s"),
+            "projects": [{"match": "group/app", "defectdojo": {"keep_text": "true"}}]})
+
+    configure("db")
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    configure("reworded/db")
+    dojo.fault = "502@/api/v2/reimport-scan"
+    assert "waits in the spool" in host.scan().stderr
+    spool = Spool(host.root, None, None, dojo)
+    waiting, = spool.new()
+    dojo.fault = None
+    spool.let_time_pass()
+    if by == "job":
+        assert "earlier report" not in host.scan(project="group/other").stderr and spool.new() == [waiting]
+        host.scan()
+    else:
+        done = subprocess.run([host.program, "--config", str(host.config), "spool", "flush"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert spool.new() == []
+    assert all(f["risk_accepted"] and not f["is_mitigated"] for f in host.findings().values())
+    # by a project that wants the same it goes
+    dojo.fault = "502@/api/v2/reimport-scan"
+    host.scan(project="group/third")
+    dojo.fault = None
+    spool.let_time_pass()
+    assert "1 earlier report" in host.scan(project="group/other").stderr

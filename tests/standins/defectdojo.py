@@ -31,6 +31,7 @@ IN PYTEST
         dojo.running                uploads that are at work now (their clients may be gone)
         dojo.down(), dojo.up()      refuses connections; comes back on the same port with what it has. down(kill=True)
                                     kills uploads in the middle, as SIGKILL does: what is written stays, no row
+        dojo.store.ahead_s = 840    its clock is 14 minutes ahead: Date and every time that it puts down
         dojo.worker = False         no background worker: async_wait answers after worker_timeout with
                                     deduplication_complete false. Setting it True runs what waits
 
@@ -453,7 +454,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self, answer, length, encoding=None):
         lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}", "Server: nginx",
-                 f"Date: {self.date_time_string()}", f"Content-Type: {answer.content_type}"]
+                 f"Date: {self.date_time_string(time.time() + self.server.dojo.store.ahead_s)}", f"Content-Type: {answer.content_type}"]
         lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
         lines.append(f"Connection: {'close' if self.close_connection else 'keep-alive'}")
         if encoding:

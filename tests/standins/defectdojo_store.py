@@ -34,10 +34,6 @@ class Refusal(Exception):
     """400 with a `message` body."""
 
 
-def now():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def today():
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
@@ -48,6 +44,7 @@ class Store:
         self.deduplication = deduplication
         self.hash_code_fields = list(hash_code_fields)
         self.write_order = write_order
+        self.ahead_s = 0
         self.worker = True
         self.pending = []
         self._by_hash = {}
@@ -59,6 +56,10 @@ class Store:
             self._open(path)
 
     # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def now(self):
+        at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.ahead_s)
+        return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def _open(self, path):
         """The state file has one JSON line per change; starting compacts it. A line cut by a kill is left out."""
@@ -105,7 +106,7 @@ class Store:
 
     def save(self, table, row):
         with self.lock:
-            row["updated"] = now()
+            row["updated"] = self.now()
             self._remember(table, row)
             if self._journal is not None:
                 os.write(self._journal, self._line(table, row))
@@ -113,7 +114,7 @@ class Store:
 
     def add(self, table, row):
         with self.lock:
-            return self.save(table, {"id": row.pop("id", None) or self.next_id(table), "created": now(), **row})
+            return self.save(table, {"id": row.pop("id", None) or self.next_id(table), "created": self.now(), **row})
 
     def get(self, table, row_id):
         with self.lock:
@@ -221,7 +222,7 @@ class Store:
         if any(len(v) > VULNERABILITY_ID_MAX for v in row["vulnerability_ids"]):
             raise ServerError("value too long for type character varying(50)")
         if row["is_mitigated"]:
-            row["mitigated"] = now()
+            row["mitigated"] = self.now()
         row["hash_code"] = self.hash_code(row)
         return self.add("findings", row)
 
@@ -299,7 +300,7 @@ class Store:
                 finding.update(is_mitigated=True, active=False, verified=False)
             if finding["is_mitigated"] and not before["is_mitigated"]:
                 finding["active"] = False
-            finding["mitigated"] = (finding["mitigated"] or now()) if finding["is_mitigated"] else None
+            finding["mitigated"] = (finding["mitigated"] or self.now()) if finding["is_mitigated"] else None
             return self.save("findings", finding)
 
     def accept(self, fields):
@@ -325,14 +326,14 @@ class Store:
             acceptance = self.tables["acceptances"][acceptance_id]
             for finding_id in list(acceptance["accepted_findings"]):
                 self.unaccept(self.tables["findings"][finding_id], active=True)
-            acceptance["expiration_date_handled"] = now()
+            acceptance["expiration_date_handled"] = self.now()
             self.save("acceptances", acceptance)
 
     def mitigate(self, finding):
         with self.lock:
             if finding["risk_accepted"]:
                 self.unaccept(finding, active=False)
-            finding.update(is_mitigated=True, active=False, mitigated=now())
+            finding.update(is_mitigated=True, active=False, mitigated=self.now())
             self.save("findings", finding)
 
 
@@ -432,7 +433,7 @@ class Upload:
                 self.store.save("findings", existing)
                 self.reactivated.append(existing["id"])
         elif new["is_mitigated"]:
-            existing.update(is_mitigated=True, mitigated=now(), active=False)
+            existing.update(is_mitigated=True, mitigated=self.store.now(), active=False)
             self.store.save("findings", existing)
         else:
             self.unchanged.append(existing["id"])

@@ -188,6 +188,7 @@ no_branch_has_the_name_in_defectdojo_that_another_ref_has(void **state)
 		{ "refs/tags/main", true, "refs/tags/refs/tags/main" },
 		{ "refs/merge-requests/7/head", false, "refs/merge-requests/7/head" },
 		{ NULL, false, "" },
+		{ NULL, true, "" },
 	};
 
 	(void)state;
@@ -195,8 +196,11 @@ no_branch_has_the_name_in_defectdojo_that_another_ref_has(void **state)
 		AUTO_FREE char *ref = cases[k].ref ? mem_strdup(cases[k].ref) : NULL;
 		const struct job_facts f = { .ref = ref, .is_tag = cases[k].is_tag };
 		AUTO_FREE char *is = job_facts_branch_tag(&f);
+		char scratch[JOB_FACTS_SCRATCH];
 
 		assert_string_equal(is, cases[k].expected);
+		assert_string_equal(job_facts_value(&f, "branch", scratch), cases[k].expected);
+		assert_string_equal(job_facts_value(&f, "ref", scratch), ref ? ref : "");
 	}
 }
 
