@@ -11,8 +11,11 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "stages/gate.h"
+#include "stages/policy.h"
 
-#define VERSION 2
+#define VERSION 3
+#define VERSION_BEFORE 2 /* without refused and adopts */
 #define RENEW_S ((int64_t)90 * 24 * 60 * 60)
 #define FILES_MAX 4096
 
@@ -23,7 +26,8 @@ baseline_free(struct baseline *b)
 	mem_free_at(&b->image);
 	mem_free_at(&b->build_id);
 	mem_free_at(&b->keys);
-	b->n = 0;
+	mem_free_at(&b->refused);
+	b->n = b->n_refused = 0;
 }
 
 static int
@@ -32,44 +36,111 @@ compare_keys(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
+const char *
+baseline_branch(const struct job_facts *job)
+{
+	bool leaves_one = !job->is_tag && str_is_empty(job->target_branch) && !str_is_empty(job->ref) &&
+			  !str_is_empty(job->project_path);
+
+	return leaves_one ? job->ref : NULL;
+}
+
+/* Is the image judged against what the branch of this very job has? */
+static bool
+is_held_against_itself(const struct inspection *i, const struct image *m)
+{
+	const char *branch = baseline_branch(i->job), *other;
+	struct policy_context c;
+
+	if (!branch || !m->decision || m->decision->mode != GATE_ENFORCE)
+		return false;
+	gate_context(i->job, &c);
+	other = policy_new_only_branch(m->decision->rule, &c);
+	return other && str_eq(other, branch);
+}
+
+/* It blocks, or would but for what ends or is taken back some day. */
+static bool
+is_to_be_refused(enum fate f)
+{
+	return f != FATE_BELOW && f != FATE_KNOWN;
+}
+
 void
 baseline_make(const struct inspection *i, const struct image *m, struct baseline *ret)
 {
 	const struct report *r = m->report;
+	bool is_own = is_held_against_itself(i, m);
 
 	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
 				  .image = identity_image(i, m),
 				  .build_id = mem_strdup(""),
 				  .has_places = true,
+				  .adopts = !is_own || (!m->decision->has_baseline && !i->lacks_branches),
 				  .made_s = clock_wall_s() };
 	if (!r || r->n_findings == 0)
 		return;
 	ret->keys = mem_array(r->n_findings, sizeof(*ret->keys));
-	for (size_t k = 0; k < r->n_findings && ret->n < BASELINE_KEYS_MAX; k++)
-		identity_key(i->job->project_path, ret->image, r, &r->findings[k], ret->keys[ret->n++]);
-	qsort(ret->keys, ret->n, sizeof(*ret->keys), compare_keys);
+	ret->refused = mem_array(r->n_findings, sizeof(*ret->refused));
+	for (size_t k = 0; k < r->n_findings && ret->n < BASELINE_KEYS_MAX; k++) {
+		char *key = ret->keys[ret->n++];
+
+		identity_key(i->job->project_path, ret->image, r, &r->findings[k], key);
+		if (is_own && k < m->decision->n_findings && is_to_be_refused(m->decision->fates[k].fate))
+			memcpy(ret->refused[ret->n_refused++], key, sizeof(*ret->refused));
+	}
+	baseline_sort(ret);
+}
+
+static void
+sort_keys(identity_hex *keys, size_t n)
+{
+	if (n > 0)
+		qsort(keys, n, sizeof(*keys), compare_keys);
 }
 
 void
 baseline_sort(struct baseline *b)
 {
-	if (b->n > 0)
-		qsort(b->keys, b->n, sizeof(*b->keys), compare_keys);
+	sort_keys(b->keys, b->n);
+	sort_keys(b->refused, b->n_refused);
+}
+
+static bool
+has_key(identity_hex *keys, size_t n, const char *key)
+{
+	return n > 0 && bsearch(key, keys, n, sizeof(*keys), compare_keys) != NULL;
 }
 
 bool
-baseline_has(const struct baseline *b, const char *key)
+baseline_is_blocked(const struct baseline *b)
 {
-	return b->n > 0 && bsearch(key, b->keys, b->n, sizeof(*b->keys), compare_keys) != NULL;
+	return !b->has_places && str_has_suffix(b->build_id, BASELINE_BLOCKED);
+}
+
+bool
+baseline_has(const struct baseline *b, bool is_own, const char *key)
+{
+	if (is_own && (baseline_is_blocked(b) || has_key(b->refused, b->n_refused, key)))
+		return false;
+	return has_key(b->keys, b->n, key);
 }
 
 /* ---- JSON ---- */
+
+static void
+add_keys(cJSON *j, const char *name, identity_hex *keys, size_t n)
+{
+	cJSON *list = json_add_array(j, name);
+
+	for (size_t k = 0; k < n; k++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(keys[k]));
+}
 
 cJSON *
 baseline_to_json(const struct baseline *b)
 {
 	cJSON *j = cJSON_CreateObject();
-	cJSON *keys;
 
 	json_add_int(j, "version", VERSION);
 	json_add_str(j, "branch", b->branch);
@@ -77,53 +148,68 @@ baseline_to_json(const struct baseline *b)
 	json_add_str(j, "build_id", b->build_id ? b->build_id : "");
 	json_add_int(j, "made_s", b->made_s);
 	json_add_bool(j, "has_places", b->has_places);
-	keys = json_add_array(j, "keys");
-	for (size_t k = 0; k < b->n; k++)
-		cJSON_AddItemToArray(keys, cJSON_CreateString(b->keys[k]));
+	add_keys(j, "keys", b->keys, b->n);
+	add_keys(j, "refused", b->refused, b->n_refused);
+	json_add_bool(j, "adopts", b->adopts);
 	return j;
 }
 
 static int
-parse_keys(const cJSON *list, struct baseline *b, struct err *e)
+parse_keys(const cJSON *list, identity_hex **ret, size_t *ret_n, struct err *e)
 {
 	int n = cJSON_GetArraySize(list);
 	const cJSON *one;
 
 	if (n > BASELINE_KEYS_MAX)
 		return err_set(e, ERR_REFUSED, "more than %d findings", BASELINE_KEYS_MAX);
-	b->keys = mem_array((size_t)n + 1, sizeof(*b->keys));
+	*ret = mem_array((size_t)n + 1, sizeof(**ret));
 	cJSON_ArrayForEach(one, list)
 	{
 		if (!cJSON_IsString(one) || strlen(one->valuestring) != IDENTITY_KEY_SIZE - 1 ||
 		    !str_is_hex(one->valuestring, IDENTITY_KEY_SIZE - 1))
 			return err_set(e, ERR_REFUSED, "a finding is no key");
-		snprintf(b->keys[b->n++], IDENTITY_KEY_SIZE, "%s", one->valuestring);
+		snprintf((*ret)[(*ret_n)++], IDENTITY_KEY_SIZE, "%s", one->valuestring);
 	}
-	qsort(b->keys, b->n, sizeof(*b->keys), compare_keys);
+	sort_keys(*ret, *ret_n);
 	return 0;
+}
+
+static bool
+has_members(const cJSON *j, int64_t version)
+{
+	int n = version == VERSION ? 9 : 7;
+
+	return cJSON_GetArraySize(j) == n && cJSON_IsBool(json_get(j, "has_places")) &&
+	       json_array(j, "keys") &&
+	       (version != VERSION || (json_array(j, "refused") && cJSON_IsBool(json_get(j, "adopts"))));
 }
 
 int
 baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 {
-	const cJSON *list = json_array(j, "keys");
 	const char *branch, *image, *build_id;
 	int64_t version;
 
-	if (!cJSON_IsObject(j) || !list || cJSON_GetArraySize(j) != 7 ||
-	    !cJSON_IsBool(json_get(j, "has_places")))
-		return err_set(e, ERR_REFUSED, "baseline: it has other members");
-	if (json_need_int(j, "version", &version, e) < 0 || json_need_str(j, "branch", &branch, e) < 0 ||
-	    json_need_str(j, "image", &image, e) < 0 || json_need_str(j, "build_id", &build_id, e) < 0 ||
-	    json_need_int(j, "made_s", &ret->made_s, e) < 0)
+	if (!cJSON_IsObject(j))
+		return err_set(e, ERR_REFUSED, "baseline: it is no object");
+	if (json_need_int(j, "version", &version, e) < 0)
 		return err_wrap(e, "baseline");
-	if (version != VERSION)
+	if (version != VERSION && version != VERSION_BEFORE)
 		return err_set(e, ERR_REFUSED, "baseline: its version is not known");
+	if (!has_members(j, version))
+		return err_set(e, ERR_REFUSED, "baseline: it has other members");
+	if (json_need_str(j, "branch", &branch, e) < 0 || json_need_str(j, "image", &image, e) < 0 ||
+	    json_need_str(j, "build_id", &build_id, e) < 0 || json_need_int(j, "made_s", &ret->made_s, e) < 0)
+		return err_wrap(e, "baseline");
 	ret->branch = mem_strdup(branch);
 	ret->image = mem_strdup(image);
 	ret->build_id = mem_strdup(build_id);
 	ret->has_places = json_bool(j, "has_places", false);
-	return parse_keys(list, ret, e) < 0 ? err_wrap(e, "baseline") : 0;
+	ret->adopts = json_bool(j, "adopts", false);
+	if (parse_keys(json_array(j, "keys"), &ret->keys, &ret->n, e) < 0 ||
+	    (version == VERSION && parse_keys(json_array(j, "refused"), &ret->refused, &ret->n_refused, e) < 0))
+		return err_wrap(e, "baseline");
+	return 0;
 }
 
 static int
@@ -152,20 +238,13 @@ write_file(int dirfd, const char *name, const struct baseline *b, unsigned flags
 
 /* ---- keeping ---- */
 
-static bool
-leaves_one(const struct job_facts *job)
-{
-	return !job->is_tag && str_is_empty(job->target_branch) && !str_is_empty(job->ref) &&
-	       !str_is_empty(job->project_path);
-}
-
 int
 baseline_write(const struct inspection *i, const struct image *m, size_t index, struct err *e)
 {
 	AUTO_BASELINE struct baseline b = { 0 };
 	AUTO_FREE char *name = mem_printf(BASELINE_PREFIX "%zu", index);
 
-	if (!leaves_one(i->job))
+	if (!baseline_branch(i->job))
 		return 0;
 	baseline_make(i, m, &b);
 	return write_file(i->out_fd, name, &b, 0, e);
@@ -198,33 +277,81 @@ list_files(int dir_fd, struct strv *ret, struct err *e)
 	return rc < 0 ? err_wrap(e, "baselines") : 0;
 }
 
-int
-baseline_keep(const struct kept *k, const struct inspection *i, size_t index, const char *build_id,
-	      struct err *e)
+static char *
+file_name(const struct baseline *b)
 {
-	AUTO_BASELINE struct baseline b = { 0 };
-	AUTO_FREE char *from = mem_printf(BASELINE_PREFIX "%zu", index), *name = NULL;
-	AUTO_FD int dir_fd = -1;
 	char branch[KEPT_KEY_SIZE], image[KEPT_KEY_SIZE];
 
-	if (!leaves_one(i->job))
+	kept_key((const char *const[]){ b->branch }, 1, branch);
+	kept_key((const char *const[]){ b->image }, 1, image);
+	return mem_printf("%s-%s.json", branch, image);
+}
+
+/* What the branch had already is not refused because it stands in the report again. */
+static void
+hold_against(struct baseline *b, const struct baseline *before)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < b->n_refused; k++)
+		if (before ? !baseline_has(before, true, b->refused[k]) : !b->adopts)
+			memmove(b->refused[n++], b->refused[k], sizeof(*b->refused));
+	b->n_refused = n;
+	b->adopts = false;
+}
+
+int
+baseline_take(const struct kept *k, const struct inspection *i, size_t index, struct baseline *ret,
+	      struct err *e)
+{
+	AUTO_BASELINE struct baseline before = { 0 };
+	AUTO_FREE char *from = mem_printf(BASELINE_PREFIX "%zu", index), *name = NULL;
+	AUTO_FD int dir_fd = -1;
+	struct err why = ERR_INIT;
+	int rc;
+
+	if (!baseline_branch(i->job))
 		return 0;
-	if (read_file(i->out_fd, from, &b, NULL, e) < 0)
-		return e->no == ENOENT ? (err_clear(e), 0) : -1;
+	if (read_file(i->out_fd, from, ret, NULL, e) < 0) {
+		bool is_absent = e->no == ENOENT;
+
+		baseline_free(ret);
+		*ret = (struct baseline){ 0 };
+		return is_absent ? (err_clear(e), 0) : -1;
+	}
 	/* what the scanner says of branch, build and time is not asked */
-	mem_free_at(&b.branch);
-	mem_free_at(&b.build_id);
-	b.branch = mem_strdup(i->job->ref);
-	b.build_id = mem_strdup(build_id ? build_id : "");
-	b.made_s = clock_wall_s();
+	mem_free_at(&ret->branch);
+	mem_free_at(&ret->build_id);
+	ret->branch = mem_strdup(i->job->ref);
+	ret->build_id = mem_strdup("");
+	ret->made_s = clock_wall_s();
 	dir_fd = open_project(k, i->job->project_path, true, e);
 	if (dir_fd < 0)
 		return -1;
-	kept_key((const char *const[]){ b.branch }, 1, branch);
-	kept_key((const char *const[]){ b.image }, 1, image);
-	name = mem_printf("%s-%s.json", branch, image);
+	name = file_name(ret);
+	/* one that cannot be read is none, and hides nothing that was there before the image was judged */
+	rc = read_file(dir_fd, name, &before, NULL, &why);
+	hold_against(ret, rc == 0 ? &before : NULL);
+	return 0;
+}
+
+int
+baseline_keep(const struct kept *k, const struct inspection *i, struct baseline *b, const char *build_id,
+	      struct err *e)
+{
+	AUTO_FREE char *name = NULL;
+	AUTO_FD int dir_fd = -1;
+
+	if (!b->branch)
+		return 0;
+	mem_free_at(&b->build_id);
+	b->build_id = mem_strdup(build_id);
+	dir_fd = open_project(k, i->job->project_path, true, e);
+	if (dir_fd < 0)
+		return -1;
+	name = file_name(b);
 	kept_tidy(dir_fd, RENEW_S);
-	return write_file(dir_fd, name, &b, FS_DURABLE, e);
+	return write_file(dir_fd, name, b, FS_DURABLE, e);
 }
 
 /* ---- reading ---- */
@@ -359,6 +486,14 @@ baselines_drop(struct baselines *l, const char *branch)
 			l->v[n++] = l->v[k];
 	}
 	l->n = n;
+}
+
+void
+baselines_set_outdated(struct baselines *l, const char *branch)
+{
+	for (size_t k = 0; k < l->n; k++)
+		if (str_eq(l->v[k].branch, branch))
+			l->v[k].is_outdated = true;
 }
 
 const struct baseline *

@@ -3,6 +3,12 @@
  * writes one into inspection.out_fd as "baseline-<n>" beside each delivery; when the courier has taken that delivery into the spool
  * it keeps the baseline below state_dir, under project and branch as GitLab's payload has them. Jobs of tags and of merge requests
  * leave none: what is about to be merged is not what it is compared with.
+ *
+ * A branch that is compared with itself (new_only of a rule for its own jobs) in enforce mode must not excuse by the inspection that was
+ * blocked what the next one has again. So findings that its own jobs had to have excused, and that were not known there before, are
+ * `refused`: known to other branches, and not to its own. Where nothing was known of the image, all of it is taken as what was there
+ * already (`adopts`). A delivery that leaves such findings has BASELINE_BLOCKED behind its build id, by which other hosts, who see in
+ * DefectDojo alone what it found, know that this is not what their job of the branch is to be compared with.
  */
 #pragma once
 
@@ -16,6 +22,7 @@
 #include "stages/kept.h"
 
 #define BASELINE_PREFIX "baseline-"
+#define BASELINE_BLOCKED "-blocked"
 #define BASELINE_MAX (4 * 1024 * 1024) /* bytes */
 #define BASELINE_KEYS_MAX 65536
 #define BASELINES_GIVEN_MAX 256		     /* per project, to one inspection */
@@ -31,6 +38,10 @@ struct baseline {
 	bool has_places; /* keys are identity_key(); else it is what DefectDojo has, and they are identity_key_anywhere() */
 	identity_hex *keys; /* sorted */
 	size_t n;
+	identity_hex *refused; /* sorted; of a job that is not judged against its own branch, or not in enforce mode: none */
+	size_t n_refused;
+	bool adopts;	  /* in out_fd: nothing was known of the image there */
+	bool is_outdated; /* not the branch's last inspection; not in JSON */
 };
 void baseline_free(struct baseline *b); /* what it owns */
 #define AUTO_BASELINE __attribute__((cleanup(baseline_free)))
@@ -38,7 +49,12 @@ void baseline_free(struct baseline *b); /* what it owns */
 /* All findings of an image. */
 void baseline_make(const struct inspection *i, const struct image *m, struct baseline *ret);
 void baseline_sort(struct baseline *b); /* after keys were added */
-bool baseline_has(const struct baseline *b, const char *key);
+/* is_own: asked for by a job of that very branch. */
+bool baseline_has(const struct baseline *b, bool is_own, const char *key);
+/* It tells a job of that branch nothing: it is what DefectDojo has after an inspection that was blocked. */
+bool baseline_is_blocked(const struct baseline *b);
+/* The branch whose baseline this job leaves, NULL: it leaves none. */
+const char *baseline_branch(const struct job_facts *job);
 
 cJSON *baseline_to_json(const struct baseline *b);
 /* Strict. `ret` is empty at the call, and to be freed even after an error. */
@@ -48,10 +64,13 @@ int baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e);
 int baseline_write(const struct inspection *i, const struct image *m, size_t index, struct err *e);
 
 /*
- * For the courier: keeps the baseline that belongs to the delivery of this index, checked, with branch and project of the job. Says
- * nothing where there is none to keep. Old ones of the project that nobody renewed for a quarter of a year go.
+ * For the courier: the baseline that belongs to the delivery of this index, checked, with branch of the job, held against the one before;
+ * ret->branch is NULL where there is none. Then, when the delivery was taken in, it is kept. Old ones of the project that nobody renewed
+ * for a quarter of a year go.
  */
-int baseline_keep(const struct kept *k, const struct inspection *i, size_t index, const char *build_id,
+int baseline_take(const struct kept *k, const struct inspection *i, size_t index, struct baseline *ret,
+		  struct err *e);
+int baseline_keep(const struct kept *k, const struct inspection *i, struct baseline *b, const char *build_id,
 		  struct err *e);
 
 struct baselines {
@@ -67,6 +86,7 @@ cJSON *baselines_to_json(const struct baselines *l);
 void baselines_add_json(struct baselines *l, const cJSON *list);
 /* Those of a branch, which are not the last ones. */
 void baselines_drop(struct baselines *l, const char *branch);
+void baselines_set_outdated(struct baselines *l, const char *branch);
 /* NULL: none. */
 const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);
 

@@ -140,6 +140,18 @@ baseline_of(struct reading *r, const char *image)
 	return &l->v[l->n++];
 }
 
+/* Of the tests that it stands for the one that was blocked tells most. */
+static void
+note_build(struct baseline *b, const cJSON *row)
+{
+	const char *build_id = json_str(json_object(json_object(row, "related_fields"), "test"), "build_id");
+
+	if (baseline_is_blocked(b) || str_is_empty(build_id))
+		return;
+	mem_free_at(&b->build_id);
+	b->build_id = mem_strdup(build_id);
+}
+
 static int
 take_row(const cJSON *row, void *arg, struct err *e)
 {
@@ -158,6 +170,7 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	b = baseline_of(r, image);
 	if (!b || b->n >= BASELINE_KEYS_MAX)
 		return err_set(e, ERR_FAILED, "DefectDojo has more of %s than is compared with", r->b->branch);
+	note_build(b, row);
 	type += strlen(TYPE);
 	kind = mem_strndup(type, strcspn(type, "\r\n"));
 	b->keys = mem_resize(b->keys, b->n + 1, sizeof(*b->keys));

@@ -311,6 +311,7 @@ judge_images(struct inspection *i)
 	if (!i->fetcher)
 		return;
 	known_take(i, has_open_question(i), has_open_question(i) && is_new_only(i), &known);
+	i->lacks_branches = known.lacks_branches;
 	for (size_t k = 0; k < known.notes.n; k++)
 		note(i, known.notes.v[k]);
 	for (size_t k = 0; k < i->n_images; k++)

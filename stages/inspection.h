@@ -135,6 +135,7 @@ struct inspection {
 
 	/* gate: over all images and archives */
 	struct policy *policy; /* policy.h; of the source or the section gate; NULL: it was not understood, or not yet judged */
+	bool lacks_branches; /* what DefectDojo has of other branches could not be asked for */
 	struct strv notes; /* what could not be known, lines for people that are in the log, too; the caller may begin */
 	int mode; /* enum gate_mode: the strictest of what was judged; GATE_OFF: as the settings say */
 	enum verdict verdict;

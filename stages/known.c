@@ -65,18 +65,24 @@ take_kept(const struct fetcher *f, struct known *k, struct triage **ret)
 
 /* What DefectDojo has of a branch takes the place of what this host has, where another host inspected that since. */
 static void
-take_others(const struct fetcher *f, struct known *k)
+take_others(const struct inspection *i, const struct fetcher *f, struct known *k)
 {
+	const char *own = baseline_branch(i->job);
 	struct err e = ERR_INIT;
 	AUTO_JSON cJSON *j = read_text(f->others_fd, &e);
 	AUTO_STRV struct strv outdated = { 0 };
 	const char *fault = json_str(j, "fault");
 
+	k->lacks_branches = !j || !str_is_empty(fault);
 	if (!str_is_empty(fault))
 		strv_addf(&k->notes, "what other branches have now is not known: %s", fault);
 	json_strv(j, "outdated", &outdated);
+	/* to its own job an older one may have to do where the last one was blocked */
 	for (size_t x = 0; x < outdated.n; x++)
-		baselines_drop(&k->baselines, outdated.v[x]);
+		if (own && str_eq(outdated.v[x], own))
+			baselines_set_outdated(&k->baselines, own);
+		else
+			baselines_drop(&k->baselines, outdated.v[x]);
 	baselines_add_json(&k->baselines, json_array(j, "baselines"));
 }
 
@@ -143,9 +149,12 @@ known_take(const struct inspection *i, bool needs_triage, bool needs_branches, s
 	else
 		triage_free(kept);
 	/* the second text is told of before the third, whether it was waited for or not */
-	if (needs_branches && ((needs_triage && has_triage) || wait_told(f->told_fd, f->deadline)) &&
+	if (!needs_branches)
+		return;
+	ret->lacks_branches = true;
+	if (((needs_triage && has_triage) || wait_told(f->told_fd, f->deadline)) &&
 	    wait_told(f->told_fd, f->deadline))
-		take_others(f, ret);
+		take_others(i, f, ret);
 }
 
 /* ---- one image ---- */
@@ -204,21 +213,64 @@ is_delivered_as(const struct inspection *i, const struct image *m, struct delive
 	return d->is_known && str_eq(b->image, d->place);
 }
 
+/*
+ * Another one of a branch that has one already, this host's: the last inspection counts, and of a job's own branch the last that was
+ * not blocked.
+ */
+static bool
+is_better(const struct baseline *b, const struct baseline *than)
+{
+	return than->is_outdated && !baseline_is_blocked(b);
+}
+
+static void
+take_baseline(struct known_image *k, size_t index, bool *is_blocked)
+{
+	const struct baselines *l = &k->known->baselines;
+
+	*is_blocked = *is_blocked || baseline_is_blocked(&l->v[index]);
+
+	for (size_t x = 0; x < k->n_baselines; x++) {
+		size_t *at = &k->baselines[x];
+
+		if (!str_eq(l->v[*at].branch, l->v[index].branch))
+			continue;
+		if (is_better(&l->v[index], &l->v[*at]))
+			*at = index;
+		return;
+	}
+	k->baselines[k->n_baselines++] = index;
+}
+
+/* Another host has inspected the branch since, and found nothing. */
+static void
+drop_outdated(struct known_image *k)
+{
+	size_t n = 0;
+
+	for (size_t x = 0; x < k->n_baselines; x++)
+		if (!k->known->baselines.v[k->baselines[x]].is_outdated)
+			k->baselines[n++] = k->baselines[x];
+	k->n_baselines = n;
+}
+
 /* Those that are of this image: by its name where this host has made them, by where it is delivered where DefectDojo has them. */
 static void
 take_baselines(const struct inspection *i, const struct image *m, struct known_image *k)
 {
 	const struct baselines *l = &k->known->baselines;
 	struct delivered d = { 0 };
+	bool is_blocked = false;
 
 	k->baselines = mem_array(l->n + 1, sizeof(*k->baselines));
 	for (size_t x = 0; x < l->n; x++) {
 		const struct baseline *b = &l->v[x];
-		bool is_ours = b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b);
 
-		if (is_ours && !find_baseline(k, b->branch))
-			k->baselines[k->n_baselines++] = x;
+		if (b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b))
+			take_baseline(k, x, &is_blocked);
 	}
+	if (!is_blocked)
+		drop_outdated(k);
 }
 
 static bool
@@ -234,7 +286,7 @@ is_known(const void *arg, const char *branch, const struct finding *f)
 		identity_key(k->project, k->image, k->query.report, f, key);
 	else
 		identity_key_anywhere(k->project, b->image, f, key);
-	return baseline_has(b, key);
+	return baseline_has(b, k->own && str_eq(k->own, branch), key);
 }
 
 static bool
@@ -251,6 +303,7 @@ known_of_image(const struct known *k, const struct inspection *i, const struct i
 	       struct known_image *storage, struct policy_known *ret)
 {
 	*storage = (struct known_image){ .known = k,
+					 .own = baseline_branch(i->job),
 					 .image = identity_image(i, m),
 					 .service = report_service(i, m),
 					 .product = report_product(i, m),

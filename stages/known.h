@@ -13,7 +13,8 @@ struct known {
 	struct triage *triage; /* NULL: nothing is known, or it is too old */
 	struct baselines baselines;
 	struct fixes fixes; /* filled by the gate where the policy asks for it */
-	struct strv notes;  /* lines for people: what could not be had, how old it is */
+	bool lacks_branches;
+	struct strv notes; /* lines for people: what could not be had, how old it is */
 };
 void known_free(struct known *k); /* what it owns */
 #define AUTO_KNOWN __attribute__((cleanup(known_free)))
@@ -29,6 +30,7 @@ struct known_image {
 	struct triage_query query;
 	const struct known *known;
 	const int64_t *fix_since_s; /* of each finding; NULL: nobody asked */
+	const char *own;	    /* the job's branch, where it leaves a baseline; NULL */
 	char *image, *service, *product, *project;
 	size_t *baselines; /* indexes of those of this image in known->baselines, one per branch */
 	size_t n_baselines;

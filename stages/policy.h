@@ -202,6 +202,7 @@ struct decision {
 	bool fixable_only;
 	const struct policy_rule *rule; /* of the policy */
 	size_t rule_index;		/* rules.n: policy.otherwise */
+	bool has_baseline;		/* new_only, and the last inspection of the other branch is known */
 	struct strv reasons;		/* a line for people for each thing that made it other than pass */
 	struct strv notes; /* lines for people beside: announced rules, waivers, what a job may not ask for */
 	struct finding_fate *fates; /* of each finding of the report; NULL without any */
@@ -222,6 +223,8 @@ const struct policy_rule *policy_rule_at(const struct policy *p, size_t index); 
 bool policy_rule_matches(const struct policy_rule *r, const struct policy_context *c);
 /* No condition at all. */
 bool policy_rule_matches_all(const struct policy_rule *r);
+/* The branch that new_only of this rule compares this job with; NULL: none. */
+const char *policy_new_only_branch(const struct policy_rule *r, const struct policy_context *c);
 /* Adds the branches that new_only compares with in rules for this job, whatever its images. */
 void policy_other_branches(const struct policy *p, const struct policy_context *c, struct strv *ret);
 bool policy_is_announced(const struct policy_rule *r, int64_t today_s);

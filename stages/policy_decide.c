@@ -205,8 +205,8 @@ judge_oddity(struct decision *d, bool is_so, int reaction, const char *reason)
 	strv_add(&d->reasons, reason);
 }
 
-static const char *
-baseline_of(const struct policy_rule *r, const struct policy_context *c)
+const char *
+policy_new_only_branch(const struct policy_rule *r, const struct policy_context *c)
 {
 	const char *branch = r->new_only;
 
@@ -224,7 +224,7 @@ policy_other_branches(const struct policy *p, const struct policy_context *c, st
 {
 	for (size_t k = 0; k <= p->rules.n; k++) {
 		const struct policy_rule *r = policy_rule_at(p, k);
-		const char *branch = baseline_of(r, c);
+		const char *branch = policy_new_only_branch(r, c);
 
 		if (!matches_job(&r->match, c))
 			continue;
@@ -253,8 +253,12 @@ say_added(const struct policy_judge *j, const struct report *r, struct decision 
 		if (k == 0 || !str_eq(all.v[k], all.v[k - 1]))
 			strv_add(&ids, ids.n < ADDED_SHOWN_MAX ? all.v[k] : "…");
 	names = strv_join(&ids, ", ");
-	strv_addf(&d->reasons, "it adds %zu %s %s to what %s has: %s", n,
-		  n == 1 ? "finding that is" : "findings that are", what, branch, names);
+	if (str_eq(j->baseline, j->c->branch) && !j->c->is_tag && str_is_empty(j->c->target_branch))
+		strv_addf(&d->reasons, "%zu %s %s and new on %s: %s", n,
+			  n == 1 ? "finding is" : "findings are", what, branch, names);
+	else
+		strv_addf(&d->reasons, "it adds %zu %s %s to what %s has: %s", n,
+			  n == 1 ? "finding that is" : "findings that are", what, branch, names);
 }
 
 static void
@@ -430,8 +434,9 @@ judge_report(struct policy_judge *j, const struct report *report, struct decisio
 
 	j->severity = d->severity;
 	j->arch = report->architecture;
-	j->baseline = baseline_of(j->rule, j->c);
+	j->baseline = policy_new_only_branch(j->rule, j->c);
 	j->has_baseline = j->baseline && known->has_baseline && known->has_baseline(known->arg, j->baseline);
+	d->has_baseline = j->has_baseline;
 	if (!str_eq(j->rule->new_only, "off") && !j->has_baseline) {
 		AUTO_FREE char *branch = str_safe(j->baseline ? j->baseline : j->rule->new_only, LINE_MAX_LEN);
 

@@ -180,11 +180,28 @@ has_right_names(const struct inspection *i, const struct delivery *d)
 
 /* What later jobs are compared with; without it they see more as new. */
 static void
-keep_baseline(const struct inspection *i, size_t index, const char *build_id)
+take_baseline(const struct inspection *i, size_t index, struct delivery *d, struct baseline *ret)
 {
 	struct err e = ERR_INIT;
 
-	if (i->kept && baseline_keep(i->kept, i, index, build_id, &e) < 0)
+	if (i->kept && baseline_take(i->kept, i, index, ret, &e) < 0) {
+		log_line(i->log, LOG_WARN, "for comparing later jobs with this one: %s", e.text);
+		baseline_free(ret);
+		*ret = (struct baseline){ 0 };
+	}
+	if (ret->n_refused > 0) {
+		AUTO_FREE char *build_id = mem_printf("%s" BASELINE_BLOCKED, d->build_id);
+
+		replace(&d->build_id, build_id);
+	}
+}
+
+static void
+keep_baseline(const struct inspection *i, struct baseline *b, const char *build_id)
+{
+	struct err e = ERR_INIT;
+
+	if (i->kept && baseline_keep(i->kept, i, b, build_id, &e) < 0)
 		log_line(i->log, LOG_WARN, "for comparing later jobs with this one: %s", e.text);
 }
 
@@ -194,6 +211,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 {
 	AUTO_DELIVERY struct delivery d = { 0 };
 	AUTO_DELIVERY_FILE struct delivery_file f = DELIVERY_FILE_INIT;
+	AUTO_BASELINE struct baseline baseline = { 0 };
 	AUTO_FREE char *warning = NULL;
 	struct spool_usage usage;
 	struct err e = ERR_INIT;
@@ -206,6 +224,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 	set_trusted(i, &d);
 	if (!has_right_names(i, &d))
 		return;
+	take_baseline(i, p.index, &d, &baseline);
 	p.name = str_safe(d.test, NAME_COLUMNS);
 	if (spool_take(s, &d, &f, bounds, &p.id, &usage, &e) < 0) {
 		log_line(i->log, LOG_WARN, "DefectDojo: the report of %s is not delivered, now or later: %s",
@@ -213,7 +232,7 @@ take_one(const struct inspection *i, struct spool *s, const struct spool_bounds 
 		mem_free_at(&p.name);
 		return;
 	}
-	keep_baseline(i, p.index, d.build_id);
+	keep_baseline(i, &baseline, d.build_id);
 	if (usage.n_superseded > 0)
 		log_line(i->log, LOG_NOTE, "DefectDojo: %s replaces %zu older report%s that %s never sent",
 			 p.name, usage.n_superseded, usage.n_superseded == 1 ? "" : "s",

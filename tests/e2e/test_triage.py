@@ -11,7 +11,7 @@ import time
 import pytest
 
 from defectdojo import DefectDojo
-from dojo_host import USERS, DojoHost
+from dojo_host import USERS, DojoHost, give
 from test_spool import Spool
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -591,3 +591,82 @@ def test_a_report_that_waits_goes_as_its_own_project_wants_it(host, dojo, by):
     dojo.fault = None
     spool.let_time_pass()
     assert "1 earlier report" in host.scan(project="group/other").stderr
+
+
+def own(branch="main"):
+    return f"version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    new_only: {branch}\n"
+
+
+ADDED = {"CVE-2023-38545", "CVE-2023-23914"}
+
+
+def test_a_blocked_job_does_not_excuse_its_own_retry(host, dojo):
+    host.configure(policy=own())
+    openssl_alone(host)
+    # nothing is known: what is there already is named once, and taken for known from then on
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED, PASSED]
+    host.image()
+    for _ in range(3):
+        done = host.scan()
+        assert done.returncode == BLOCKED and blocking(done) == ADDED, done.stdout
+        assert reasons(done) == ["2 findings are CRITICAL and new on main: CVE-2023-23914, CVE-2023-38545"]
+    # others have it from there
+    assert host.scan(branch="feature").returncode == PASSED
+    # what was excused for a while is no more known than it was
+    dojo.accept([f["id"] for f in host.findings().values()])
+    assert host.scan().returncode == PASSED
+    for acceptance in dojo.acceptances:
+        dojo.expire(acceptance["id"])
+    assert blocking(host.scan()) == ADDED
+    # without them it passes, and with them once more it does not
+    openssl_alone(host)
+    assert host.scan().returncode == PASSED
+    host.image()
+    assert blocking(host.scan()) == ADDED
+    # who lets it pass takes them as known
+    host.configure(policy=own().replace("enforce", "warn"))
+    host.scan()
+    host.configure(policy=own())
+    assert host.scan().returncode == PASSED
+
+
+def test_a_blocked_job_does_not_excuse_its_retry_on_another_host(host, dojo):
+    """Which sees in DefectDojo what the blocked one found."""
+    def elsewhere(name):
+        """A host that has been there before is as it was."""
+        place = host.root / name
+        if not place.exists():
+            (place / "spool").mkdir(mode=0o700, parents=True)
+            place.chmod(0o711)
+            give(place / "spool")
+        host.state = place
+        real = host.write_settings
+        host.write_settings = lambda over: real({**over, "state_dir": str(place)})
+        host.configure(policy=own())
+        host.write_settings = real
+
+    elsewhere("a")
+    openssl_alone(host)
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED, PASSED]
+    elsewhere("b")
+    # it knows what a has delivered, and leaves that as its own
+    assert host.scan().returncode == PASSED
+    elsewhere("a")
+    host.image()
+    assert blocking(host.scan()) == ADDED
+    for _ in range(2):
+        # b knows what it was before that, c nothing that would excuse it
+        elsewhere("b")
+        done = host.scan()
+        assert blocking(done) == ADDED, done.stdout
+        elsewhere("c")
+        assert host.scan().returncode == BLOCKED
+    assert dojo.test("group/app")["build_id"].endswith("-blocked")
+    # a clean one on any of them ends it for all
+    openssl_alone(host)
+    elsewhere("b")
+    assert host.scan().returncode == PASSED
+    elsewhere("a")
+    assert host.scan().returncode == PASSED
+    host.image()
+    assert blocking(host.scan()) == ADDED

@@ -51,7 +51,7 @@ check_baseline(const char *text, size_t len)
 	if (json_parse(text, len, BASELINE_MAX, JSON_UNIQUE, &j, &e) < 0 || baseline_from_json(j, &b, &e) < 0)
 		return;
 	for (size_t k = 0; k < b.n; k++)
-		if (!baseline_has(&b, b.keys[k]))
+		if (!baseline_has(&b, false, b.keys[k]))
 			abort();
 }
 

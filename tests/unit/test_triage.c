@@ -465,10 +465,12 @@ place_free(struct place *p)
 static void
 keep(struct place *p)
 {
+	AUTO_BASELINE struct baseline b = { 0 };
 	struct err e = ERR_INIT;
 
 	assert_int_equal(baseline_write(&p->s.i, &p->s.i.images[0], 0, &e), 0);
-	assert_int_equal(baseline_keep(p->kept, &p->s.i, 0, "7-0", &e), 0);
+	assert_int_equal(baseline_take(p->kept, &p->s.i, 0, &b, &e), 0);
+	assert_int_equal(baseline_keep(p->kept, &p->s.i, &b, "7-0", &e), 0);
 }
 
 static size_t
@@ -505,9 +507,9 @@ a_branch_remembers_what_was_found_on_it(void **state)
 		char key[IDENTITY_KEY_SIZE];
 
 		identity_key("group/app", "group/app", m->report, &m->report->findings[k], key);
-		assert_true(baseline_has(b, key));
+		assert_true(baseline_has(b, false, key));
 		key[0] = key[0] == '0' ? '1' : '0';
-		assert_false(baseline_has(b, key));
+		assert_false(baseline_has(b, false, key));
 	}
 	assert_null(baselines_find(&l, "other", "group/app"));
 	assert_null(baselines_find(&l, "main", "group/other"));
@@ -544,6 +546,7 @@ static void
 the_branch_of_a_baseline_is_the_payloads_whatever_the_scanner_says(void **state)
 {
 	struct place p;
+	AUTO_BASELINE struct baseline b = { 0 };
 	struct baselines l = { 0 };
 	struct err e = ERR_INIT;
 
@@ -554,7 +557,8 @@ the_branch_of_a_baseline_is_the_payloads_whatever_the_scanner_says(void **state)
 	assert_int_equal(baseline_write(&p.s.i, &p.s.i.images[0], 0, &e), 0);
 	mem_free_at(&p.s.job.ref);
 	p.s.job.ref = mem_strdup("feature");
-	assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, "7-0", &e), 0);
+	assert_int_equal(baseline_take(p.kept, &p.s.i, 0, &b, &e), 0);
+	assert_int_equal(baseline_keep(p.kept, &p.s.i, &b, "7-0", &e), 0);
 	assert_int_equal(baselines_load(p.kept, "group/app", (const char *const[]){ NULL }, &l, &e), 0);
 	assert_null(baselines_find(&l, "main", "group/app"));
 	assert_non_null(baselines_find(&l, "feature", "group/app"));
@@ -576,11 +580,12 @@ a_baseline_that_is_none_is_not_kept(void **state)
 	(void)state;
 	place_make(&p);
 	for (size_t k = 0; k < MEM_COUNT(bad); k++) {
+		AUTO_BASELINE struct baseline b = { 0 };
 		struct err e = ERR_INIT;
 
 		assert_int_equal(fs_publish(p.s.i.out_fd, "baseline-0", bad[k], strlen(bad[k]), 0600, 0, &e),
 				 0);
-		assert_int_equal(baseline_keep(p.kept, &p.s.i, 0, "7-0", &e), -1);
+		assert_int_equal(baseline_take(p.kept, &p.s.i, 0, &b, &e), -1);
 	}
 	assert_int_equal(n_kept(&p), 0);
 	place_free(&p);
