@@ -108,6 +108,8 @@ fleet_place_of(struct fleet *f, const char *server, const struct delivery *d, st
 		base[strlen(base) - 1] = '\0';
 	*ret = (struct fleet_place){ .fleet = f, .kind = "texts" };
 	kept_name((const char *const[]){ base, d->product, d->engagement, d->test }, 4, ret->name);
+	kept_name((const char *const[]){ base, d->product, d->engagement, d->test, d->service }, 5,
+		  ret->newest);
 }
 
 void
@@ -344,7 +346,7 @@ int64_t
 fleet_newest(const struct fleet_place *p, int64_t deadline)
 {
 	AUTO_BUF struct buf sealed = BUF_INIT(1024);
-	AUTO_FREE char *key = mem_printf(NEWEST, p->name);
+	AUTO_FREE char *key = mem_printf(NEWEST, p->newest);
 	AUTO_FREE char *text = NULL;
 	struct question q = { .key = key, .value = &sealed };
 	const char *entry;
@@ -353,28 +355,25 @@ fleet_newest(const struct fleet_place *p, int64_t deadline)
 
 	/* one that is not ours tells of nothing */
 	if (ask(p->fleet, &q, sooner(deadline, TURN_ASK_MS), NULL) < 0 || q.rc == 0 ||
-	    !seal_open(p->fleet->mac_key, KIND_NEWEST, p->name, buf_str(&sealed), sealed.len, &entry, &len))
+	    !seal_open(p->fleet->mac_key, KIND_NEWEST, p->newest, buf_str(&sealed), sealed.len, &entry, &len))
 		return 0;
 	text = mem_strndup(entry, len);
-	if (str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 ||
-	    newest_s > clock_wall_s() + FLEET_AHEAD_MAX_S)
-		return 0;
-	return newest_s;
+	return str_parse_int(text, 0, INT64_MAX, &newest_s, NULL) < 0 ? 0 : newest_s;
 }
 
 void
-fleet_note_delivered(const struct fleet_place *p, int64_t created_s)
+fleet_note_delivered(const struct fleet_place *p, int64_t made_s, int64_t now_s)
 {
 	AUTO_BUF struct buf sealed = BUF_INIT(1024);
-	AUTO_FREE char *key = mem_printf(NEWEST, p->name);
+	AUTO_FREE char *key = mem_printf(NEWEST, p->newest);
 	AUTO_FREE char *ttl = mem_printf("%d", FLEET_KEEP_S);
-	AUTO_FREE char *text = mem_printf("%lld", (long long)created_s);
-	int64_t deadline = clock_deadline(TURN_ASK_MS);
+	AUTO_FREE char *text = mem_printf("%lld", (long long)made_s);
+	int64_t deadline = clock_deadline(TURN_ASK_MS), newest_s = fleet_newest(p, deadline);
 	struct question q = { .script = note_script, .key = key, .n_args = 2 };
 
-	if (created_s <= fleet_newest(p, deadline) || read_files(p->fleet, NULL) < 0)
+	if ((made_s <= newest_s && newest_s <= now_s + FLEET_AHEAD_MAX_S) || read_files(p->fleet, NULL) < 0)
 		return;
-	seal_add(p->fleet->mac_key, KIND_NEWEST, p->name, text, strlen(text), &sealed);
+	seal_add(p->fleet->mac_key, KIND_NEWEST, p->newest, text, strlen(text), &sealed);
 	q.args[0] = (struct redis_arg){ sealed.data, sealed.len };
 	q.args[1] = (struct redis_arg){ ttl, strlen(ttl) };
 	(void)!ask(p->fleet, &q, deadline, NULL);

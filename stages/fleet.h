@@ -5,7 +5,7 @@
  *                                 result is (result_entry.h); gone when nobody has delivered into the test for a year
  *   tidewaiter:fixes:<64 hex>  →  a seal and since when there are fixes (fix_share.h), packed likewise; one for all
  *   tidewaiter:turn:<64 hex>   →  "<host> <delivery>": who delivers into the test; it ends by itself
- *   tidewaiter:newest:<64 hex> →  a seal and when the newest report that was delivered into the test was made
+ *   tidewaiter:newest:<64 hex> →  a seal and when the newest whole report of a service that was delivered into the test was made
  *
  * The name stands for server, product, engagement and test, so that entries of one test are none of another's, nor of another
  * server's. Only the courier connects.
@@ -47,6 +47,7 @@ struct fleet_place {
 	struct fleet *fleet;
 	const char *kind; /* "texts", "fixes" */
 	char name[KEPT_NAME_SIZE];
+	char newest[KEPT_NAME_SIZE]; /* of the service there: neither of two images in one test is news of the other */
 	char seen[SEAL_LEN + 1]; /* the seal of what was read or written here last; "": nothing was there */
 };
 void fleet_place_of(struct fleet *f, const char *server, const struct delivery *d, struct fleet_place *ret);
@@ -73,13 +74,13 @@ enum fleet_turn fleet_take_turn(const struct fleet_place *p, const char *deliver
 void fleet_give_turn(const struct fleet_place *p, const char *delivery_id);
 
 /*
- * Which reports are older than what a test shows. With the turn: when the newest that any host delivered was made, in seconds by the
- * clock of its host; 0: none is known, or only a time that lies further ahead than clocks differ: it would keep back all that other hosts
- * make until then. Notes that one was.
+ * Which reports are older than what a test shows. With the turn: when the newest that any host delivered was made, 0: none is known.
+ * Notes that one was. Times are DefectDojo's, as far as they are known: those of hosts differ. now_s: the same; what lies further ahead
+ * of it than FLEET_AHEAD_MAX_S is of a clock that was wrong, and is written over.
  */
 #define FLEET_AHEAD_MAX_S 60
 int64_t fleet_newest(const struct fleet_place *p, int64_t deadline);
-void fleet_note_delivered(const struct fleet_place *p, int64_t created_s);
+void fleet_note_delivered(const struct fleet_place *p, int64_t made_s, int64_t now_s);
 
 /* For doctor: whether it serves, with all that we ask of it, and how it keeps things. */
 struct fleet_health {

@@ -83,7 +83,7 @@ attempt_pulse(struct sending *n, struct err *e)
 }
 
 int
-attempt_ask_clock(struct sending *n, int64_t *ret_behind_s, struct err *e)
+attempt_ask_clock(struct sending *n, int64_t *ret_now_s, struct err *e)
 {
 	int64_t given_ms = clock_left_ms(n->deadline);
 	struct dojo_user u = { 0 };
@@ -93,9 +93,7 @@ attempt_ask_clock(struct sending *n, int64_t *ret_behind_s, struct err *e)
 	mem_free_at(&u.name);
 	if (rc < 0)
 		return no_answer(n, given_ms, &why, e);
-	*ret_behind_s = dojo_clock_s(n->dojo) - clock_wall_s();
-	if (*ret_behind_s < 0)
-		*ret_behind_s = 0;
+	*ret_now_s = dojo_clock_s(n->dojo);
 	return 0;
 }
 

@@ -38,12 +38,18 @@ take_turn(struct sending *n, struct err *e)
 	return sending_later(n, sending_poll_after_s(clock_wall_s() - n->delivery.created_s), e) < 0 ? -1 : 1;
 }
 
-/* What was made after it was delivered has its time of a clock that was ahead: all that others make until then would be older. */
+/*
+ * By DefectDojo's clock, as far as that can be told. One that closes nothing is no news of what an older one would close; and what was
+ * made after now has its time of a clock that was ahead and was mended since: it tells of no order.
+ */
 static void
 note_delivered(const struct sending *n)
 {
-	if (n->delivery.created_s <= dojo_clock_s(n->dojo) + FLEET_AHEAD_MAX_S)
-		fleet_note_delivered(&n->place, n->delivery.created_s);
+	int64_t made_s = n->delivery.created_s, now_s = dojo_clock_s(n->dojo);
+
+	if (n->delivery.keeps_old || made_s > clock_wall_s() + FLEET_AHEAD_MAX_S)
+		return;
+	fleet_note_delivered(&n->place, made_s < now_s ? made_s : now_s, now_s);
 }
 
 /* While the server may still be at work nobody else may begin: then it is kept until it ends by itself, or its fate is known. */
@@ -60,18 +66,22 @@ give_turn(const struct sending *n, bool is_delivered)
 static int
 check_order(struct sending *n, struct err *e)
 {
-	int64_t newest_s, behind_s = 0;
+	int64_t newest_s, now_s, made_s = n->delivery.created_s;
 	int rc;
 
 	if (!n->has_turn || n->options->is_forced || n->state.revived_s > 0)
 		return 0;
 	newest_s = fleet_newest(&n->place, n->deadline);
-	if (newest_s <= n->delivery.created_s + ORDER_SLACK_S)
+	if (newest_s <= made_s + ORDER_SLACK_S)
 		return 0;
-	/* it is given up for good: not where it only looks older because the clock here is behind */
-	rc = attempt_ask_clock(n, &behind_s, e);
-	if (rc != 0 || newest_s <= n->delivery.created_s + behind_s + ORDER_SLACK_S)
+	/* it is given up for good: not for a time that was never there, nor where it only looks older because the clock here is behind */
+	rc = attempt_ask_clock(n, &now_s, e);
+	if (rc != 0 || newest_s > now_s + FLEET_AHEAD_MAX_S)
 		return rc;
+	if (now_s > clock_wall_s())
+		made_s += now_s - clock_wall_s();
+	if (newest_s <= made_s + ORDER_SLACK_S)
+		return 0;
 	sending_say(n->result,
 		    "another host has delivered a newer report of this test; spool retry sends it all the same");
 	return sending_bury(n, e) < 0 ? -1 : 1;

@@ -49,8 +49,8 @@ int64_t sending_poll_after_s(int64_t waited_s);
  * Whoever had faults first shows that it answers at all.
  */
 int attempt_pulse(struct sending *n, struct err *e);
-/* Seconds that our clock is behind the server's; 0 where it is not. */
-int attempt_ask_clock(struct sending *n, int64_t *ret_behind_s, struct err *e);
+/* dojo_clock_s(), of an answer of this moment. */
+int attempt_ask_clock(struct sending *n, int64_t *ret_now_s, struct err *e);
 /* What was sent before: did it land? */
 int attempt_ask_first(struct sending *n, struct err *e);
 /* Sends; what came of it is on disk before anybody hears of it. 0, or -1 on error. */

@@ -611,3 +611,38 @@ def test_a_host_whose_clock_is_behind_has_none_of_its_reports_given_up(fleet, do
     assert done.returncode == 0 and a.dead() == [] and len(dojo.uploads) == 2, done.stdout + done.stderr
     old = a.add(FIRST, findings=1, created_s=now - 7200)
     assert a("flush").returncode == 3 and a.dead() == [old]
+
+
+@pytest.mark.parametrize("ahead_s", [180, -180])
+def test_a_clock_that_differs_a_little_from_defectdojos_leaves_the_order_as_it_is(ahead_s, fleet, dojo):
+    now = int(time.time())
+    dojo.store.ahead_s = ahead_s
+    a = fleet.host("a")
+    old = a.add(FIRST, findings=1, created_s=now - 7200)
+    fleet.deliver("b", REWORDED, add={"created_s": now - 5})
+    newest, = fleet.redis.ask("keys", "tidewaiter:newest:*").decode().split()
+    before = fleet.redis.ask("get", newest)
+    done = a("flush")
+    assert done.returncode == 3 and a.dead() == [old] and len(dojo.uploads) == 1, done.stdout
+    assert fleet.redis.ask("get", newest) == before
+
+
+def test_neither_of_two_images_in_one_test_is_news_of_the_other(fleet, dojo):
+    now = int(time.time())
+    a = fleet.host("a")
+    a.add(FIRST, findings=1, created_s=now - 7200, service="group/api", test="trivy")
+    fleet.deliver("b", FIRST, add={"created_s": now - 5, "service": "group/web", "test": "trivy"})
+    assert a("flush").returncode == 0 and a.dead() == [] and len(dojo.uploads) == 2
+
+
+def test_a_report_that_closes_nothing_is_no_reason_to_give_up_a_whole_one(fleet, dojo):
+    now = int(time.time())
+    two = report(finding(), finding(cve="CVE-2024-2"))
+    a = fleet.host("a")
+    a.add(two, findings=2, created_s=now - 9000)
+    assert a("flush").returncode == 0
+    a.add(FIRST, findings=1, created_s=now - 7200)
+    fleet.deliver("b", FIRST, add={"created_s": now - 5, "keeps_old": True})
+    assert a("flush").returncode == 0 and a.dead() == [] and len(dojo.uploads) == 3
+    assert {f["vulnerability_ids"][0]: f["is_mitigated"] for f in dojo.findings(dojo.test("app")["id"])} == {
+        "CVE-2024-1": False, "CVE-2024-2": True}
