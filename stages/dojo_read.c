@@ -228,7 +228,7 @@ take_excused(const cJSON *row, void *arg, struct err *e)
 	}
 	x.product = mem_strdup(in->product->name);
 	x.branch = mem_strdup(r->q->has_branches && branch ? branch : "");
-	x.is_of_language = dojo_has_tag(row, "lang-pkgs");
+	x.is_anywhere = dojo_has_tag(row, "lang-pkgs");
 	*triage_add(r->triage) = x;
 	return 0;
 }
@@ -259,9 +259,13 @@ static bool
 is_same(const struct triage_entry *a, const struct triage_entry *b)
 {
 	return a->test == b->test && str_eq(a->id, b->id) && str_eq(a->component, b->component) &&
-	       str_eq(a->version, b->version) && str_eq(a->place, b->place) && str_eq(a->service, b->service);
+	       str_eq(a->version, b->version) && str_eq(a->service, b->service);
 }
 
+/*
+ * Who finds it open in that place, too, knows not what counts. Who finds it in another one, and not as its duplicate, knows that here the
+ * place tells findings apart, as it does by a setting of the server: what is said of one is not said of the other.
+ */
 static int
 doubt(const cJSON *row, void *arg, struct err *e)
 {
@@ -269,10 +273,18 @@ doubt(const cJSON *row, void *arg, struct err *e)
 	struct triage_entry x = { 0 };
 
 	(void)e;
-	if (cJSON_IsTrue(json_get(row, "active")) && read_names(row, &x) && x.test == d->test)
-		for (size_t k = 0; k < d->triage->n; k++)
-			if (is_same(&d->triage->v[k], &x))
-				d->triage->v[k].is_doubtful = true;
+	if (cJSON_IsFalse(json_get(row, "duplicate")) && read_names(row, &x) && x.test == d->test)
+		for (size_t k = 0; k < d->triage->n; k++) {
+			struct triage_entry *known = &d->triage->v[k];
+			bool is_in_place = str_eq(known->place, x.place);
+
+			if (!is_same(known, &x))
+				continue;
+			if (is_in_place && cJSON_IsTrue(json_get(row, "active")))
+				known->is_doubtful = true;
+			if (!is_in_place)
+				known->is_anywhere = false;
+		}
 	forget_names(&x);
 	return 0;
 }
@@ -324,73 +336,10 @@ keep_seen(struct reading *r, const int64_t *tests, size_t n_tests)
 static int
 read_doubts(struct reading *r, int64_t test, struct err *e)
 {
-	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&active=true&o=id", test);
+	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&is_mitigated=false&o=id", test);
 	struct doubting d = { .triage = r->triage, .test = test };
 
 	return dojo_list(r->dojo, path, r->deadline, doubt, &d, e);
-}
-
-/* ---- duplicates within a test ---- */
-
-static const struct triage_entry *
-original_of(const struct triage *t, const cJSON *row, const struct triage_entry *x)
-{
-	int64_t original = json_int(row, "duplicate_finding", -1);
-
-	for (size_t k = 0; k < t->n; k++) {
-		const struct triage_entry *o = &t->v[k];
-
-		if (o->finding == original && o->test == x->test && str_eq(o->id, x->id) &&
-		    str_eq(o->component, x->component) && str_eq(o->version, x->version) &&
-		    str_eq(o->service, x->service))
-			return o;
-	}
-	return NULL;
-}
-
-/* Whatever else it says of itself: DefectDojo closes all but one of its kind with the next report, and shows nobody the others. */
-static int
-take_duplicate(const cJSON *row, void *arg, struct err *e)
-{
-	struct reading *r = arg;
-	struct triage_entry x = { 0 };
-	const struct triage_entry *o = NULL;
-
-	if (cJSON_IsTrue(json_get(row, "duplicate")) && cJSON_IsFalse(json_get(row, "active")) &&
-	    read_names(row, &x))
-		o = original_of(r->triage, row, &x);
-	if (!o || str_eq(o->place, x.place)) {
-		forget_names(&x);
-		return 0;
-	}
-	if (r->triage->n >= TRIAGE_ENTRIES_MAX) {
-		forget_names(&x);
-		return err_set(e, ERR_FAILED, "more than %d findings are excused", TRIAGE_ENTRIES_MAX);
-	}
-	x.product = mem_strdup(o->product);
-	x.branch = mem_strdup(o->branch);
-	x.finding = o->finding;
-	x.kind = o->kind;
-	x.until_s = o->until_s;
-	x.severity = o->severity;
-	*triage_add(r->triage) = x;
-	return 0;
-}
-
-/*
- * The same package of a language in two places of one image is one finding and its duplicate: the place is in no hash of
- * DefectDojo's. Of the system's packages the place is.
- */
-static int
-read_duplicates(struct reading *r, int64_t test, struct err *e)
-{
-	AUTO_FREE char *path =
-		mem_printf("/findings/?test=%" PRId64 "&duplicate=true&tags=lang-pkgs&o=id", test);
-
-	for (size_t k = 0; k < r->triage->n; k++)
-		if (r->triage->v[k].test == test && r->triage->v[k].is_of_language)
-			return dojo_list(r->dojo, path, r->deadline, take_duplicate, r, e);
-	return 0;
 }
 
 /* ---- all of it ---- */
@@ -412,7 +361,7 @@ read_products(struct reading *r, struct err *e)
 			return -1;
 	n = list_tests(r, tests);
 	for (size_t k = 0; k < n; k++)
-		if (read_duplicates(r, tests[k], e) < 0 || read_doubts(r, tests[k], e) < 0)
+		if (read_doubts(r, tests[k], e) < 0)
 			return -1;
 	keep_seen(r, tests, n);
 	return 0;

@@ -189,6 +189,12 @@ identity_target(const struct report *r, const char *target, const char *image)
 	return mem_strdup(str_is_empty(target) || str_eq(target, r->artifact_name) ? image : target);
 }
 
+bool
+identity_is_of_language(const struct finding *f)
+{
+	return str_eq(f->class, "lang-pkgs");
+}
+
 char *
 identity_place(const struct report *r, const struct finding *f, const char *image)
 {

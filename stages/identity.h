@@ -24,6 +24,8 @@ char *identity_os_release(const char *family, const char *name);
 /* The target of a result, the same from tag to tag: "app:1.2 (debian 12.5)" is "<image> (debian 12)". Owned by the caller. */
 char *identity_target(const struct report *r, const char *target, const char *image);
 
+/* Of a package of a language, not of the system's. */
+bool identity_is_of_language(const struct finding *f);
 /* What DefectDojo calls the place of a finding (file_path): the path of a package of a language, else the target. Owned. */
 char *identity_place(const struct report *r, const struct finding *f, const char *image);
 

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "stages/identity.h"
 
-#define VERSION 2
+#define VERSION 3
 #define NOTE_MAX 1000
 /* A clock that was set back by a little is no reason to doubt. */
 #define FUTURE_MAX_S 300
@@ -36,6 +36,7 @@ static const struct member {
 	{ "severity", WORD, offsetof(struct triage_entry, severity), severity_words },
 	{ "finding", NUMBER, offsetof(struct triage_entry, finding), NULL },
 	{ "test", NUMBER, offsetof(struct triage_entry, test), NULL },
+	{ "is_anywhere", BOOL, offsetof(struct triage_entry, is_anywhere), NULL },
 	{ "is_doubtful", BOOL, offsetof(struct triage_entry, is_doubtful), NULL },
 };
 
@@ -255,6 +256,7 @@ compare_text(const char *a, const char *b)
 	return strcmp(a ? a : "", b ? b : "");
 }
 
+/* Wherever it is. */
 static int
 compare_finding(const struct triage_entry *a, const struct triage_entry *b)
 {
@@ -262,16 +264,23 @@ compare_finding(const struct triage_entry *a, const struct triage_entry *b)
 
 	c = c ? c : compare_text(a->component, b->component);
 	c = c ? c : compare_text(a->version, b->version);
-	c = c ? c : compare_text(a->place, b->place);
 	c = c ? c : compare_text(a->service, b->service);
 	return c ? c : compare_text(a->product, b->product);
+}
+
+static int
+compare_placed(const struct triage_entry *a, const struct triage_entry *b)
+{
+	int c = compare_finding(a, b);
+
+	return c ? c : compare_text(a->place, b->place);
 }
 
 static int
 compare(const void *pa, const void *pb)
 {
 	const struct triage_entry *a = pa, *b = pb;
-	int c = compare_finding(a, b);
+	int c = compare_placed(a, b);
 
 	c = c ? c : (a->test > b->test) - (a->test < b->test);
 	return c ? c : (a->finding > b->finding) - (a->finding < b->finding);
@@ -297,7 +306,7 @@ triage_settle(struct triage *t)
 		bool is_doubtful = false;
 
 		for (end = k + 1; end < t->n && t->v[end].test == t->v[k].test &&
-				  compare_finding(&t->v[end], &t->v[k]) == 0;
+				  compare_placed(&t->v[end], &t->v[k]) == 0;
 		     end++)
 			is_doubtful = is_doubtful || !says_the_same(&t->v[end], &t->v[k]);
 		for (size_t x = k; is_doubtful && x < end; x++)
@@ -330,18 +339,17 @@ triage_match(const void *arg, const struct finding *f, size_t nth, struct policy
 	AUTO_FREE char *id = mem_strdup(f->id), *component = mem_strdup(f->package);
 	AUTO_FREE char *version = mem_strdup(f->installed), *service = mem_strdup(q->service);
 	AUTO_FREE char *product = mem_strdup(q->product);
-	const struct triage_entry wanted = { .id = id,
-					     .component = component,
-					     .version = version,
-					     .place = place,
-					     .service = service,
-					     .product = product };
+	const struct triage_entry wanted = {
+		.id = id, .component = component, .version = version, .service = service, .product = product
+	};
+	bool is_of_language = identity_is_of_language(f);
 
 	for (size_t k = first_about(q->triage, &wanted);
 	     k < q->triage->n && compare_finding(&q->triage->v[k], &wanted) == 0; k++) {
 		const struct triage_entry *x = &q->triage->v[k];
 
-		if (x->is_doubtful || nth-- > 0)
+		if (x->is_doubtful || !(str_eq(x->place, place) || (x->is_anywhere && is_of_language)) ||
+		    nth-- > 0)
 			continue;
 		*ret = (struct policy_accepted){ .kind = (enum accepted_kind)x->kind,
 						 .until_s = x->until_s,

@@ -30,8 +30,8 @@ struct triage_entry {
 	int severity;	 /* enum severity, when it was accepted, as far as that is known: never higher */
 	int64_t finding, test; /* their ids */
 	char by[40];	       /* "DefectDojo finding 17", by triage_settle() */
-	bool is_of_language;   /* while it is read: of a package of a language; not in the JSON */
-	bool is_doubtful;      /* the same test has the same finding active, too: nothing is excused */
+	bool is_anywhere; /* of a package of a language, whose places DefectDojo does not tell apart: it has it at no other one */
+	bool is_doubtful; /* the same test has the same finding active, too: nothing is excused */
 };
 
 struct triage {
@@ -73,7 +73,7 @@ struct triage_query {
 };
 
 /*
- * The nth entry that is about exactly this finding (id, component, version, place, service, product) and not doubtful; false: there are no
- * more. As policy_known.accepted, arg is a struct triage_query. Whether it counts here is the policy's to say.
+ * The nth entry that is about exactly this finding (id, component, version, service, product, and the place unless it counts anywhere) and
+ * not doubtful; false: there are no more. As policy_known.accepted, arg is a struct triage_query. Whether it counts here is the policy's to say.
  */
 bool triage_match(const void *arg, const struct finding *f, size_t nth, struct policy_accepted *ret);

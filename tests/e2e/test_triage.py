@@ -670,3 +670,41 @@ def test_a_blocked_job_does_not_excuse_its_retry_on_another_host(host, dojo):
     assert host.scan().returncode == PASSED
     host.image()
     assert blocking(host.scan()) == ADDED
+
+
+def lodash_in(host, *places):
+    steps = [s for s in images.app().steps if "npm" not in s[0]]
+    steps += [(f"RUN npm ci {place}", images.layer(images.npm([images.LODASH, images.MINIMIST], where=place))) for place in places]
+    images.classic(images.Image(steps, tags=["registry.example.org/group/app:1.0"])).write(host.archive)
+
+
+@pytest.mark.parametrize("places", [("usr/src/app",), ("app", "srv"), ("srv", "app", "opt")])
+def test_a_package_of_a_language_that_has_moved_or_come_again_is_what_was_accepted(host, dojo, places):
+    lodash_in(host, "app")
+    host.scan()
+    dojo.accept(host.critical())
+    assert host.scan().returncode == PASSED
+    lodash_in(host, *places)
+    for _ in range(3):
+        done = host.scan()
+        assert done.returncode == PASSED, done.stdout
+    # another version of it, or another image, is another finding
+    host.image("registry.example.org/group/other:1.0")
+    assert host.scan().returncode == BLOCKED
+
+
+def test_where_the_server_tells_places_apart_each_is_for_itself(host, dojo):
+    dojo.store.hash_code_fields[:] = ["title", "vulnerability_ids", "file_path"]
+    lodash_in(host, "app")
+    host.scan()
+    dojo.accept(host.critical())
+    assert host.scan().returncode == PASSED
+    lodash_in(host, "app", "srv")
+    host.scan()
+    done = host.scan()
+    assert done.returncode == BLOCKED and blocking(done) == {"CVE-2019-10744", "CVE-2021-44906"}
+    # in whatever state the other one is
+    for f in dojo.findings(dojo.test("group/app")["id"]):
+        if f["file_path"].startswith("srv"):
+            dojo.set_finding(f["id"], active=False, verified=False)
+    assert host.scan(upload=False).returncode == BLOCKED

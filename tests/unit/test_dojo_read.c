@@ -362,83 +362,62 @@ rows_that_come_or_go_between_two_pages_are_noticed(void **state)
 	}
 }
 
-/* ---- duplicates ---- */
+/* ---- places ---- */
 
 #define LANGUAGE ",\"tags\":[\"npm\",\"lang-pkgs\"]"
-#define TWIN(id, of, active, more)                                                                          \
-	ROW_OF(id, "null",                                                                                  \
-	       "\"active\":" active ",\"risk_accepted\":false,\"duplicate\":true,\"duplicate_finding\":" of \
-	       "," more)
+#define OTHER(flags, place) ROW_OF("10", "null", flags ",\"risk_accepted\":false,\"file_path\":\"" place "\"")
+#define IS_ACTIVE "\"active\":true,\"duplicate\":false"
+#define CLOSED "\"active\":false,\"duplicate\":false"
+#define DUPLICATE "\"active\":false,\"duplicate\":true"
 
-/* Entries that one original and these duplicates make. */
-static size_t
-n_with_duplicates(struct fixture *f, const char *duplicates, const char *active)
+/* What becomes of one excused finding at place a when the test has `other`, too. */
+static void
+ask_beside(struct fixture *f, const char *more, const char *other, bool *ret_anywhere, bool *ret_doubtful)
 {
 	AUTO(triage) struct triage *t = NULL;
+	AUTO_FREE char *excused =
+		mem_printf(PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"), ACCEPTED "%s")), more);
+	AUTO_FREE char *beside = *other ? mem_printf(PAGE_OF("1", "%s"), other) : mem_strdup(EMPTY);
 	struct err e = ERR_INIT;
-	size_t n = 0;
 
 	reply(f, PRODUCT);
-	reply(f, PAGE_OF("1", ROW_OF("9", TEST_OF("1", "p"), ACCEPTED LANGUAGE)));
+	reply(f, excused);
 	reply(f, EMPTY);
 	reply(f, EMPTY);
-	reply(f, duplicates);
-	reply(f, active);
+	reply(f, beside);
 	assert_int_equal(ask(f, &t, &e), 0);
-	for (size_t k = 0; k < t->n; k++) {
-		assert_int_equal(t->v[k].finding, 9);
-		assert_string_equal(t->v[k].branch, "main");
-		n += !t->v[k].is_doubtful;
-	}
+	assert_int_equal(t->n, 1);
+	*ret_anywhere = t->v[0].is_anywhere;
+	*ret_doubtful = t->v[0].is_doubtful;
 	stop(f);
-	return n;
 }
 
 static void
-a_duplicate_in_another_place_counts_as_its_original_does(void **state)
+a_package_of_a_language_counts_anywhere_unless_the_server_tells_places_apart(void **state)
 {
-	struct fixture *f = *state;
-
-	assert_int_equal(n_with_duplicates(f, EMPTY, EMPTY), 1);
-	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"b\"")),
-					   EMPTY),
-			 2);
-	/* what DefectDojo has closed because there is the original */
-	assert_int_equal(
-		n_with_duplicates(f,
-				  PAGE_OF("1",
-					  TWIN("10", "9", "false",
-					       "\"file_path\":\"b\",\"mitigated\":\"2026-01-02T00:00:00Z\"")),
-				  EMPTY),
-		2);
-	/* the same place says nothing new */
-	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"a\"")),
-					   EMPTY),
-			 1);
-}
-
-static void
-what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none(void **state)
-{
-	static const char *const duplicates[] = {
-		TWIN("10", "8", "false", "\"file_path\":\"b\""), /* of another, or of a duplicate itself */
-		TWIN("10", "null", "false", "\"file_path\":\"b\""),
-		TWIN("10", "9", "true", "\"file_path\":\"b\""),
-		TWIN("10", "9", "null", "\"file_path\":\"b\""),
+	static const struct {
+		const char *more, *other;
+		bool is_anywhere, is_doubtful;
+	} cases[] = {
+		{ LANGUAGE, "", true, false },
+		{ "", "", false, false }, /* of the system */
+		{ LANGUAGE, OTHER(DUPLICATE, "b"), true, false },
+		{ LANGUAGE, OTHER(IS_ACTIVE, "b"), false, false },
+		{ LANGUAGE, OTHER(CLOSED, "b"), false, false },
+		{ LANGUAGE, OTHER(IS_ACTIVE, "a"), true, true },
+		{ LANGUAGE, OTHER(CLOSED, "a"), true, false },
+		{ "", OTHER(IS_ACTIVE, "b"), false, false },
+		{ "", OTHER(IS_ACTIVE, "a"), false, true },
 	};
 	struct fixture *f = *state;
 
-	for (size_t k = 0; k < MEM_COUNT(duplicates); k++) {
-		AUTO_FREE char *page = mem_printf(PAGE_OF("1", "%s"), duplicates[k]);
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		bool is_anywhere, is_doubtful;
 
-		assert_int_equal(n_with_duplicates(f, page, EMPTY), 1);
+		ask_beside(f, cases[k].more, cases[k].other, &is_anywhere, &is_doubtful);
+		assert_int_equal(is_anywhere, cases[k].is_anywhere);
+		assert_int_equal(is_doubtful, cases[k].is_doubtful);
 	}
-	/* a twin that is open in that place, whoever says that another is a duplicate */
-	assert_int_equal(n_with_duplicates(f, PAGE_OF("1", TWIN("10", "9", "false", "\"file_path\":\"b\"")),
-					   PAGE_OF("1", ROW_OF("11", "null",
-							       "\"active\":true,\"risk_accepted\":false,"
-							       "\"duplicate\":false,\"file_path\":\"b\""))),
-			 1);
 }
 
 /* ---- baselines ---- */
@@ -730,8 +709,7 @@ main(void)
 		T(a_server_that_is_silent_is_left_at_the_deadline),
 		T(pages_are_asked_for_by_offset_and_no_link_is_followed),
 		T(rows_that_come_or_go_between_two_pages_are_noticed),
-		T(a_duplicate_in_another_place_counts_as_its_original_does),
-		T(what_is_no_duplicate_of_an_excused_finding_beyond_doubt_is_none),
+		T(a_package_of_a_language_counts_anywhere_unless_the_server_tells_places_apart),
 		T(a_branch_has_what_its_own_rows_say_is_open_or_taken_out_by_triage),
 		T(a_branch_that_is_there_twice_or_half_is_not_known),
 		T(a_branch_in_many_products_and_engagements_is_told_by_their_names),

@@ -92,6 +92,26 @@ only_exactly_the_same_finding_matches(void **state)
 }
 
 static void
+a_package_of_a_language_matches_wherever_it_lies_where_its_entry_says_so(void **state)
+{
+	AUTO(triage) struct triage *t = mem_alloc(sizeof(*t));
+	struct finding f = flaw;
+
+	(void)state;
+	add(t, 1)->is_anywhere = true;
+	f.path = "srv/p";
+	f.class = "lang-pkgs";
+	assert_int_equal(count(t, &f), 1);
+	f.class = "os-pkgs";
+	assert_int_equal(count(t, &f), 0);
+	f.class = "lang-pkgs";
+	t->v[0].is_anywhere = false;
+	assert_int_equal(count(t, &f), 0);
+	f.path = flaw.path;
+	assert_int_equal(count(t, &f), 1);
+}
+
+static void
 nothing_matches_by_a_part_of_a_name_or_without_case(void **state)
 {
 	AUTO(triage) struct triage *t = mem_alloc(sizeof(*t));
@@ -169,11 +189,11 @@ what_is_printed_is_read_again(void **state)
 	assert_int_equal(count(again, &flaw), 0);
 }
 
-#define HEAD "{\"version\":2,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
+#define HEAD "{\"version\":3,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
 #define ENTRY(until, kind, more)                                                                                                    \
 	"{\"id\":\"a\",\"component\":\"b\",\"version\":\"c\",\"place\":\"d\",\"service\":\"e\",\"product\":\"p\",\"branch\":\"f\"," \
 	"\"kind\":\"" kind "\",\"until_s\":" until ",\"severity\":\"HIGH\",\"finding\":1,\"test\":1,"                               \
-	"\"is_doubtful\":false" more "}"
+	"\"is_anywhere\":false,\"is_doubtful\":false" more "}"
 
 static void
 what_is_not_exactly_so_is_refused(void **state)
@@ -194,8 +214,8 @@ what_is_not_exactly_so_is_refused(void **state)
 		HEAD ENTRY("1", "", "") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"more\":1") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"id\":\"b\"") "]}",
-		"{\"version\":1,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
-		"{\"version\":2,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
+		"{\"version\":2,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
+		"{\"version\":3,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
 	};
 	static const char *const good[] = { HEAD "]}", HEAD ENTRY("1", "risk_accepted", "") "]}" };
 
@@ -675,6 +695,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_exactly_the_same_finding_matches),
+		cmocka_unit_test(a_package_of_a_language_matches_wherever_it_lies_where_its_entry_says_so),
 		cmocka_unit_test(nothing_matches_by_a_part_of_a_name_or_without_case),
 		cmocka_unit_test(two_of_one_test_that_disagree_excuse_nothing_and_two_of_different_tests_do),
 		cmocka_unit_test(an_answer_names_kind_end_severity_branch_and_where_it_stands),
