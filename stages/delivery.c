@@ -392,22 +392,51 @@ wide_blank(const char *s)
 													   : 0;
 }
 
+/* Of the white space at the end of s[0..len): bytes of the last one, 0: none. */
+static size_t
+wide_blank_before(const char *s, size_t len)
+{
+	for (size_t n = 2; n <= 3 && n <= len; n++)
+		if (wide_blank(s + len - n) == n)
+			return n;
+	return 0;
+}
+
+static void
+add_mark(struct buf *to, const char *blank, size_t n)
+{
+	const unsigned char *b = (const unsigned char *)blank;
+	unsigned code = n == 2 ? (b[0] & 0x1fu) << 6 | (b[1] & 0x3fu)
+			       : (b[0] & 0x0fu) << 12 | (b[1] & 0x3fu) << 6 | (b[2] & 0x3fu);
+
+	buf_printf(to, "?%04x", code);
+}
+
 /*
- * The server takes these off, too: a branch "main" with one behind it, which Git allows, would be delivered as main. '?' stands in no
- * name of Git's.
+ * The server takes these off the ends of a name, too: a branch "main" with one behind it, which Git allows, would be delivered as main. So
+ * they are written out: "main?00a0". '?' stands in no name of Git's.
  */
 static void
-mark_wide_blanks(char *s)
+mark_wide_ends(char **text)
 {
-	char *to = s;
+	AUTO_BUF struct buf b = BUF_INIT(DELIVERY_HEAD_MAX);
+	const char *s = *text;
+	size_t len = strlen(s), end = len, n;
 
-	while (*s) {
-		size_t n = wide_blank(s);
-
-		*to++ = n > 0 ? '?' : *s;
-		s += n > 0 ? n : 1;
+	if (wide_blank(s) == 0 && wide_blank_before(s, len) == 0)
+		return;
+	for (; (n = wide_blank(s)) > 0; s += n, end -= n)
+		add_mark(&b, s, n);
+	len = end;
+	while ((n = wide_blank_before(s, end)) > 0)
+		end -= n;
+	buf_add(&b, s, end);
+	for (; end < len; end += n) {
+		n = wide_blank(s + end);
+		add_mark(&b, s + end, n);
 	}
-	*to = '\0';
+	mem_free_at(text);
+	*text = buf_take(&b);
 }
 
 /* The server takes blanks off both ends of a name, and would then be asked for one that it does not have. */
@@ -440,8 +469,8 @@ delivery_fit(struct delivery *d)
 
 		if (text_fields[i].max == 0 || !*text)
 			continue;
-		mark_wide_blanks(*text);
 		trim(*text);
+		mark_wide_ends(text);
 		delivery_fit_text(text, text_fields[i].max);
 	}
 	for (size_t i = 0; i < d->tags.n; i++) {

@@ -273,6 +273,8 @@ check_json(struct dojo *dojo, const struct http_answer *a, struct err *e)
 	err_set(e, a->end == HTTP_TIMED_OUT ? ERR_TIMEOUT : ERR_FAILED, "%s", why.reason);
 	if (e && (why.is_server_wide || a->end == HTTP_TIMED_OUT))
 		e->no = EHOSTDOWN;
+	else if (e && (a->status == 401 || a->status == 403))
+		e->no = EACCES;
 	return -1;
 }
 
@@ -299,7 +301,8 @@ dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline,
 }
 
 int
-dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, struct err *e)
+dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, cJSON **ret,
+		struct err *e)
 {
 	AUTO_FREE char *url = mem_printf("%s%s", dojo->api, path);
 	AUTO_FREE char *text = json_print(body);
@@ -311,9 +314,11 @@ dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t 
 				  .body_max = ANSWER_MAX,
 				  .deadline = deadline };
 
-	if (send_request(dojo, &r, &a, e) < 0)
+	if (send_request(dojo, &r, &a, e) < 0 || check_json(dojo, &a, e) < 0)
 		return -1;
-	return check_json(dojo, &a, e);
+	return json_parse(buf_str(&a.body), a.body.len, ANSWER_MAX, 0, ret, e) < 0
+		       ? err_wrap(e, "DefectDojo's answer")
+		       : 0;
 }
 
 /* Rows of a list, filtered by us: the API ignores filters that it does not know (FACTS.md, 4). */

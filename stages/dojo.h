@@ -110,4 +110,6 @@ const char *dojo_fix(const struct dojo *dojo);
 /* For dojo_read.c. `path` is behind /api/v2; anything but 200 with JSON is an error, which is the server's own words. */
 int dojo_get_json(struct dojo *dojo, const char *path, size_t max, int64_t deadline, cJSON **ret,
 		  struct err *e);
-int dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, struct err *e);
+/* e->no is EHOSTDOWN where no other question would be answered now, EACCES where the token may not do that. */
+int dojo_patch_json(struct dojo *dojo, const char *path, const cJSON *body, int64_t deadline, cJSON **ret,
+		    struct err *e);

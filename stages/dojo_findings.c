@@ -64,6 +64,24 @@ text_of(const cJSON *row, const char *name)
 	return mem_strdup(s ? s : "");
 }
 
+/* When it was last accepted, 0: never, or that is not understood. */
+static int64_t
+last_accepted(const cJSON *row)
+{
+	const cJSON *one;
+	int64_t last_s = 0;
+
+	cJSON_ArrayForEach(one, json_array(row, "accepted_risks"))
+	{
+		const char *made = json_str(one, "created");
+		int64_t t;
+
+		if (made && clock_parse_rfc3339(made, &t, NULL) == 0 && t > last_s)
+			last_s = t;
+	}
+	return last_s;
+}
+
 struct collecting {
 	struct dojo_findings *to;
 	int64_t test;
@@ -89,14 +107,16 @@ collect(const cJSON *row, void *arg, struct err *e)
 					      .component = text_of(row, "component_name"),
 					      .version = text_of(row, "component_version"),
 					      .place = text_of(row, "file_path"),
-					      .service = text_of(row, "service") };
+					      .service = text_of(row, "service"),
+					      .is_of_language = dojo_has_tag(row, "lang-pkgs"),
+					      .accepted_s = last_accepted(row) };
 	return 0;
 }
 
 int
 dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret, struct err *e)
 {
-	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&o=id", test);
+	AUTO_FREE char *path = mem_printf("/findings/?test=%" PRId64 "&is_mitigated=false&o=id", test);
 	AUTO_DOJO_FINDINGS struct dojo_findings l = { 0 };
 	struct collecting c = { .to = &l, .test = test };
 
@@ -109,10 +129,10 @@ dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct doj
 
 int
 dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
-		    const char *description, int64_t deadline, struct err *e)
+		    const char *description, int64_t deadline, int64_t *ret_accepted_s, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("/findings/%" PRId64 "/", finding);
-	AUTO_JSON cJSON *j = cJSON_CreateObject();
+	AUTO_JSON cJSON *j = cJSON_CreateObject(), *row = NULL;
 
 	if (severity)
 		json_add_str(j, "severity", severity);
@@ -120,8 +140,9 @@ dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, co
 		json_add_str(j, "mitigation", mitigation);
 	if (description)
 		json_add_str(j, "description", description);
-	if (dojo_patch_json(dojo, path, j, deadline, e) < 0)
+	if (dojo_patch_json(dojo, path, j, deadline, &row, e) < 0)
 		return err_wrap(e, "finding %" PRId64, finding);
+	*ret_accepted_s = last_accepted(row);
 	return 0;
 }
 
@@ -145,33 +166,51 @@ dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, str
 
 /* ---- severities that were raised ---- */
 
-char *
-dojo_raised_line(enum severity from, enum severity to, int64_t at_s)
-{
-	char time[32];
+#define AT " at "
+#define SINCE ", below it since "
 
-	clock_format_rfc3339(at_s, time);
-	return mem_printf(DOJO_RAISED "%s to %s at %s", words[from], words[to], time);
+char *
+dojo_raised_line(const struct dojo_raised *r)
+{
+	char at[32], since[32];
+
+	clock_format_rfc3339(r->at_s, at);
+	clock_format_rfc3339(r->since_s, since);
+	return mem_printf(DOJO_RAISED "%s to %s" AT "%s%s%s", words[r->from], words[r->to], at,
+			  r->since_s > 0 ? SINCE : "", r->since_s > 0 ? since : "");
+}
+
+/* What is not understood counts for longer rather than for less: who knows not when it was raised knows not what was accepted. */
+static void
+read_times(char *at, struct dojo_raised *ret)
+{
+	char *since = strstr(at, SINCE);
+
+	if (since)
+		*since = '\0';
+	if (clock_parse_rfc3339(at, &ret->at_s, NULL) < 0)
+		ret->at_s = INT64_MAX;
+	if (!since || clock_parse_rfc3339(since + strlen(SINCE), &ret->since_s, NULL) < 0 || ret->since_s < 0)
+		ret->since_s = 0;
 }
 
 bool
-dojo_read_raised(const char *line, size_t len, enum severity *ret_from, int64_t *ret_at_s)
+dojo_read_raised(const char *line, size_t len, struct dojo_raised *ret)
 {
 	AUTO_FREE char *copy = mem_strndup(line, len);
-	struct err ignored = ERR_INIT;
 	char *from = copy + strlen(DOJO_RAISED), *to, *at;
 
 	if (!str_has_prefix(copy, DOJO_RAISED))
 		return false;
 	to = strstr(from, " to ");
-	at = to ? strstr(to + strlen(" to "), " at ") : NULL;
+	at = to ? strstr(to + strlen(" to "), AT) : NULL;
 	if (!at)
 		return false;
-	*to = '\0';
-	/* who knows not when it was raised knows not what was accepted */
-	if (clock_parse_rfc3339(at + strlen(" at "), ret_at_s, &ignored) < 0)
-		*ret_at_s = INT64_MAX;
-	return dojo_parse_severity(from, ret_from);
+	*to = *at = '\0';
+	read_times(at + strlen(AT), ret);
+	if (!dojo_parse_severity(to + strlen(" to "), &ret->to))
+		ret->to = SEVERITY_CRITICAL;
+	return dojo_parse_severity(from, &ret->from);
 }
 
 enum severity
@@ -182,12 +221,11 @@ dojo_severity_at(const char *description, enum severity now, int64_t accepted_s)
 	/* line by line: what a name in another one says begins none */
 	while (line) {
 		size_t len = strcspn(line, "\r\n");
-		enum severity from;
-		int64_t at_s;
+		struct dojo_raised r;
 
-		if (dojo_read_raised(line, len, &from, &at_s) && from < now &&
-		    (accepted_s == 0 || accepted_s <= at_s))
-			now = from;
+		if (dojo_read_raised(line, len, &r) && r.from < now &&
+		    (accepted_s == 0 || (accepted_s <= r.at_s && accepted_s >= r.since_s)))
+			now = r.from;
 		line = line[len] ? line + len + 1 : NULL;
 	}
 	return now;

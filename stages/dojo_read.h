@@ -38,6 +38,8 @@ struct dojo_finding {
 	int64_t id;
 	char *title, *severity, *description, *mitigation; /* as DefectDojo has them */
 	char *vulnerability, *component, *version, *place, *service;
+	bool is_of_language; /* of a package of a language: `place` is where it was first seen */
+	int64_t accepted_s;  /* when it was last accepted, 0: it was not */
 };
 struct dojo_findings {
 	struct dojo_finding *v;
@@ -45,12 +47,15 @@ struct dojo_findings {
 };
 void dojo_findings_free(struct dojo_findings *l);
 #define AUTO_DOJO_FINDINGS __attribute__((cleanup(dojo_findings_free)))
-/* All findings of a test, duplicates and closed ones too. */
+/* All findings of a test that are not closed, duplicates too. */
 int dojo_read_findings(struct dojo *dojo, int64_t test, int64_t deadline, struct dojo_findings *ret,
 		       struct err *e);
-/* PATCH of severity ("Critical"), mitigation and description, and of nothing else; NULL ones stay as they are. */
+/*
+ * PATCH of severity ("Critical"), mitigation and description, and of nothing else; NULL ones stay as they are. *ret_accepted_s: as in
+ * dojo_finding, when that was done.
+ */
 int dojo_update_finding(struct dojo *dojo, int64_t finding, const char *severity, const char *mitigation,
-			const char *description, int64_t deadline, struct err *e);
+			const char *description, int64_t deadline, int64_t *ret_accepted_s, struct err *e);
 
 /* hash_code_fields of a Trivy test, which are those of all; *ret is empty where the user sees none. */
 int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret, struct err *e);
@@ -60,9 +65,14 @@ int dojo_read_hash_fields(struct dojo *dojo, int64_t deadline, struct strv *ret,
  * before: DefectDojo itself keeps no history. Lines of others can only lower what counts as accepted.
  */
 #define DOJO_RAISED "**Severity raised:** "
-char *dojo_raised_line(enum severity from, enum severity to, int64_t at_s);
-/* Such a line and nothing else, of len bytes. False: it is none. *ret_at_s: INT64_MAX where its time is not understood. */
-bool dojo_read_raised(const char *line, size_t len, enum severity *ret_from, int64_t *ret_at_s);
+struct dojo_raised {
+	enum severity from, to;
+	int64_t at_s;	 /* INT64_MAX: not understood */
+	int64_t since_s; /* it was never below `to` before; 0: it may have been, ever since it was there */
+};
+char *dojo_raised_line(const struct dojo_raised *r); /* owned by the caller */
+/* Such a line and nothing else, of len bytes. False: it is none. */
+bool dojo_read_raised(const char *line, size_t len, struct dojo_raised *ret);
 enum severity dojo_severity_at(const char *description, enum severity now, int64_t accepted_s);
 
 /* "Critical", "Info" for UNKNOWN */

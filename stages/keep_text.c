@@ -152,6 +152,8 @@ set_first(struct entry *x, const struct texts *texts)
 	x->told_severity = mem_strdup(texts->severity);
 	x->told_fixed = mem_strdup(texts->fixed);
 	keep_text_words(texts, x->told_words);
+	for (int k = 0; k < SEVERITY_COUNT; k++)
+		x->below_s[k] = k <= (int)keep_text_severity(texts->severity) ? NEVER : 0;
 	x->seen_s = clock_wall_s();
 }
 

@@ -3,6 +3,8 @@
 
 #include "stages/keep_text.h"
 
+#define NEVER INT64_MAX
+
 /* What goes into DefectDojo's hash, or follows from it. */
 struct texts {
 	char *title, *description, *fixed, *severity, *cwe;
@@ -15,6 +17,8 @@ struct entry {
 	/* what DefectDojo was last told */
 	char *told_severity, *told_fixed;
 	char told_words[KEPT_KEY_SIZE]; /* of title, description and fix */
+	/* when its severity was below that one for the first time, by DefectDojo's clock; 0: from the beginning, or nobody knows */
+	int64_t below_s[SEVERITY_COUNT];
 	int64_t seen_s;
 };
 

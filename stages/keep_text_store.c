@@ -30,6 +30,20 @@ read_key(const cJSON *o, const char *name, char out[KEPT_KEY_SIZE], struct err *
 	return 0;
 }
 
+/* Of a release that did not keep it: nobody knows. NEVER is null. */
+static void
+read_below(const cJSON *o, struct entry *x)
+{
+	const cJSON *list = json_array(o, "below");
+
+	for (int k = 0; k < SEVERITY_COUNT; k++) {
+		const cJSON *one = list ? cJSON_GetArrayItem(list, k) : NULL;
+		double s = cJSON_IsNumber(one) ? one->valuedouble : 0;
+
+		x->below_s[k] = cJSON_IsNull(one) ? NEVER : s > 0 && s < 1e12 ? (int64_t)s : 0;
+	}
+}
+
 static int
 read_entry(const cJSON *o, struct entry *x, struct err *e)
 {
@@ -52,6 +66,7 @@ read_entry(const cJSON *o, struct entry *x, struct err *e)
 	}
 	if (read_key(o, "key", x->key, e) < 0 || read_key(o, "told_words", x->told_words, e) < 0)
 		return -1;
+	read_below(o, x);
 	return json_need_int(o, "seen_s", &x->seen_s, e);
 }
 
@@ -148,7 +163,7 @@ keep_text_read(struct keep_text *t, int64_t deadline, struct err *e)
 static cJSON *
 print_entry(const struct entry *x)
 {
-	cJSON *o = cJSON_CreateObject();
+	cJSON *o = cJSON_CreateObject(), *list;
 
 	json_add_str(o, "key", x->key);
 	json_add_str(o, "title", x->first.title);
@@ -160,6 +175,10 @@ print_entry(const struct entry *x)
 	json_add_str(o, "told_fixed", x->told_fixed);
 	json_add_str(o, "told_words", x->told_words);
 	json_add_int(o, "seen_s", x->seen_s);
+	list = json_add_array(o, "below");
+	for (int k = 0; k < SEVERITY_COUNT; k++)
+		cJSON_AddItemToArray(list, x->below_s[k] == NEVER ? cJSON_CreateNull()
+								  : cJSON_CreateNumber((double)x->below_s[k]));
 	return o;
 }
 

@@ -26,68 +26,65 @@ dojo_severity_of(const char *word)
 	return -1;
 }
 
-/* Of each severity the line of when it was raised last: what it says of an acceptance, an earlier one says, too. */
-struct raised {
-	const char *line; /* NULL: never */
-	size_t len;
-	int64_t at_s;
-};
-
+/* Of each severity one line, whatever number of times it was raised from it: the last time, and since when it had been below at first. */
 static void
-note_raised(struct raised *last, const char *line, size_t len)
+note_raised(struct dojo_raised *all, bool *is_there, const struct dojo_raised *r)
 {
-	enum severity from;
-	int64_t at_s;
+	struct dojo_raised *known = &all[r->from];
+	int64_t since_s = r->since_s;
 
-	if (dojo_read_raised(line, len, &from, &at_s) && (!last[from].line || at_s >= last[from].at_s))
-		last[from] = (struct raised){ line, len, at_s };
+	if (is_there[r->from] && known->since_s < since_s)
+		since_s = known->since_s;
+	if (!is_there[r->from] || r->at_s >= known->at_s)
+		*known = *r;
+	known->since_s = since_s;
+	is_there[r->from] = true;
 }
 
 /* The lines that tell of earlier severities stay, a few however often it went up and down. */
 static void
-add_raised_lines(struct buf *to, const char *description, const char *new_line)
+add_raised_lines(struct buf *to, const char *description, const struct dojo_raised *new_one)
 {
-	struct raised last[SEVERITY_COUNT] = { { 0 } };
+	struct dojo_raised all[SEVERITY_COUNT] = { { 0 } }, r;
+	bool is_there[SEVERITY_COUNT] = { false };
 	const char *line = description;
 
 	while (line) {
 		size_t len = strcspn(line, "\r\n");
 
-		note_raised(last, line, len);
+		if (dojo_read_raised(line, len, &r))
+			note_raised(all, is_there, &r);
 		line = line[len] ? line + len + 1 : NULL;
 	}
-	if (new_line)
-		note_raised(last, new_line, strlen(new_line));
+	if (new_one)
+		note_raised(all, is_there, new_one);
 	for (int k = 0; k < SEVERITY_COUNT; k++) {
-		if (!last[k].line)
-			continue;
-		buf_add_str(to, "\n");
-		buf_add(to, last[k].line, last[k].len);
+		AUTO_FREE char *text = is_there[k] ? dojo_raised_line(&all[k]) : NULL;
+
+		if (text)
+			buf_printf(to, "\n%s", text);
 	}
 }
 
-/* As DefectDojo's parser puts it together. raised_s: when its severity rose, 0: it did not. */
+/* As DefectDojo's parser puts it together. raised: NULL: its severity did not rise. */
 static char *
-describe(const struct now *x, const struct dojo_finding *f, int64_t raised_s)
+describe(const struct now *x, const struct dojo_finding *f, const struct dojo_raised *raised)
 {
 	AUTO_BUF struct buf b = BUF_INIT(1 << 20);
-	AUTO_FREE char *new_line = NULL;
-	int before = dojo_severity_of(f->severity);
 
 	buf_printf(&b, "%s\n**Target:** %s\n**Type:** %s\n**Fixed version:** %s\n\n%s\n", x->texts.title,
 		   x->target, x->type, x->texts.fixed, x->texts.description);
-	if (raised_s > 0 && before >= 0)
-		new_line = dojo_raised_line((enum severity)before, keep_text_severity(x->texts.severity),
-					    raised_s);
-	add_raised_lines(&b, f->description, new_line);
+	add_raised_lines(&b, f->description, raised);
 	return buf_take(&b);
 }
 
 static bool
 is_about(const struct now *x, const struct delivery *d, const struct dojo_finding *f)
 {
+	/* a package of a language stays where it was first seen, wherever it is now */
 	return str_eq(f->vulnerability, x->id) && str_eq(f->component, x->package) &&
-	       str_eq(f->version, x->version) && str_eq(f->place, *x->path ? x->path : x->target) &&
+	       str_eq(f->version, x->version) &&
+	       (f->is_of_language || str_eq(f->place, *x->path ? x->path : x->target)) &&
 	       str_eq(f->service, d->service ? d->service : "");
 }
 
@@ -99,10 +96,41 @@ is_first(const struct entry *x, const struct dojo_finding *f, bool has_new)
 	       str_eq(f->mitigation, x->first.fixed);
 }
 
+/* What a person has set lower there may have been accepted so. */
+static void
+note_hand_set(struct entry *x, const struct dojo_finding *f)
+{
+	int there = dojo_severity_of(f->severity);
+
+	for (int k = there + 1; k <= (int)keep_text_severity(x->told_severity); k++)
+		x->below_s[k] = 0;
+}
+
+/*
+ * By the clock that acceptances have, if it is known: DefectDojo's, or that of the server before it; and no earlier than the last of
+ * them, which was of what stood there until now.
+ */
+static bool
+is_raised(const struct entry *x, const struct now *now, const struct dojo_finding *f, const struct dojo *dojo,
+	  struct dojo_raised *ret)
+{
+	int from = dojo_severity_of(f->severity);
+	enum severity to = keep_text_severity(now->texts.severity);
+	int64_t now_s = dojo_clock_s(dojo) + 1;
+
+	if (from < 0 || from >= (int)to)
+		return false;
+	*ret = (struct dojo_raised){ .from = (enum severity)from,
+				     .to = to,
+				     .at_s = f->accepted_s > now_s ? f->accepted_s : now_s,
+				     .since_s = x->below_s[to] == NEVER ? 0 : x->below_s[to] };
+	return true;
+}
+
 /* What a person has set there stays, unless it is what has changed here. 1: it was changed, 0: it was as it should be. */
 static int
-update(const struct entry *x, const struct now *now, const struct dojo_finding *f, bool has_new,
-       struct dojo *dojo, int64_t deadline, struct err *e)
+update(struct entry *x, const struct now *now, const struct dojo_finding *f, bool has_new, struct dojo *dojo,
+       int64_t deadline, struct err *e)
 {
 	bool is_new = is_first(x, f, has_new);
 	enum severity severity = keep_text_severity(now->texts.severity);
@@ -110,21 +138,35 @@ update(const struct entry *x, const struct now *now, const struct dojo_finding *
 			    !str_eq(f->severity, dojo_severity_word(severity));
 	bool has_fix = !str_eq(is_new ? x->first.fixed : x->told_fixed, now->texts.fixed) &&
 		       !str_eq(f->mitigation, now->texts.fixed);
-	bool is_raised = has_severity && (int)severity > dojo_severity_of(f->severity);
-	/* by the clock that acceptances have: one of this second may have been of what was there before */
-	AUTO_FREE char *description = describe(now, f, is_raised ? dojo_clock_s(dojo) + 1 : 0);
+	AUTO_FREE char *description = NULL, *again = NULL;
+	struct dojo_raised raised;
+	bool rises;
+	int64_t accepted_s;
 
+	if (!is_new)
+		note_hand_set(x, f);
+	rises = has_severity && is_raised(x, now, f, dojo, &raised);
+	description = describe(now, f, rises ? &raised : NULL);
 	if (!has_severity && !has_fix && str_eq(description, f->description))
 		return 0;
-	return dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
-				   has_fix ? now->texts.fixed : NULL, description, deadline, e) < 0
-		       ? -1
-		       : 1;
+	if (dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
+				has_fix ? now->texts.fixed : NULL, description, deadline, &accepted_s, e) < 0)
+		return -1;
+	if (!rises || accepted_s <= raised.at_s)
+		return 1;
+	/* somebody has accepted meanwhile, with what was there before on the screen */
+	raised.at_s = accepted_s;
+	again = describe(now, f, &raised);
+	return dojo_update_finding(dojo, f->id, NULL, NULL, again, deadline, &accepted_s, e) < 0 ? -1 : 1;
 }
 
+/* at_s: no later than it was told. */
 static void
-set_told(struct entry *x, const struct now *now)
+set_told(struct entry *x, const struct now *now, int64_t at_s)
 {
+	for (int k = (int)keep_text_severity(now->texts.severity) + 1; k < SEVERITY_COUNT; k++)
+		if (x->below_s[k] == NEVER)
+			x->below_s[k] = at_s;
 	mem_free_at(&x->told_severity);
 	mem_free_at(&x->told_fixed);
 	x->told_severity = mem_strdup(now->texts.severity);
@@ -156,7 +198,7 @@ note_fault(struct telling *w, const struct err *why)
 {
 	if (w->n_failed++ == 0)
 		w->first = *why;
-	w->is_stopped = why->no == EHOSTDOWN || clock_left_ms(w->deadline) == 0;
+	w->is_stopped = why->no == EHOSTDOWN || why->no == EACCES || clock_left_ms(w->deadline) == 0;
 }
 
 /* All that DefectDojo has of one finding of ours. */
@@ -164,6 +206,7 @@ static void
 tell(struct telling *w, const struct now *now, struct entry *x)
 {
 	size_t n_found = 0, n_changed = 0, n_failed = w->n_failed;
+	int64_t began_s = dojo_clock_s(w->dojo);
 
 	for (size_t k = 0; k < w->there->n && !w->is_stopped; k++) {
 		const struct dojo_finding *f = &w->there->v[k];
@@ -179,7 +222,7 @@ tell(struct telling *w, const struct now *now, struct entry *x)
 		n_changed += rc > 0;
 	}
 	if (n_found > 0 && w->n_failed == n_failed)
-		set_told(x, now);
+		set_told(x, now, began_s);
 	w->n_changed += n_changed > 0;
 }
 

@@ -10,6 +10,9 @@
 #define ASK_MAX_MS (2 * 60 * 1000)
 /* A server that had faults first shows within this that it answers at all, before it may keep us for as long as an upload may take. */
 #define PULSE_MAX_MS (30 * 1000)
+/* What brings the server down itself waits beyond it, within the hour that any waits at most; then the others are just first. */
+#define OWN_WAIT_MAX_S 3600
+#define OTHERS_FIRST_S 30
 /* Who was given less time than that is not to blame for silence. */
 #define FAIR_MS 3000
 
@@ -187,7 +190,7 @@ settle_attempt(struct sending *n, struct err *e)
 			? spool_backoff_s(base_s, ++n->state.faults)
 			: 0;
 	wait_s = a->is_server_wide ? server_wait_s(n, base_s) : spool_backoff_s(base_s, ++n->state.faults);
-	wait_s += own_s;
+	wait_s = wait_s + own_s <= OWN_WAIT_MAX_S ? wait_s + own_s : wait_s + OTHERS_FIRST_S;
 	if (a->may_run)
 		wait_s = sending_poll_after_s(0);
 	if (a->retry_after_s > wait_s)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -493,7 +494,7 @@ def test_a_branch_whose_name_ends_in_a_wide_blank_is_not_the_one_without(host, d
     for _ in range(2):
         assert host.scan(branch="main\u00a0").returncode == BLOCKED
     assert host.scan(branch="feature").returncode == BLOCKED
-    assert {e["name"] for e in dojo.engagements} >= {"main", "main?", "feature"}
+    assert {e["name"] for e in dojo.engagements} >= {"main", "main?00a0", "feature"}
 
 
 @pytest.mark.parametrize("name", ["app", "**Severity raised:** x"])
@@ -708,3 +709,108 @@ def test_where_the_server_tells_places_apart_each_is_for_itself(host, dojo):
         if f["file_path"].startswith("srv"):
             dojo.set_finding(f["id"], active=False, verified=False)
     assert host.scan(upload=False).returncode == BLOCKED
+
+
+def test_a_wide_blank_within_a_name_stays(host, dojo):
+    host.configure(product="{project_path}\u3000{image}", engagement="\u958b\u767a\u3000{branch}")
+    done = host.scan()
+    assert "delivered" in done.stderr, done.stderr
+    assert "group/app\u3000group/app" in [p["name"] for p in dojo.products]
+    assert "\u958b\u767a\u3000main" in [e["name"] for e in dojo.engagements]
+    dojo.accept([f["id"] for f in dojo.findings() if f["severity"] == "Critical"])
+    assert host.scan().returncode == PASSED
+
+
+def test_a_proxy_whose_clock_is_behind_does_not_date_what_was_raised_before_it_was_accepted(host, dojo):
+    dojo.front_ahead_s = -600
+    host.configure(keep_text="true")
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    host.configure(db="reworded/db", keep_text="true")
+    for _ in range(2):
+        assert blocking(host.scan()) == {RAISED}
+
+
+def test_who_accepts_while_a_severity_is_being_raised_has_accepted_what_was_there(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    raised = host.findings()[RAISED]["id"]
+    host.configure(db="reworded/db", keep_text="true")
+    others = [f["id"] for f in host.findings().values() if f["id"] != raised]
+    dojo.accept(others)
+    n = len(dojo.requests)
+    dojo.fault = f"slow:4@/api/v2/findings/{raised}/"
+    scanning = threading.Thread(target=host.scan)
+    scanning.start()
+    dojo.wait_for(lambda: [r for r in dojo.requests[n:] if r.method == "PATCH" and r.path.endswith(f"/{raised}/")])
+    time.sleep(2.5)
+    assert dojo.store.get("findings", raised)["severity"] == "High"
+    dojo.accept([raised])
+    scanning.join()
+    dojo.fault = None
+    for _ in range(2):
+        assert blocking(host.scan()) == {RAISED}
+
+
+def test_an_acceptance_of_a_critical_outlives_a_while_in_which_it_was_a_high(host, dojo):
+    """As where two hosts have databases of different days."""
+    reworded = {"db": "reworded/db", "keep_text": "true"}
+    host.configure(**reworded)
+    host.scan()
+    dojo.accept([f["id"] for f in host.findings().values()])
+    for _ in range(2):
+        time.sleep(1.2)
+        host.configure(keep_text="true")
+        assert host.scan().returncode == PASSED and host.findings()[RAISED]["severity"] == "High"
+        # asked while DefectDojo still has it as a HIGH, and not any more once it was told
+        host.configure(**reworded)
+        assert blocking(host.scan()) == {RAISED}
+        for _ in range(2):
+            done = host.scan()
+            assert done.returncode == PASSED, done.stdout
+        assert host.findings()[RAISED]["severity"] == "Critical"
+    # accepted in such a while, it is one of a HIGH
+    host.configure(keep_text="true")
+    host.scan()
+    acceptance = dojo.acceptances[0]
+    time.sleep(1.2)
+    dojo.store.tables["acceptances"][acceptance["id"]]["created"] = dojo.store.now()
+    host.configure(**reworded)
+    for _ in range(2):
+        assert blocking(host.scan()) == {RAISED}
+
+
+def test_what_a_person_has_set_lower_and_accepted_so_was_accepted_so(host, dojo):
+    host.configure(db="reworded/db", keep_text="true")
+    host.scan()
+    raised = host.findings()[RAISED]["id"]
+    dojo.set_finding(raised, severity="Medium")
+    dojo.accept([f["id"] for f in host.findings().values()])
+    time.sleep(1.2)
+    host.configure(keep_text="true")
+    host.scan()
+    host.configure(db="reworded/db", keep_text="true")
+    for _ in range(2):
+        assert blocking(host.scan()) == {RAISED}
+
+
+def test_what_is_raised_is_told_of_a_package_that_has_moved(host, dojo):
+    host.configure(keep_text="true")
+    lodash_in(host, "app")
+    host.scan()
+    lodash_in(host, "srv")
+    host.configure(db="reworded/db", keep_text="true")
+    host.scan()
+    reworded = {f["vulnerability_ids"][0]: f for f in dojo.findings(dojo.test("group/app")["id"])}
+    assert len(reworded) == len(dojo.findings(dojo.test("group/app")["id"])) and not any(f["is_mitigated"] for f in reworded.values())
+
+
+def test_a_token_that_may_not_edit_findings_is_not_tried_on_each(host, dojo):
+    host.configure(keep_text="true")
+    host.scan()
+    host.configure(db="reworded/db", keep_text="true")
+    dojo.fault = [f"403@/api/v2/findings/{f['id']}/" for f in host.findings().values()]
+    n = len(dojo.requests)
+    done = host.scan()
+    assert "still have the texts of before" in done.stderr and "HTTP 403" in done.stderr
+    assert len([r for r in dojo.requests[n:] if r.method == "PATCH"]) == 1

@@ -32,6 +32,7 @@ IN PYTEST
         dojo.down(), dojo.up()      refuses connections; comes back on the same port with what it has. down(kill=True)
                                     kills uploads in the middle, as SIGKILL does: what is written stays, no row
         dojo.store.ahead_s = 840    its clock is 14 minutes ahead: Date and every time that it puts down
+        dojo.front_ahead_s = -600   and that of the proxy before it, whose Date is, differs from it
         dojo.worker = False         no background worker: async_wait answers after worker_timeout with
                                     deduplication_complete false. Setting it True runs what waits
 
@@ -454,7 +455,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self, answer, length, encoding=None):
         lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}", "Server: nginx",
-                 f"Date: {self.date_time_string(time.time() + self.server.dojo.store.ahead_s)}", f"Content-Type: {answer.content_type}"]
+                 f"Date: {self.date_time_string(time.time() + self.server.dojo.store.ahead_s + self.server.dojo.front_ahead_s)}", f"Content-Type: {answer.content_type}"]
         lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
         lines.append(f"Connection: {'close' if self.close_connection else 'keep-alive'}")
         if encoding:
@@ -599,6 +600,7 @@ class DefectDojo:
         self._pause, self._paused, self._turn, self._running = None, 0, 0, 0
         self._requests_file = requests_file
         self._server = None
+        self.front_ahead_s = 0
         self.store = Store(state, deduplication, hash_code_fields, write_order)
         self.api = Api(self.store, self._users(), self.settings)
         self.fault = fault

@@ -365,18 +365,34 @@ blanks_at_the_ends_of_a_name_go_as_the_server_lets_them_go(void **state)
 static void
 blanks_beyond_ascii_make_no_name_another_one(void **state)
 {
-	static const char *const blanks[] = { "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80",
-					      "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
-					      "\xe2\x81\x9f", "\xe3\x80\x80" };
+	static const struct {
+		const char *blank, *mark;
+	} cases[] = {
+		{ "\xc2\x85", "?0085" },     { "\xc2\xa0", "?00a0" },	  { "\xe1\x9a\x80", "?1680" },
+		{ "\xe2\x80\x80", "?2000" }, { "\xe2\x80\x8a", "?200a" }, { "\xe2\x80\xa8", "?2028" },
+		{ "\xe2\x80\xa9", "?2029" }, { "\xe2\x80\xaf", "?202f" }, { "\xe2\x81\x9f", "?205f" },
+		{ "\xe3\x80\x80", "?3000" },
+	};
 
 	(void)state;
-	for (size_t k = 0; k < MEM_COUNT(blanks); k++) {
-		AUTO_DELIVERY struct delivery d = { .branch = mem_printf("main%s", blanks[k]),
-						    .engagement = mem_printf("%s", blanks[k]) };
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		const char *blank = cases[k].blank, *mark = cases[k].mark;
+		AUTO_FREE char *both = mem_printf("%s%sx", mark, mark);
+		AUTO_FREE char *behind = mem_printf("main%s", mark);
+		AUTO_FREE char *within = mem_printf("a%sb", blank);
+		AUTO_DELIVERY struct delivery d = { .branch = mem_printf("main%s", blank),
+						    .engagement = mem_printf("%s", blank),
+						    .test = mem_printf("%s%sx", blank, blank),
+						    .product = mem_strdup(within) };
 
-		delivery_fit(&d);
-		assert_string_equal(d.branch, "main?");
-		assert_string_equal(d.engagement, "?");
+		for (int twice = 0; twice < 2; twice++) {
+			delivery_fit(&d);
+			assert_string_equal(d.branch, behind);
+			assert_string_equal(d.engagement, mark);
+			assert_string_equal(d.test, both);
+			/* the server leaves it */
+			assert_string_equal(d.product, within);
+		}
 	}
 	/* letters that begin with the same bytes */
 	AUTO_DELIVERY struct delivery d = { .branch = mem_strdup("\xe2\x80\x93\xc3\xa0\xe2\x80\x8b") };

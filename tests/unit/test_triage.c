@@ -407,11 +407,43 @@ of_several_acceptances_the_first_to_end_ends_it(void **state)
 	}
 }
 
+/* It was CRITICAL at first. */
+static void
+a_severity_that_fell_and_rose_again_is_what_it_was_to_who_accepted_before(void **state)
+{
+	const int64_t raised_s = 1767312000, fell_s = raised_s - 1000;
+	const struct dojo_raised raised = {
+		.from = SEVERITY_HIGH, .to = SEVERITY_CRITICAL, .at_s = raised_s, .since_s = fell_s
+	};
+	AUTO_FREE char *line = dojo_raised_line(&raised);
+	struct dojo_raised again;
+
+	(void)state;
+	assert_string_equal(
+		line,
+		"**Severity raised:** High to Critical at 2026-01-02T00:00:00Z, below it since 2026-01-01T23:43:20Z");
+	assert_true(dojo_read_raised(line, strlen(line), &again));
+	assert_memory_equal(&again, &raised, sizeof(again));
+	assert_int_equal(dojo_severity_at(line, SEVERITY_CRITICAL, fell_s - 1), SEVERITY_CRITICAL);
+	assert_int_equal(dojo_severity_at(line, SEVERITY_CRITICAL, fell_s), SEVERITY_HIGH);
+	assert_int_equal(dojo_severity_at(line, SEVERITY_CRITICAL, raised_s), SEVERITY_HIGH);
+	assert_int_equal(dojo_severity_at(line, SEVERITY_CRITICAL, raised_s + 1), SEVERITY_CRITICAL);
+	assert_int_equal(dojo_severity_at(line, SEVERITY_CRITICAL, 0), SEVERITY_HIGH);
+	/* what is not understood counts for longer */
+	assert_int_equal(dojo_severity_at("**Severity raised:** High to Critical at x, below it since y",
+					  SEVERITY_CRITICAL, 5),
+			 SEVERITY_HIGH);
+	assert_int_equal(dojo_severity_at("**Severity raised:** High to Critical at 2026-01-02T00:00:00Z, below it since y",
+					  SEVERITY_CRITICAL, 5),
+			 SEVERITY_HIGH);
+}
+
 static void
 a_severity_that_was_raised_counts_for_those_who_accepted_after_it(void **state)
 {
 	const int64_t raised_s = 1767312000;
-	AUTO_FREE char *line = dojo_raised_line(SEVERITY_HIGH, SEVERITY_CRITICAL, raised_s), *hostile = NULL;
+	const struct dojo_raised raised = { .from = SEVERITY_HIGH, .to = SEVERITY_CRITICAL, .at_s = raised_s };
+	AUTO_FREE char *line = dojo_raised_line(&raised), *hostile = NULL;
 	AUTO_FREE char *text = mem_printf("Text\n\n%s\nmore", line);
 	AUTO_FREE char *twice =
 		mem_printf("**Severity raised:** Low to High at 2025-01-01T00:00:00Z\n%s", line);
@@ -706,6 +738,7 @@ main(void)
 		cmocka_unit_test(rows_are_what_they_say_without_a_contradiction),
 		cmocka_unit_test(an_entry_has_the_names_that_trivy_gave),
 		cmocka_unit_test(of_several_acceptances_the_first_to_end_ends_it),
+		cmocka_unit_test(a_severity_that_fell_and_rose_again_is_what_it_was_to_who_accepted_before),
 		cmocka_unit_test(a_severity_that_was_raised_counts_for_those_who_accepted_after_it),
 		cmocka_unit_test(a_line_that_somebody_made_up_raises_nothing),
 		cmocka_unit_test(a_branch_remembers_what_was_found_on_it),
