@@ -11,7 +11,7 @@
 #include "base/conf_yaml.h"
 #include "base/mem.h"
 #include "base/nearest.h"
-#include "base/yaml_depth.h"
+#include "base/yaml_check.h"
 
 #define DEPTH_MAX 16
 #define TEXT_MAX (1024 * 1024)
@@ -31,19 +31,6 @@ conf_yaml_fault(const struct conf_reader *r, const yaml_node_t *node, struct err
 	return err_set(e, ERR_SETTINGS, "%s:%zu: %s", r->name, node->start_mark.line + 1, safe);
 }
 
-/* `!!int "5"`, `!binary`: it would change what a value means elsewhere, and nothing here. */
-static bool
-has_tag(const yaml_node_t *node)
-{
-	static const char *const plain[] = {
-		[YAML_SCALAR_NODE] = YAML_STR_TAG,
-		[YAML_SEQUENCE_NODE] = YAML_SEQ_TAG,
-		[YAML_MAPPING_NODE] = YAML_MAP_TAG,
-	};
-
-	return node->tag && plain[node->type] && strcmp((const char *)node->tag, plain[node->type]) != 0;
-}
-
 /* The node of an index; refuses the same node twice (anchors and aliases can blow a small file up). */
 const yaml_node_t *
 conf_yaml_visit(struct conf_reader *r, int index, struct err *e)
@@ -57,11 +44,6 @@ conf_yaml_visit(struct conf_reader *r, int index, struct err *e)
 	if (r->is_seen[index]) {
 		conf_yaml_fault(r, node, e,
 				"an alias (*name) of this stands elsewhere, aliases are not allowed: write it out in both places");
-		return NULL;
-	}
-	if (has_tag(node)) {
-		conf_yaml_fault(r, node, e, "a tag (%s) stands here, tags are not allowed",
-				(const char *)node->tag);
 		return NULL;
 	}
 	r->is_seen[index] = true;
@@ -576,11 +558,12 @@ conf_yaml_load(struct conf_reader *r, const char *text, size_t len, conf_yaml_ro
 	yaml_parser_t parser;
 	yaml_document_t doc;
 	const yaml_node_t *node;
+	const struct yaml_bounds bounds = { .depth_max = DEPTH_MAX, .is_plain = true, .kind = ERR_SETTINGS };
 	int rc = -1;
 
 	if (len > TEXT_MAX)
 		return err_set(e, ERR_SETTINGS, "%s: %zu bytes, allowed are %d", r->name, len, TEXT_MAX);
-	if (yaml_depth_check(r->name, text, len, DEPTH_MAX, ERR_SETTINGS, e) < 0)
+	if (yaml_check(r->name, text, len, &bounds, e) < 0)
 		return -1;
 	if (!yaml_parser_initialize(&parser))
 		abort();

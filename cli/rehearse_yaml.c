@@ -4,7 +4,7 @@
 #include <yaml.h>
 
 #include "base/mem.h"
-#include "base/yaml_depth.h"
+#include "base/yaml_check.h"
 
 struct reader {
 	const char *name;
@@ -126,10 +126,11 @@ rehearse_yaml_parse(const char *name, const char *text, size_t len, size_t nodes
 {
 	yaml_parser_t parser;
 	yaml_document_t document;
+	const struct yaml_bounds bounds = { .depth_max = JSON_DEPTH_MAX, .kind = ERR_REFUSED };
 	struct reader r = { .name = name, .document = &document, .nodes_left = nodes_max };
 	int done = -1;
 
-	if (yaml_depth_check(name, text, len, JSON_DEPTH_MAX, ERR_REFUSED, e) < 0)
+	if (yaml_check(name, text, len, &bounds, e) < 0)
 		return -1;
 	if (!yaml_parser_initialize(&parser))
 		return err_set(e, ERR_FAILED, "%s: out of memory", name);

@@ -8,12 +8,14 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/yaml_depth.h"
+#include "base/yaml_check.h"
 
 static int
 check(const char *text, struct err *e)
 {
-	return yaml_depth_check("x.yml", text, strlen(text), 3, ERR_REFUSED, e);
+	const struct yaml_bounds b = { .depth_max = 3, .is_plain = true, .kind = ERR_REFUSED };
+
+	return yaml_check("x.yml", text, strlen(text), &b, e);
 }
 
 static void
@@ -55,6 +57,36 @@ what_is_no_yaml_is_left_to_the_loader(void **state)
 	assert_int_equal(check("\xff\xfe\xff", NULL), 0);
 }
 
+static void
+anchors_and_tags_are_refused_where_a_plain_text_is_wanted(void **state)
+{
+	static const struct {
+		const char *text, *fault;
+	} cases[] = {
+		{ "a: 1\nb: &x 1\n", "x.yml:2: an anchor (&x) " },
+		{ "&x a: 1\n", "x.yml:1: an anchor (&x) " },
+		{ "a: &x []\n", "x.yml:1: an anchor (&x) " },
+		{ "a: &x {}\n", "x.yml:1: an anchor (&x) " },
+		{ "--- &x\na: 1\n", "x.yml:1: an anchor (&x) " },
+		{ "a: !!map {}\n", "x.yml:1: a tag (tag:yaml.org,2002:map) " },
+		{ "a: !!seq []\n", "x.yml:1: a tag (tag:yaml.org,2002:seq) " },
+		{ "a: !x 1\n", "x.yml:1: a tag (!x) " },
+		{ "--- !x\na: 1\n", "x.yml:1: a tag (!x) " },
+		{ "\n%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:2: a directive %TAG " },
+	};
+	const struct yaml_bounds any = { .depth_max = 3, .kind = ERR_REFUSED };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(cases); k++) {
+		struct err e = ERR_INIT;
+
+		assert_int_equal(check(cases[k].text, &e), -1);
+		assert_ptr_equal(strstr(e.text, cases[k].fault), e.text);
+		assert_int_equal(yaml_check("x.yml", cases[k].text, strlen(cases[k].text), &any, NULL), 0);
+	}
+	assert_int_equal(check("a: \"&x\"\nb: '!y'\nc: x&y!z\n", NULL), 0);
+}
+
 int
 main(void)
 {
@@ -63,6 +95,7 @@ main(void)
 		cmocka_unit_test(a_deeper_one_is_refused_with_its_line),
 		cmocka_unit_test(a_megabyte_of_brackets_is_refused_at_its_fourth),
 		cmocka_unit_test(what_is_no_yaml_is_left_to_the_loader),
+		cmocka_unit_test(anchors_and_tags_are_refused_where_a_plain_text_is_wanted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
