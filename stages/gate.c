@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stages/commit_files.h"
+#include "stages/ignore_work.h"
 #include "stages/known.h"
 #include "stages/pipeline.h"
 #include "stages/policy.h"
@@ -365,6 +366,7 @@ gate_take_ignores(struct inspection *i)
 		return;
 	i->ignores = mem_alloc(sizeof(*i->ignores));
 	commit_files_load(i->objects_fd, i->job->sha, clock_deadline(IGNORES_MS), i->ignores);
+	ignore_list_bound(i->ignores, i);
 }
 
 static int

@@ -16,8 +16,8 @@
 #define NOTES_MAX 20
 #define ID_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:"
 
-static void
-ignore_free(struct policy_ignore *g)
+void
+ignore_entry_free(struct policy_ignore *g)
 {
 	mem_free_at(&g->id);
 	mem_free_at(&g->image);
@@ -31,7 +31,7 @@ static void
 cut(struct ignore_list *l, size_t n, size_t n_withdrawn)
 {
 	while (l->n > n)
-		ignore_free(&l->v[--l->n]);
+		ignore_entry_free(&l->v[--l->n]);
 	while (l->n_withdrawn > n_withdrawn)
 		mem_free_at(&l->withdrawn[--l->n_withdrawn].id);
 }
@@ -424,7 +424,7 @@ drop_taken_back(struct ignore_list *l, size_t n_before, size_t n_withdrawn_befor
 				  l->v[k].id);
 		if (l->notes.n < NOTES_MAX && !strv_has(&l->notes, said))
 			strv_add(&l->notes, said);
-		ignore_free(&l->v[k]);
+		ignore_entry_free(&l->v[k]);
 	}
 	l->n = n;
 }

@@ -34,6 +34,7 @@ struct ignore_list {
 };
 
 void ignore_list_free(struct ignore_list *l); /* what it owns */
+void ignore_entry_free(struct policy_ignore *g);
 #define AUTO_IGNORE_LIST __attribute__((cleanup(ignore_list_free)))
 
 /* What kind of file has this name? False: none of these. Names are those of a commit's tree, "/" between their parts. */
