@@ -51,6 +51,7 @@ struct conf_field {
 	const char *help;	    /* one line, unit and document included */
 	unsigned flags;
 	const struct conf_rule *rule; /* NULL: any. "" is never asked about where the default is "" */
+	const char *needs; /* CONF_LIST: what has to be in one that stands there, "": anything; NULL: it may be empty */
 };
 
 enum conf_flags {

@@ -126,6 +126,13 @@ read_list(struct conf_reader *r, const struct conf_field *f, const char *path, c
 		if (conf_parse_item(f, conf_yaml_text(item), &list) < 0)
 			return impossible(r, f, path, item, e);
 	}
+	if (f->needs && list.n == 0)
+		return conf_yaml_fault(r, node, e, "%s: an empty list, allowed is %s, one at least", path,
+				       allowed);
+	if (f->needs && *f->needs && !strv_has(&list, f->needs))
+		return conf_yaml_fault(r, node, e,
+				       "%s: %s is missing in the list, without it there is nothing to judge",
+				       path, f->needs);
 	strv_free(value);
 	*value = list;
 	list = (struct strv){ 0 };

@@ -154,6 +154,21 @@ note_missing_commit(const struct inspection *i, struct decision *d)
 		strv_add(&d->notes, "this rule takes ignore files of the commit, which is not known here");
 }
 
+/* A rule that reacts to what nobody looks for never does. */
+static void
+note_unlooked(const struct inspection *i, struct decision *d)
+{
+	const struct strv *scanners = &i->opt->trivy.scanners;
+
+	if (d->rule->secrets != REACT_PASS && !strv_has(scanners, "secret"))
+		strv_add(&d->notes,
+			 "this rule reacts to secrets, and nobody looks for any: trivy.scanners of the settings has no secret");
+	if (d->rule->misconfigurations != MISCONFIGURATIONS_OFF && !strv_has(scanners, "misconfig"))
+		strv_add(&d->notes,
+			 "this rule reacts to misconfigurations, and nobody looks for any: trivy.scanners of the settings has no "
+			 "misconfig");
+}
+
 void
 gate_judge_image(const struct inspection *i, const struct known *known, struct image *m)
 {
@@ -180,6 +195,7 @@ gate_judge_image(const struct inspection *i, const struct known *known, struct i
 	}
 	policy_decide(i->policy, has_report ? m->report : NULL, &c, now_of(i), &d);
 	note_missing_commit(i, &d);
+	note_unlooked(i, &d);
 	take_decision(m, &d);
 }
 

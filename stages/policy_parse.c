@@ -104,12 +104,15 @@ static const struct conf_rule rule_purl = {
 #define AT(member) offsetof(struct policy_match, member)
 static const struct conf_field match_fields[] = {
 	{ "projects", CONF_LIST, AT(projects), "[]", .help = "Globs on the project's path",
-	  .rule = &conf_rule_glob },
+	  .rule = &conf_rule_glob, .needs = "" },
 	{ "branches", CONF_LIST, AT(branches), "[]", .help = "Globs on branch or tag",
-	  .rule = &conf_rule_glob },
-	{ "images", CONF_LIST, AT(images), "[]", .help = "Globs on the image's name", .rule = &conf_rule_glob },
-	{ "stages", CONF_LIST, AT(stages), "[]", .help = "Globs on the job's stage", .rule = &conf_rule_glob },
-	{ "jobs", CONF_LIST, AT(jobs), "[]", .help = "Globs on the job's name", .rule = &conf_rule_glob },
+	  .rule = &conf_rule_glob, .needs = "" },
+	{ "images", CONF_LIST, AT(images), "[]", .help = "Globs on the image's name", .rule = &conf_rule_glob,
+	  .needs = "" },
+	{ "stages", CONF_LIST, AT(stages), "[]", .help = "Globs on the job's stage", .rule = &conf_rule_glob,
+	  .needs = "" },
+	{ "jobs", CONF_LIST, AT(jobs), "[]", .help = "Globs on the job's name", .rule = &conf_rule_glob,
+	  .needs = "" },
 	{ "protected", CONF_ENUM, AT(is_protected), "any", .choices = flag_words, .help = "A protected ref" },
 	{ "tag", CONF_ENUM, AT(is_tag), "any", .choices = flag_words, .help = "A tag" },
 };

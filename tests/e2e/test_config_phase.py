@@ -73,6 +73,8 @@ def test_gitlab_below_a_path_has_its_projects_below_it(host):
     ("nonsense", ["tidewaiter.yml"]),
     ("job: [", ["tidewaiter.yml"]),
     ("gate: &a { mode: audit }\nreport: *a", ["alias"]),
+    ("trivy: {scanners: [secret]}", [":1:", "trivy.scanners", "vuln is missing"]),
+    ("trivy: {scanners: []}", [":1:", "trivy.scanners", "an empty list"]),
 ])
 def test_settings_that_are_not_understood_are_a_system_failure(host, text, words):
     host.ready()

@@ -98,6 +98,7 @@ BAD = [
     {"version": 2},
     {"version": 1, "rule": []},
     {"version": 1, "max_days": 0},
+    rule(match={"projects": []}), rule(match={"images": []}), rule(match={"jobs": []}), rule(match={"stages": []}), rule(match={"branches": []}),
     {"version": 1, "max_days": 3651},
     {"version": 1, "rules": {}},
     {"version": 1, "rules": [{"name": "a"}]},

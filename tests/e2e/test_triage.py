@@ -814,3 +814,9 @@ def test_a_token_that_may_not_edit_findings_is_not_tried_on_each(host, dojo):
     done = host.scan()
     assert "still have the texts of before" in done.stderr and "HTTP 403" in done.stderr
     assert len([r for r in dojo.requests[n:] if r.method == "PATCH"]) == 1
+
+
+@pytest.mark.parametrize("what", ["secrets: fail", "misconfigurations: HIGH"])
+def test_a_rule_that_reacts_to_what_nobody_looks_for_says_so(host, dojo, what):
+    host.configure(policy=f"version: 1\nrules:\n  - name: all\n    mode: enforce\n    {what}\n")
+    assert "nobody looks for any: trivy.scanners" in host.scan().stdout
