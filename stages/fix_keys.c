@@ -1,5 +1,6 @@
 #include "stages/fix_keys.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,10 +97,27 @@ ecosystem_of(const struct finding *f)
 	return type[len] == '/' && len > 0 ? mem_strndup(type, len) : mem_strdup(f->type);
 }
 
-static void
-make_keys(const struct finding *f, const char *system, const char *source, struct fix_key ret[FIX_KEYS])
+/* As some ecosystems compare names (Python by PEP 503, NuGet). Owned by the caller. */
+static char *
+fold(const char *name)
 {
-	AUTO_FREE char *ecosystem = NULL;
+	char *folded = mem_strdup(name), *to = folded;
+
+	for (const char *p = name; *p; p++) {
+		bool is_mark = strchr("-_.", *p) != NULL;
+
+		if (!is_mark || to == folded || to[-1] != '-')
+			*to++ = is_mark ? '-' : (char)tolower((unsigned char)*p);
+	}
+	*to = '\0';
+	return folded;
+}
+
+static void
+make_keys(const struct finding *f, const char *family, const char *system, const char *source,
+	  struct fix_key ret[FIX_KEYS])
+{
+	AUTO_FREE char *ecosystem = NULL, *folded = NULL;
 
 	if (!*f->fixed)
 		return;
@@ -107,10 +125,13 @@ make_keys(const struct finding *f, const char *system, const char *source, struc
 		make_key(system, "package", f->package, f->id, &ret[0]);
 		if (*source)
 			make_key(system, "source", source, f->id, &ret[1]);
+		make_key(family, "fix", f->fixed, f->id, &ret[2]);
 		return;
 	}
 	ecosystem = ecosystem_of(f);
+	folded = fold(f->package);
 	make_key(ecosystem, "language", f->package, f->id, &ret[0]);
+	make_key(ecosystem, "folded", folded, f->id, &ret[1]);
 }
 
 void
@@ -134,7 +155,8 @@ fix_keys_make(const struct report *r, struct fix_keys *ret)
 		{
 			if (ret->n == r->n_findings || r->findings[ret->n].result != index)
 				break;
-			make_keys(&r->findings[ret->n], system, source_of(&packages, v), ret->of[ret->n]);
+			make_keys(&r->findings[ret->n], r->os_family, system, source_of(&packages, v),
+				  ret->of[ret->n]);
 			ret->n++;
 		}
 		mem_free_at(&packages.v);

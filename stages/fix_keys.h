@@ -16,11 +16,14 @@ int fix_key_compare(const void *a, const void *b);
 bool fix_key_is_none(const struct fix_key *key);
 
 /*
- * A finding is known by the flaw's id, by the release of the system or the ecosystem of a language, and by the name of the package; one of a
- * system by that of its source, too. Trivy looks a package up by one of these (Debian, Alpine: the source; Red Hat: the package), and whoever makes
- * an image writes both, so either alone could be changed at will and begin a new time. The earlier date of both counts.
+ * A finding is known by the flaw's id, and by several names, since whoever makes an image writes most of them, and one that could be changed
+ * at will would begin a new time with each build. The earliest date of all counts.
+ *
+ * One of a system by release and package; by release and the source of the package (Trivy looks up by one of both: Debian and Alpine by the source,
+ * Red Hat by the package); and by the version that fixes it, which the advisory says, whatever release the image claims (Alpine's is not what is
+ * looked up by). One of a language by ecosystem and name, and by the name without case and marks: Python and NuGet know no other.
  */
-#define FIX_KEYS 2
+#define FIX_KEYS 3
 struct fix_keys {
 	struct fix_key (*of)[FIX_KEYS]; /* of each finding of the report; zeros where it has no fix, or no source */
 	size_t n;

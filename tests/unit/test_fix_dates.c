@@ -481,43 +481,91 @@ os_result(const char *package, const char *source, const char *id, const char *f
 		package, package, source, id, package, package, fixed);
 }
 
+/* Do the first findings of both have a key in common? */
+static bool
+are_same(const struct report *one, const struct report *other)
+{
+	AUTO_FIX_KEYS struct fix_keys x = { 0 }, y = { 0 };
+	bool is_same = false;
+
+	fix_keys_make(one, &x);
+	fix_keys_make(other, &y);
+	assert_int_equal(x.n, 1);
+	assert_int_equal(y.n, 1);
+	for (size_t a = 0; a < FIX_KEYS; a++)
+		for (size_t b = 0; b < FIX_KEYS; b++)
+			is_same = is_same || (!fix_key_is_none(&x.of[0][a]) &&
+					      fix_key_compare(&x.of[0][a], &y.of[0][b]) == 0);
+	return is_same;
+}
+
 static void
 the_same_fix_is_known_by_release_id_and_package_or_source(void **state)
 {
 	static const struct {
-		const char *system, *release, *package, *source, *id;
+		const char *system, *release, *package, *source, *id, *fixed;
 		bool is_same;
 	} others[] = {
-		{ "debian", "12.9", "libssl3", "openssl", "CVE-1", true },
-		{ "debian", "12", "libssl3-renamed", "openssl", "CVE-1", true },
-		{ "debian", "12", "libssl3", "openssl-renamed", "CVE-1", true },
-		{ "debian", "12", "libssl3", "", "CVE-1", true },
-		{ "debian", "11", "libssl3", "openssl", "CVE-1", false },
-		{ "ubuntu", "12", "libssl3", "openssl", "CVE-1", false },
-		{ "debian", "12", "libssl3", "openssl", "CVE-2", false },
-		{ "debian", "12", "other", "else", "CVE-1", false },
+		{ "debian", "12.9", "libssl3", "openssl", "CVE-1", "9", true },
+		{ "debian", "12", "libssl3-renamed", "openssl", "CVE-1", "9", true },
+		{ "debian", "12", "libssl3", "openssl-renamed", "CVE-1", "9", true },
+		{ "debian", "12", "libssl3", "", "CVE-1", "9", true },
+		{ "debian", "11", "libssl3", "openssl", "CVE-1", "9", false },
+		{ "ubuntu", "12", "libssl3", "openssl", "CVE-1", "9", false },
+		{ "debian", "12", "libssl3", "openssl", "CVE-2", "9", false },
+		{ "debian", "12", "other", "else", "CVE-1", "9", false },
 		/* a package that has the name of a source is not that source */
-		{ "debian", "12", "openssl", "else", "CVE-1", false },
+		{ "debian", "12", "openssl", "else", "CVE-1", "9", false },
+		/* the version that fixes it is the advisory's to say, whatever the image calls its release */
+		{ "debian", "99", "other", "else", "CVE-1", "3.0.11", true },
+		{ "ubuntu", "12", "libssl3", "openssl", "CVE-1", "3.0.11", false },
+		{ "debian", "12", "other", "else", "CVE-2", "3.0.11", false },
 	};
 	AUTO_FREE char *first = os_result("libssl3", "openssl", "CVE-1", "3.0.11");
 	AUTO(report) struct report *r = report_of("debian", "12.5", first);
-	AUTO_FIX_KEYS struct fix_keys keys = { 0 };
 
 	(void)state;
-	fix_keys_make(r, &keys);
-	assert_int_equal(keys.n, 1);
 	for (size_t k = 0; k < MEM_COUNT(others); k++) {
-		AUTO_FREE char *text = os_result(others[k].package, others[k].source, others[k].id, "9");
+		AUTO_FREE char *text =
+			os_result(others[k].package, others[k].source, others[k].id, others[k].fixed);
 		AUTO(report) struct report *other = report_of(others[k].system, others[k].release, text);
-		AUTO_FIX_KEYS struct fix_keys x = { 0 };
-		bool is_same = false;
 
-		fix_keys_make(other, &x);
-		for (size_t a = 0; a < FIX_KEYS; a++)
-			for (size_t b = 0; b < FIX_KEYS; b++)
-				is_same = is_same || (!fix_key_is_none(&keys.of[0][a]) &&
-						      fix_key_compare(&keys.of[0][a], &x.of[0][b]) == 0);
-		if (is_same != others[k].is_same)
+		if (are_same(r, other) != others[k].is_same)
+			fail_msg("case %zu", k);
+	}
+}
+
+static char *
+language_result(const char *name, const char *purl)
+{
+	return mem_printf("{\"Target\":\"t\",\"Class\":\"lang-pkgs\",\"Type\":\"x\",\"Vulnerabilities\":[{\"VulnerabilityID\":\"CVE-1\","
+			  "\"PkgName\":\"%s\",\"InstalledVersion\":\"1\",\"FixedVersion\":\"2\",\"Severity\":\"HIGH\","
+			  "\"PkgIdentifier\":{\"PURL\":\"%s\"}}]}",
+			  name, purl);
+}
+
+/* Each with another build would begin a time of its own. */
+static void
+a_package_of_a_language_is_the_same_however_its_name_is_spelled(void **state)
+{
+	static const struct {
+		const char *name, *purl;
+		bool is_same;
+	} others[] = {
+		{ "some-lib", "pkg:pypi/some-lib@1", true },	{ "Some-Lib", "pkg:pypi/some-lib@1", true },
+		{ "some_lib", "pkg:pypi/some-lib@1", true },	{ "SOME.lib", "pkg:pypi/some-lib@1", true },
+		{ "some__-.lib", "pkg:pypi/some-lib@1", true }, { "somelib", "pkg:pypi/somelib@1", false },
+		{ "some-lib", "pkg:npm/some-lib@1", false },
+	};
+	AUTO_FREE char *first = language_result("some-lib", "pkg:pypi/some-lib@1");
+	AUTO(report) struct report *r = report_of("debian", "12.5", first);
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(others); k++) {
+		AUTO_FREE char *text = language_result(others[k].name, others[k].purl);
+		AUTO(report) struct report *other = report_of("debian", "12.5", text);
+
+		if (are_same(r, other) != others[k].is_same)
 			fail_msg("case %zu", k);
 	}
 }
@@ -593,6 +641,7 @@ main(void)
 		cmocka_unit_test(of_two_hosts_the_earliest_date_counts),
 		cmocka_unit_test(what_others_know_is_put_down_as_far_as_there_is_room),
 		cmocka_unit_test(the_same_fix_is_known_by_release_id_and_package_or_source),
+		cmocka_unit_test(a_package_of_a_language_is_the_same_however_its_name_is_spelled),
 		cmocka_unit_test(
 			a_finding_without_a_fix_has_no_key_and_a_package_of_a_language_one_by_its_ecosystem),
 		cmocka_unit_test(who_only_looks_puts_nothing_down),
