@@ -9,9 +9,10 @@
 #include "stages/image_names.h"
 #include "stages/oci_manifest.h"
 
-/* Of a descriptor on the way down: what the one above it said, where it says nothing itself. */
+/* Of a descriptor on the way down: what it says, and what the one above it said. Any of the names may be what it is loaded as. */
 struct inherited {
-	const char *name, *platform;
+	const char *name, *second_name, *platform;
+	const struct inherited *above; /* NULL at the top */
 };
 
 struct walk {
@@ -178,6 +179,15 @@ add_name(struct image_plan *p, const char *name)
 		strv_add(&p->tags, name);
 }
 
+static void
+add_names(struct image_plan *p, const struct inherited *from)
+{
+	for (; from; from = from->above) {
+		add_name(p, from->name);
+		add_name(p, from->second_name);
+	}
+}
+
 static int
 plan_image(struct walk *w, const struct oci_manifest *m, const struct oci_descriptor *d,
 	   const struct inherited *from, struct err *e)
@@ -186,7 +196,7 @@ plan_image(struct walk *w, const struct oci_manifest *m, const struct oci_descri
 
 	snprintf(p->manifest_digest, sizeof(p->manifest_digest), "%s", d->digest);
 	p->said_platform = mem_strdup(from->platform);
-	add_name(p, from->name);
+	add_names(p, from);
 	if (read_config(w, m, p, e) < 0)
 		return -1;
 	p->layers = mem_array(m->n + 1, sizeof(*p->layers));
@@ -206,7 +216,7 @@ was_planned(struct walk *w, const struct oci_descriptor *d, const struct inherit
 	for (size_t i = 0; i < w->plans->n; i++) {
 		if (strcmp(w->plans->v[i].manifest_digest, d->digest) != 0)
 			continue;
-		add_name(&w->plans->v[i], from->name);
+		add_names(&w->plans->v[i], from);
 		return true;
 	}
 	return false;
@@ -266,8 +276,8 @@ static int
 walk_descriptor(struct walk *w, const struct oci_descriptor *d, const struct inherited *above, unsigned depth,
 		struct err *e)
 {
-	const struct inherited own = { d->name ? d->name : above->name,
-				       *d->platform ? d->platform : above->platform };
+	const struct inherited own = { d->name, d->second_name, *d->platform ? d->platform : above->platform,
+				       above };
 	AUTO(oci_manifest) struct oci_manifest *m = NULL;
 	const struct entry *blob = NULL;
 	bool is_known = oci_is_index(d->media_type) || oci_is_manifest(d->media_type) || !*d->media_type;
@@ -327,7 +337,7 @@ walk_index(struct walk *w, const struct oci_manifest *m, const struct inherited 
 static int
 walk_top(struct walk *w, const char *text, size_t len, struct err *e)
 {
-	static const struct inherited nothing = { NULL, "" };
+	static const struct inherited nothing = { NULL, NULL, "", NULL };
 	AUTO(oci_manifest) struct oci_manifest *m = NULL;
 	struct oci_descriptor d = { .algo = HASH_SHA256, .size = len };
 	char media_type[] = "";

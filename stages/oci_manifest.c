@@ -15,6 +15,7 @@ free_descriptor(struct oci_descriptor *d)
 	mem_free_at(&d->media_type);
 	mem_free_at(&d->platform);
 	mem_free_at(&d->name);
+	mem_free_at(&d->second_name);
 }
 
 void
@@ -98,19 +99,21 @@ read_platform(const cJSON *o)
 }
 
 static int
-read_name(const cJSON *annotations, char **ret, struct err *e)
+read_names(const cJSON *annotations, struct oci_descriptor *ret, struct err *e)
 {
-	static const char *const names[] = { "io.containerd.image.name", "org.opencontainers.image.ref.name" };
+	static const char *const keys[] = { "io.containerd.image.name", "org.opencontainers.image.ref.name" };
 
-	for (size_t i = 0; i < MEM_COUNT(names); i++) {
-		const char *name = json_str(annotations, names[i]);
+	for (size_t i = 0; i < MEM_COUNT(keys); i++) {
+		const char *name = json_str(annotations, keys[i]);
 
 		if (str_is_empty(name))
 			continue;
 		if (!image_is_tag(name))
-			return err_set(e, ERR_REFUSED, "the annotation %s is no image's name", names[i]);
-		*ret = mem_strdup(name);
-		return 0;
+			return err_set(e, ERR_REFUSED, "the annotation %s is no image's name", keys[i]);
+		if (!ret->name)
+			ret->name = mem_strdup(name);
+		else if (strpbrk(name, "/:"))
+			ret->second_name = mem_strdup(name);
 	}
 	return 0;
 }
@@ -141,7 +144,7 @@ read_descriptor(const cJSON *o, struct oci_descriptor *ret, struct err *e)
 	ret->is_elsewhere =
 		cJSON_GetArraySize(json_array(o, "urls")) > 0 || is_not_distributed(ret->media_type);
 	ret->has_data = !str_is_empty(json_str(o, "data"));
-	return read_name(json_object(o, "annotations"), &ret->name, e);
+	return read_names(json_object(o, "annotations"), ret, e);
 }
 
 static int

@@ -28,6 +28,7 @@ struct oci_descriptor {
 	uint64_t size;
 	char *platform; /* "linux/arm64/v8", "" when it does not say */
 	char *name; /* what it is called: io.containerd.image.name, else org.opencontainers.image.ref.name, or NULL */
+	char *second_name; /* the latter, where both are whole names: some load by the one, some by the other; or NULL */
 	bool is_elsewhere; /* it has urls, or its media type says that it is not distributed */
 	bool has_data;	   /* it carries its content itself */
 };

@@ -162,7 +162,11 @@ struct policy_context {
 	const char *project, *branch, *stage, *job;
 	const char *default_branch, *target_branch; /* "" not known; target: of a merge request */
 	bool is_tag, is_protected;
-	const char *image; /* repository without registry; NULL: an archive that could not be read may be any */
+	/*
+	 * Repository without registry; NULL: an archive that could not be read may be any. An image may have several, by its names: each is
+	 * looked up by itself, and the strictest verdict counts, since the job that made it wrote them.
+	 */
+	const char *image;
 	const struct strv *tags;   /* its names; NULL: none */
 	const struct strv *hidden; /* package lists that Trivy does not see, a line each; NULL: none */
 	/* The job's own wishes, hostile; "" or NULL where it has none. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "stages/image_label.h"
 #include "stages/policy_private.h"
 
 #define NAMED_MAX 3	/* findings that an announcement names */
@@ -68,15 +69,49 @@ matches_path(const struct strv *globs, const char *path)
 	return globs->n == 0 || str_glob_any(globs, path ? path : "");
 }
 
+/* A bare tag of an OCI layout ("1.0") is one of the repository that the image goes by. Owned by the caller. */
+static char *
+repository_of(const char *tag, const struct policy_context *c)
+{
+	return strpbrk(tag, "/:@") ? image_repository(tag) : mem_strdup(c->image);
+}
+
+void
+policy_repositories(const struct policy_context *c, struct strv *ret)
+{
+	if (c->image)
+		strv_add(ret, c->image);
+	for (size_t k = 0; c->image && c->tags && k < c->tags->n; k++) {
+		AUTO_FREE char *repository = repository_of(c->tags->v[k], c);
+
+		if (!strv_has(ret, repository))
+			strv_add(ret, repository);
+	}
+}
+
+bool
+policy_matches_repository(const struct strv *globs, const struct policy_context *c, const char *repository)
+{
+	if (str_glob_any(globs, repository))
+		return true;
+	for (size_t k = 0; c->tags && k < c->tags->n; k++) {
+		AUTO_FREE char *own = NULL;
+
+		if (!str_glob_any(globs, c->tags->v[k]))
+			continue;
+		own = repository_of(c->tags->v[k], c);
+		if (str_eq(own, repository))
+			return true;
+	}
+	return false;
+}
+
 static bool
 matches_image(const struct strv *globs, const struct policy_context *c)
 {
-	if (matches_path(globs, c->image))
-		return true;
-	for (size_t k = 0; c->image && c->tags && k < c->tags->n; k++)
-		if (str_glob_any(globs, c->tags->v[k]))
-			return true;
-	return false;
+	if (globs->n == 0 || !c->image)
+		return matches_path(globs, c->image);
+	return policy_matches_repository(globs, c, c->image);
 }
 
 static bool
@@ -486,17 +521,65 @@ note_too_long(const struct policy *p, const struct report *report, const struct 
 	}
 }
 
+/* By one of the names that the image has. */
+static void
+decide_as(const struct policy *p, const struct report *report, const struct policy_context *c,
+	  int64_t today_s, const struct policy_index *exceptions, struct decision *ret)
+{
+	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, exceptions, ret);
+	if (!report)
+		return;
+	apply_waiver(p, c, today_s, ret);
+	add_announcements(p, report, c, today_s, exceptions, ret);
+	note_too_long(p, report, c, exceptions, ret);
+}
+
+/* What it does to a job first, then what it says. */
+static bool
+is_stricter(const struct decision *a, const struct decision *b)
+{
+	int end_a = a->verdict >= VERDICT_UNDECIDED ? a->mode : 0;
+	int end_b = b->verdict >= VERDICT_UNDECIDED ? b->mode : 0;
+
+	if (end_a != end_b)
+		return end_a > end_b;
+	return a->verdict != b->verdict ? a->verdict > b->verdict : a->mode > b->mode;
+}
+
+static void
+say_name(const char *name, struct decision *d)
+{
+	AUTO_FREE char *safe = str_safe(name, LINE_MAX_LEN);
+
+	strv_addf(&d->notes, "judged as %s, the strictest of its names", safe);
+}
+
 void
 policy_decide(const struct policy *p, const struct report *report, const struct policy_context *c,
 	      int64_t today_s, struct decision *ret)
 {
 	AUTO_POLICY_INDEX struct policy_index exceptions = { 0 };
+	AUTO_STRV struct strv names = { 0 };
+	struct policy_context as = *c;
+	size_t which = 0;
 
 	policy_index_make(p, today_s, &exceptions);
-	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, &exceptions, ret);
-	if (!report)
-		return;
-	apply_waiver(p, c, today_s, ret);
-	add_announcements(p, report, c, today_s, &exceptions, ret);
-	note_too_long(p, report, c, &exceptions, ret);
+	policy_repositories(c, &names);
+	decide_as(p, report, c, today_s, &exceptions, ret);
+	for (size_t k = 1; k < names.n; k++) {
+		AUTO_DECISION struct decision d = { 0 };
+
+		as.image = names.v[k];
+		if (policy_find_rule(p, &as, today_s) == ret->rule_index)
+			continue;
+		decide_as(p, report, &as, today_s, &exceptions, &d);
+		if (!is_stricter(&d, ret))
+			continue;
+		decision_free(ret);
+		*ret = d;
+		d = (struct decision){ 0 };
+		which = k;
+	}
+	if (which > 0)
+		say_name(names.v[which], ret);
 }

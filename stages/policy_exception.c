@@ -22,18 +22,18 @@ policy_exception_state(const struct policy *p, const struct policy_exception *x,
 
 /* ---- exceptions ---- */
 
-/* Of an image that is not known nothing is excused by its name. */
+/* Of an image that is not known nothing is excused by its name; of one that has several, by all of them. */
 static bool
 is_image(const char *glob, const struct policy_context *c)
 {
-	if (!c->image)
-		return false;
-	if (str_glob(glob, c->image))
-		return true;
-	for (size_t k = 0; c->tags && k < c->tags->n; k++)
-		if (str_glob(glob, c->tags->v[k]))
-			return true;
-	return false;
+	AUTO_STRV struct strv globs = { 0 }, names = { 0 };
+	size_t n = 0;
+
+	strv_add(&globs, glob);
+	policy_repositories(c, &names);
+	for (size_t k = 0; k < names.n; k++)
+		n += policy_matches_repository(&globs, c, names.v[k]);
+	return n > 0 && n == names.n;
 }
 
 bool

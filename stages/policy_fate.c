@@ -56,15 +56,28 @@ takes_file(const struct policy_rule *r, int file)
 }
 
 static bool
-is_of_image(const struct policy_ignore *g, const char *image, const char *arch)
+is_called(const char *repository, const char *name)
 {
-	const char *last = image ? strrchr(image, '/') : NULL;
+	const char *last = strrchr(repository, '/');
+
+	return str_eq(name, repository) || (last && str_eq(name, last + 1));
+}
+
+/* By all its names: a job can give it another one. */
+static bool
+is_of_image(const struct policy_ignore *g, const struct policy_context *c, const char *arch)
+{
+	AUTO_STRV struct strv names = { 0 };
+	size_t n = 0;
 
 	if (g->arch && !str_eq(g->arch, arch))
 		return false;
-	if (!g->image || str_eq(g->image, image))
+	if (!g->image)
 		return true;
-	return last && str_eq(g->image, last + 1);
+	policy_repositories(c, &names);
+	for (size_t k = 0; k < names.n; k++)
+		n += is_called(names.v[k], g->image);
+	return n > 0 && n == names.n;
 }
 
 /* As Trivy: the path of a package, or the target that it stands in ("Java"). */
@@ -79,7 +92,7 @@ ignore_matches(const struct policy_judge *j, const struct policy_ignore *g, cons
 {
 	bool is_package = g->purls.n == 0;
 
-	if (!str_eq(g->id, f->id) || !is_of_image(g, j->c->image, j->arch))
+	if (!str_eq(g->id, f->id) || !is_of_image(g, j->c, j->arch))
 		return false;
 	for (size_t k = 0; k < g->purls.n && !is_package; k++)
 		is_package = purl_matches(g->purls.v[k], f->purl);

@@ -42,3 +42,11 @@ bool policy_is_ref(const char *ref, const struct policy_context *c);
 void policy_judge_finding(const struct policy_judge *j, const struct finding *f, struct finding_fate *ret);
 /* It could be in grace, if it were known since when there is a fix. */
 bool policy_lacks_fix_date(const struct policy_judge *j, const struct finding *f);
+
+/* ---- names of an image ---- */
+
+/* What it is called, by all its names; c->image first. Empty where that is not known. */
+void policy_repositories(const struct policy_context *c, struct strv *ret);
+/* One of them, or a whole name in it, is matched. */
+bool policy_matches_repository(const struct strv *globs, const struct policy_context *c,
+			       const char *repository);

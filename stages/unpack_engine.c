@@ -27,14 +27,23 @@ add_fault(struct inspection *i, size_t engine, const char *why)
 	err_set(&a->fault, ERR_FAILED, "%s", why);
 }
 
+/* The job left it as an archive, too: then it is judged by what it is called in the engine as well. */
 static bool
-is_inspected_already(const struct inspection *i, const char *id)
+add_names_to_inspected(struct inspection *i, const struct engine_image *m)
 {
+	bool is_there = false;
+
 	for (size_t k = 0; k < i->n_images; k++) {
-		if (str_eq(i->images[k].config_digest, id))
-			return true;
+		struct image *known = &i->images[k];
+
+		if (!str_eq(known->config_digest, m->id))
+			continue;
+		for (size_t t = 0; t < m->tags.n; t++)
+			if (!strv_has(&known->tags, m->tags.v[t]))
+				strv_add(&known->tags, m->tags.v[t]);
+		is_there = true;
 	}
-	return false;
+	return is_there;
 }
 
 static void
@@ -43,8 +52,7 @@ unpack_image(struct inspection *i, size_t engine, const struct engine_image *m)
 	AUTO_FREE char *safe = str_safe(m->tags.v[0], NAME_SHOWN);
 	struct archive *a;
 
-	/* the job left it as an archive, too */
-	if (is_inspected_already(i, m->id))
+	if (add_names_to_inspected(i, m))
 		return;
 	a = inspection_add_archive(i);
 	a->name = mem_strdup(m->tags.v[0]);
