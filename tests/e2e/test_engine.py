@@ -85,6 +85,17 @@ def test_image_that_the_job_left_as_an_archive_too_is_inspected_once(inspected, 
     assert "taken from the engine" not in text(result)
 
 
+def test_an_archive_of_another_name_takes_no_image_of_an_engine_out_of_its_rule(inspected, engine):
+    policy = inspected.host.root / "policy.yml"
+    policy.write_text("version: 1\nrules:\n  - {name: prod, mode: enforce, match: {images: [\"group/**\"]}}\n  - {name: rest, mode: audit}\n")
+    policy.chmod(0o644)
+    inspected.ready(over={"images": {"from_engine": True, "engine_sockets": [engine[0]]}, "policy": {"file": str(policy)}})
+    result = play(inspected, engine, "classic", ["docker load -i image", "rm image", f"docker tag {TAG} scratch:1", "mkdir tar_images",
+                                                 "docker save -o tar_images/scratch.tar scratch:1", "chmod 644 tar_images/scratch.tar"])
+    assert result.exit_code == 90 and "rule prod" in text(result), log(result)
+    assert "taken from the engine" not in text(result)
+
+
 class Late:
     """An engine that nobody has asked before the job: it answers that it has no images."""
 
