@@ -334,8 +334,10 @@ judge_image(const struct policy_judge *j, const struct report *r, struct decisio
 		mem_printf("%zu %s in it", r->n_secrets, r->n_secrets == 1 ? "secret is" : "secrets are");
 	size_t n = 0;
 
-	judge_oddity(d, r->n_packages == 0, rule->on_no_packages,
-		     "Trivy found no packages in it, so it can say nothing about them");
+	judge_oddity(d, report_lacks_packages(r), rule->on_no_packages,
+		     r->n_packages == 0
+			     ? "Trivy found no packages in it, so it can say nothing about them"
+			     : "Trivy found no packages of its operating system, so it can say nothing about them");
 	judge_oddity(d, !*r->os_family, rule->on_unknown_os, "it has no operating system that Trivy knows");
 	judge_oddity(d, r->is_os_eol, rule->on_eol_os, eol);
 	judge_oddity(d, r->n_secrets > 0, rule->secrets, secrets);

@@ -188,6 +188,7 @@ read_result(struct report *r, const cJSON *result, size_t index, struct err *e)
 {
 	struct place p = { .result = index };
 	struct finding of_result = { .result = index };
+	size_t n_before = r->n_packages;
 	const cJSON *vulnerabilities;
 
 	if (!cJSON_IsObject(result))
@@ -201,8 +202,16 @@ read_result(struct report *r, const cJSON *result, size_t index, struct err *e)
 	    count_list(result, "Secrets", &p, &r->n_secrets, e) < 0 ||
 	    count_list(result, "Misconfigurations", &p, &r->n_misconfigurations, e) < 0)
 		return -1;
+	if (str_eq(of_result.class, "os-pkgs"))
+		r->n_system_packages += r->n_packages - n_before;
 	count_misconfigurations(r, result);
 	return 0;
+}
+
+bool
+report_lacks_packages(const struct report *r)
+{
+	return r->n_packages == 0 || (*r->os_family && r->n_system_packages == 0);
 }
 
 static int

@@ -39,6 +39,7 @@ struct report {
 	size_t n_findings;
 	size_t n_results;
 	size_t n_packages; /* of results with Packages; 0 can also mean that Trivy was not asked to list them */
+	size_t n_system_packages; /* of them those of the operating system */
 	size_t n_secrets, n_misconfigurations;
 	size_t n_misconfigurations_of[SEVERITY_COUNT]; /* of Status FAIL; one without a severity that is known is UNKNOWN */
 	size_t n_fixable;
@@ -56,6 +57,8 @@ struct report {
 /* ERR_REFUSED: not a report of this schema; ERR_NO_SPACE: larger than max bytes. */
 int report_parse(const char *text, size_t len, size_t max, struct report **ret, struct err *e);
 void report_free(struct report *r);
+/* None at all, or an operating system without any of its own: nothing can be said of what is not there, which the image itself may have seen to. */
+bool report_lacks_packages(const struct report *r);
 MEM_AUTO_DECLARE(report)
 
 /*

@@ -259,7 +259,7 @@ is_empty(const struct report *r)
 static bool
 is_partial(const struct image *m)
 {
-	return m->report->n_packages == 0 || m->hidden.n > 0;
+	return report_lacks_packages(m->report) || m->hidden.n > 0;
 }
 
 int

@@ -74,7 +74,8 @@ class Spool:
         return sorted(p.name for p in (self.path / "dead").iterdir() if "." not in p.name)
 
     def breakers(self):
-        return sorted(p for p in (self.path / "server").iterdir() if not p.name.endswith(".lock"))
+        """What writers that were killed have left begins with a dot."""
+        return sorted(p for p in (self.path / "server").iterdir() if not p.name.endswith(".lock") and not p.name.startswith("."))
 
     def state(self, delivery, place="new"):
         return json.loads((self.path / place / f"{delivery}.state").read_text())

@@ -820,3 +820,12 @@ def test_a_token_that_may_not_edit_findings_is_not_tried_on_each(host, dojo):
 def test_a_rule_that_reacts_to_what_nobody_looks_for_says_so(host, dojo, what):
     host.configure(policy=f"version: 1\nrules:\n  - name: all\n    mode: enforce\n    {what}\n")
     assert "nobody looks for any: trivy.scanners" in host.scan().stdout
+
+
+def test_a_system_without_any_of_its_packages_is_told_beside_those_of_a_language(host, dojo):
+    steps = [s for s in images.app().steps if "npm" in s[0]]
+    files = {k: v for k, v in images.debian([images.OPENSSL]).items() if "dpkg" not in k}
+    images.classic(images.Image([("FROM debian", images.layer(files)), *steps], tags=["app:1"])).write(host.archive)
+    host.configure(policy="version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    on_no_packages: fail\n    fixable_only: true\n")
+    done = host.scan(upload=False)
+    assert "no packages of its operating system" in " ".join(reasons(done)), done.stdout

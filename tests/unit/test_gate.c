@@ -96,7 +96,7 @@ odd_images_are_judged_by_a_setting_each(void **state)
 	static const char no_os[] = "{\"SchemaVersion\":2,\"Results\":[{\"Packages\":[{}]}]}";
 	static const char eol[] =
 		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"9\",\"EOSL\":true}},"
-		"\"Results\":[{\"Packages\":[{}]}]}";
+		"\"Results\":[{\"Class\":\"os-pkgs\",\"Packages\":[{}]}]}";
 	static const char hidden[] =
 		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12\"}}}";
 	static const enum verdict of[] = {

@@ -158,7 +158,7 @@ static struct report *
 a_report(void)
 {
 	static const char text[] =
-		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12\"}},\"Results\":[{\"Target\":\"t\",\"Type\":\"debian\","
+		"{\"SchemaVersion\":2,\"Metadata\":{\"OS\":{\"Family\":\"debian\",\"Name\":\"12\"}},\"Results\":[{\"Target\":\"t\",\"Class\":\"os-pkgs\",\"Type\":\"debian\","
 		"\"Packages\":[{}],\"Secrets\":[{}],\"Misconfigurations\":[{\"Severity\":\"HIGH\",\"Status\":\"FAIL\"},{\"Severity\":\"HIGH\",\"Status\":\"PASS\"}],"
 		"\"Vulnerabilities\":[{\"VulnerabilityID\":\"CVE-1\",\"PkgName\":\"openssl\",\"InstalledVersion\":\"3.0.11-1\",\"Severity\":\"CRITICAL\","
 		"\"PublishedDate\":\"2025-12-20T00:00:00Z\"}]}]}";
