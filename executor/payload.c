@@ -67,11 +67,11 @@ last_variable(const cJSON *variables, const char *key)
 
 /* Outside of a merge request its variables are the user's to set. CI_PIPELINE_SOURCE is always GitLab's. */
 static char *
-target_branch_of(const cJSON *variables)
+of_merge_request(const cJSON *variables, const char *name)
 {
 	if (!str_eq(first_variable(variables, "CI_PIPELINE_SOURCE"), "merge_request_event"))
 		return mem_strdup("");
-	return mem_strndup(first_variable(variables, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"), TEXT_MAX);
+	return mem_strndup(first_variable(variables, name), TEXT_MAX);
 }
 
 static bool
@@ -161,7 +161,8 @@ read_job(struct payload *p, const cJSON *j, struct err *e)
 	f->server_url = take_url(first_variable(variables, "CI_SERVER_URL"));
 	f->project_url = take_url(first_variable(variables, "CI_PROJECT_URL"));
 	f->default_branch = mem_strndup(first_variable(variables, "CI_DEFAULT_BRANCH"), TEXT_MAX);
-	f->target_branch = target_branch_of(variables);
+	f->target_branch = of_merge_request(variables, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME");
+	f->source_branch = of_merge_request(variables, "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME");
 	f->wants_severity = last_variable(variables, "TIDEWAITER_SEVERITY");
 	f->wants_mode = last_variable(variables, "TIDEWAITER_MODE");
 	f->wants_waiver = last_variable(variables, "TIDEWAITER_WAIVER");

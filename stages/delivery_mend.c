@@ -141,8 +141,9 @@ mend_item(cJSON *o, struct delivery_mending *m)
 		const char *name;
 		size_t max; /* code points */
 	} lengths[] = {
-		{ "VulnerabilityID", 50 }, { "InstalledVersion", 100 }, { "PkgName", 500 },
-		{ "PkgPath", 4000 },	   { "FilePath", 4000 },
+		{ "VulnerabilityID", DELIVERY_ID_MAX }, { "InstalledVersion", DELIVERY_VERSION_MAX },
+		{ "PkgName", DELIVERY_PACKAGE_MAX },	{ "PkgPath", DELIVERY_PLACE_MAX },
+		{ "FilePath", DELIVERY_PLACE_MAX },
 	};
 
 	mend_severity(o, m);
@@ -186,7 +187,7 @@ mend_result(cJSON *result, const char *artifact, struct delivery_mending *m)
 		set_str(result, "Target", str_is_empty(artifact) ? "unknown" : artifact);
 		m->n_repaired++;
 	}
-	fit(result, "Target", 4000, m);
+	fit(result, "Target", DELIVERY_PLACE_MAX, m);
 	for (size_t i = 0; i < MEM_COUNT(lists); i++)
 		mend_list(result, lists[i], m);
 }

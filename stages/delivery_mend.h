@@ -10,6 +10,12 @@
 #include "base/err.h"
 #include "base/json.h"
 
+/* Code points that DefectDojo has room for; what is longer ends in '~' and a digest (delivery_fit_text()). */
+#define DELIVERY_ID_MAX 50
+#define DELIVERY_VERSION_MAX 100 /* of a package */
+#define DELIVERY_PACKAGE_MAX 500
+#define DELIVERY_PLACE_MAX 4000 /* a path or a target */
+
 struct delivery_mending {
 	int64_t n_findings; /* that DefectDojo will read */
 	/* of them with a hash of their own and open: so many at least are in its statistics, however often they stand in the report */

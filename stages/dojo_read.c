@@ -145,10 +145,11 @@ read_kind(const cJSON *row, struct triage_entry *x)
 	int64_t accepted_s = 0;
 
 	/*
-	 * Of a duplicate its original says what there is to say; one that is active, too, is in contradiction to itself; of one under
-	 * review somebody wants to know whether it is right.
+	 * Of a duplicate its original says what there is to say, unless people have said it of the duplicate itself, on a branch whose
+	 * findings DefectDojo saw on another one before. One that is active, too, is in contradiction to itself; of one under review
+	 * somebody wants to know whether it is right.
 	 */
-	if (!read_flags(row, &f) || f.duplicate || f.active || f.under_review ||
+	if (!read_flags(row, &f) || f.active || f.under_review ||
 	    !dojo_parse_severity(json_str(row, "severity"), &severity))
 		return false;
 	if (f.false_p)
@@ -159,6 +160,7 @@ read_kind(const cJSON *row, struct triage_entry *x)
 		x->kind = ACCEPTED_RISK;
 	else
 		return false;
+	x->is_closed = f.mitigated;
 	x->severity = (int)dojo_severity_at(json_str(row, "description"), severity, accepted_s);
 	return true;
 }
@@ -241,7 +243,7 @@ read_excused(struct reading *r, const struct dojo_product *p, struct err *e)
 
 	for (size_t k = 0; k < MEM_COUNT(flags); k++) {
 		AUTO_FREE char *path = mem_printf("/findings/?test__engagement__product=%" PRId64
-						  "&%s=true&duplicate=false&related_fields=true&o=id",
+						  "&%s=true&related_fields=true&o=id",
 						  p->id, flags[k]);
 
 		if (dojo_list(r->dojo, path, r->deadline, take_excused, &in, e) < 0)

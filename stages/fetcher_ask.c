@@ -10,6 +10,7 @@
 #include "stages/gate.h"
 #include "stages/name_ends.h"
 #include "stages/policy_feed.h"
+#include "stages/report_stage.h"
 #include "stages/spool.h"
 
 /* An answer that is too old for a verdict is still good for `policy explain`; one of a branch that is gone, for nothing. */
@@ -43,15 +44,6 @@ engagement_for(const struct job_facts *job, const char *tmpl)
 	AUTO_DELIVERY struct delivery d = { 0 };
 
 	return name_for(job, tmpl, &d, &d.engagement);
-}
-
-static char *
-branch_for(const struct job_facts *job)
-{
-	AUTO_DELIVERY struct delivery d = { .branch = job_facts_branch_tag(job) };
-
-	delivery_fit(&d);
-	return take_ptr(d.branch);
 }
 
 static bool
@@ -115,7 +107,7 @@ make_question(const struct inspection *i, struct question *x, struct err *e)
 			return err_set(e, ERR_SETTINGS, "defectdojo.product cannot be expanded");
 		x->label = mem_strdup(x->product);
 	}
-	x->branch = branch_for(i->job);
+	x->branch = report_branch(i->job);
 	x->q = (struct dojo_question){ .product = x->product,
 				       .prefix = x->ends.prefix,
 				       .suffix = x->ends.suffix,
@@ -264,7 +256,7 @@ name_branch(const struct inspection *i, const char *branch, struct branch *ret)
 		return false;
 	if (!name_ends_of(o->engagement, &job, &ret->engagement_ends))
 		ret->engagement = engagement_for(&job, o->engagement);
-	ret->name = branch_for(&job);
+	ret->name = report_branch(&job);
 	return (ret->product || ret->product_ends.prefix) &&
 	       (ret->engagement || ret->engagement_ends.prefix) && str_eq(ret->name, branch);
 }

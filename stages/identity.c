@@ -43,8 +43,8 @@ identity_repository(const char *repository, const struct job_facts *job)
 	char slug[SLUG_MAX + 1];
 	const char *last = strrchr(repository, '/');
 
-	/* Auto DevOps and many a pipeline push to $CI_REGISTRY_IMAGE/$CI_COMMIT_REF_SLUG. */
-	make_slug(job->ref ? job->ref : "", slug);
+	/* Auto DevOps and many a pipeline push to $CI_REGISTRY_IMAGE/$CI_COMMIT_REF_SLUG: of a merge request its source branch's. */
+	make_slug(!str_is_empty(job->source_branch) ? job->source_branch : job->ref ? job->ref : "", slug);
 	if (last && *slug && str_eq(last + 1, slug) &&
 	    is_in_project(repository, (size_t)(last - repository), job->project_path ? job->project_path : ""))
 		return mem_strndup(repository, (size_t)(last - repository));

@@ -30,6 +30,7 @@ static const struct member {
 	{ "project_url", TEXT, offsetof(struct job_facts, project_url) },
 	{ "default_branch", TEXT, offsetof(struct job_facts, default_branch) },
 	{ "target_branch", TEXT, offsetof(struct job_facts, target_branch) },
+	{ "source_branch", TEXT, offsetof(struct job_facts, source_branch) },
 	{ "wants_severity", TEXT, offsetof(struct job_facts, wants_severity) },
 	{ "wants_mode", TEXT, offsetof(struct job_facts, wants_mode) },
 	{ "wants_waiver", TEXT, offsetof(struct job_facts, wants_waiver) },
@@ -122,7 +123,8 @@ static const char *
 kind_of_ref(const struct job_facts *f)
 {
 	const char *ref = f->ref ? f->ref : "";
-	bool looks_like_another = str_has_prefix(ref, "refs/heads/") || str_has_prefix(ref, "refs/tags/");
+	bool is_merge_request = !str_is_empty(f->target_branch) && str_has_prefix(ref, "refs/merge-requests/");
+	bool looks_like_another = str_has_prefix(ref, "refs/") && !is_merge_request;
 
 	if (!*ref)
 		return "";

@@ -21,7 +21,7 @@ struct job_facts {
 	char *server_url;  /* "" when not known; no trailing slash */
 	char *project_url; /* "" when not known */
 	char *default_branch;
-	char *target_branch; /* of a merge request, "" outside of one */
+	char *target_branch, *source_branch; /* of a merge request, "" outside of one */
 	/* TIDEWAITER_SEVERITY, TIDEWAITER_MODE, TIDEWAITER_WAIVER: a job can ask for more than the policy, or for a waiver of it. */
 	char *wants_severity, *wants_mode, *wants_waiver;
 	struct strv artifact_paths; /* of artifacts: of type archive, as written */
@@ -32,8 +32,8 @@ cJSON *job_facts_to_json(const struct job_facts *f);
 int job_facts_from_json(const cJSON *j, struct job_facts *ret, struct err *e);
 
 /*
- * What DefectDojo has of the ref: a branch's name, of a tag "refs/tags/v1", since that may have the name of a branch; of a branch
- * that is named like either "refs/heads/refs/tags/v1". Owned by the caller.
+ * What DefectDojo has of the ref: a branch's name, of a tag "refs/tags/v1", since that may have the name of a branch; of a merge request
+ * "refs/merge-requests/5/head"; of a branch that is named like any of these "refs/heads/refs/tags/v1". Owned by the caller.
  */
 char *job_facts_branch_tag(const struct job_facts *f);
 

@@ -166,6 +166,8 @@ known_image_free(struct known_image *k)
 	mem_free_at(&k->service);
 	mem_free_at(&k->product);
 	mem_free_at(&k->project);
+	mem_free_at(&k->branch);
+	mem_free_at(&k->fitted_branch);
 	mem_free_at(&k->baselines);
 }
 
@@ -304,12 +306,16 @@ known_of_image(const struct known *k, const struct inspection *i, const struct i
 {
 	*storage = (struct known_image){ .known = k,
 					 .own = baseline_branch(i->job),
+					 .branch = job_facts_branch_tag(i->job),
 					 .image = identity_image(i, m),
 					 .service = report_service(i, m),
 					 .product = report_product(i, m),
 					 .project = mem_strdup(i->job->project_path ? i->job->project_path
 										    : "") };
+	storage->fitted_branch = report_branch(i->job);
 	storage->query = (struct triage_query){ .triage = k->triage,
+						.branch = storage->branch,
+						.fitted_branch = storage->fitted_branch,
 						.report = m->report,
 						.image = storage->image,
 						.service = storage->service,

@@ -32,7 +32,8 @@ struct known_image {
 	const int64_t *fix_since_s; /* of each finding; NULL: nobody asked */
 	const char *own;	    /* the job's branch, where it leaves a baseline; NULL */
 	char *image, *service, *product, *project;
-	size_t *baselines; /* indexes of those of this image in known->baselines, one per branch */
+	char *branch, *fitted_branch; /* triage_query */
+	size_t *baselines;	      /* indexes of those of this image in known->baselines, one per branch */
 	size_t n_baselines;
 };
 void known_image_free(struct known_image *k);

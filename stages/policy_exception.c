@@ -58,10 +58,13 @@ policy_exception_matches(const struct policy_exception *x, const struct policy_c
 bool
 policy_is_ref(const char *ref, const struct policy_context *c)
 {
-	static const char tags[] = "refs/tags/", heads[] = "refs/heads/";
+	static const char tags[] = "refs/tags/", heads[] = "refs/heads/", requests[] = "refs/merge-requests/";
 
 	if (str_has_prefix(ref, tags))
 		return c->is_tag && str_eq(ref + strlen(tags), c->branch);
+	/* Git lets a branch be named so */
+	if (str_has_prefix(ref, requests) && str_is_empty(c->target_branch))
+		return false;
 	if (str_has_prefix(ref, heads))
 		ref += strlen(heads);
 	return !c->is_tag && str_eq(ref, c->branch);

@@ -211,6 +211,15 @@ report_product(const struct inspection *i, const struct image *m)
 	return delivered_product(i, m, image);
 }
 
+char *
+report_branch(const struct job_facts *job)
+{
+	AUTO_DELIVERY struct delivery d = { .branch = job_facts_branch_tag(job) };
+
+	delivery_fit(&d);
+	return take_ptr(d.branch);
+}
+
 bool
 report_place_on(const struct inspection *i, const struct image *m, const char *branch,
 		char out[static KEPT_KEY_SIZE])

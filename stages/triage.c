@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "stages/delivery.h"
+#include "stages/delivery_mend.h"
 #include "stages/identity.h"
 
-#define VERSION 3
+#define VERSION 4
 #define NOTE_MAX 1000
 /* A clock that was set back by a little is no reason to doubt. */
 #define FUTURE_MAX_S 300
@@ -37,6 +39,7 @@ static const struct member {
 	{ "finding", NUMBER, offsetof(struct triage_entry, finding), NULL },
 	{ "test", NUMBER, offsetof(struct triage_entry, test), NULL },
 	{ "is_anywhere", BOOL, offsetof(struct triage_entry, is_anywhere), NULL },
+	{ "is_closed", BOOL, offsetof(struct triage_entry, is_closed), NULL },
 	{ "is_doubtful", BOOL, offsetof(struct triage_entry, is_doubtful), NULL },
 };
 
@@ -303,14 +306,19 @@ triage_settle(struct triage *t)
 	if (t->n > 0)
 		qsort(t->v, t->n, sizeof(*t->v), compare);
 	for (size_t k = 0; k < t->n; k = end) {
+		const struct triage_entry *first = NULL; /* that is open */
 		bool is_doubtful = false;
 
-		for (end = k + 1; end < t->n && t->v[end].test == t->v[k].test &&
-				  compare_placed(&t->v[end], &t->v[k]) == 0;
-		     end++)
-			is_doubtful = is_doubtful || !says_the_same(&t->v[end], &t->v[k]);
+		for (end = k; end < t->n && t->v[end].test == t->v[k].test &&
+			      compare_placed(&t->v[end], &t->v[k]) == 0;
+		     end++) {
+			if (t->v[end].is_closed)
+				continue;
+			is_doubtful = is_doubtful || (first && !says_the_same(&t->v[end], first));
+			first = first ? first : &t->v[end];
+		}
 		for (size_t x = k; is_doubtful && x < end; x++)
-			t->v[x].is_doubtful = true;
+			t->v[x].is_doubtful = t->v[x].is_doubtful || !t->v[x].is_closed;
 	}
 }
 
@@ -331,14 +339,23 @@ first_about(const struct triage *t, const struct triage_entry *wanted)
 	return low;
 }
 
+/* As it was delivered. */
+static char *
+fitted(char *text, size_t max)
+{
+	delivery_fit_text(&text, max);
+	return text;
+}
+
 bool
 triage_match(const void *arg, const struct finding *f, size_t nth, struct policy_accepted *ret)
 {
 	const struct triage_query *q = arg;
-	AUTO_FREE char *place = identity_place(q->report, f, q->image);
-	AUTO_FREE char *id = mem_strdup(f->id), *component = mem_strdup(f->package);
-	AUTO_FREE char *version = mem_strdup(f->installed), *service = mem_strdup(q->service);
-	AUTO_FREE char *product = mem_strdup(q->product);
+	AUTO_FREE char *place = fitted(identity_place(q->report, f, q->image), DELIVERY_PLACE_MAX);
+	AUTO_FREE char *id = fitted(mem_strdup(f->id), DELIVERY_ID_MAX);
+	AUTO_FREE char *component = fitted(mem_strdup(f->package), DELIVERY_PACKAGE_MAX);
+	AUTO_FREE char *version = fitted(mem_strdup(f->installed), DELIVERY_VERSION_MAX);
+	AUTO_FREE char *service = mem_strdup(q->service), *product = mem_strdup(q->product);
 	const struct triage_entry wanted = {
 		.id = id, .component = component, .version = version, .service = service, .product = product
 	};
@@ -354,7 +371,9 @@ triage_match(const void *arg, const struct finding *f, size_t nth, struct policy
 		*ret = (struct policy_accepted){ .kind = (enum accepted_kind)x->kind,
 						 .until_s = x->until_s,
 						 .severity = (enum severity)x->severity,
-						 .branch = x->branch,
+						 .branch = q->branch && str_eq(x->branch, q->fitted_branch)
+								   ? q->branch
+								   : x->branch,
 						 .is_product_wide = str_is_empty(x->branch),
 						 .by = x->by };
 		return true;

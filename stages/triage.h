@@ -31,6 +31,7 @@ struct triage_entry {
 	int64_t finding, test; /* their ids */
 	char by[40];	       /* "DefectDojo finding 17", by triage_settle() */
 	bool is_anywhere; /* of a package of a language, whose places DefectDojo does not tell apart: it has it at no other one */
+	bool is_closed;	  /* DefectDojo has closed it: it says what it says, and contradicts no other */
 	bool is_doubtful; /* the same test has the same finding active, too: nothing is excused */
 };
 
@@ -45,7 +46,7 @@ struct triage {
 void triage_free(struct triage *t);
 MEM_AUTO_DECLARE(triage)
 struct triage_entry *triage_add(struct triage *t); /* empty; pointers into it end their life here */
-/* Two of one test that say different things of one finding: both are doubtful. Sorts. */
+/* Two of one test that are open and say different things of one finding: both are doubtful. Sorts. */
 void triage_settle(struct triage *t);
 
 /* Strict: every member there and of its type, none twice, none unknown. */
@@ -70,6 +71,8 @@ struct triage_query {
 	const struct report *report;
 	const char *image;	       /* identity_image() */
 	const char *service, *product; /* as its findings are uploaded: report_service(), report_product() */
+	/* The job's branch as DefectDojo has it, which may be shortened, and as it is; NULL: not known. */
+	const char *fitted_branch, *branch;
 };
 
 /*

@@ -829,3 +829,54 @@ def test_a_system_without_any_of_its_packages_is_told_beside_those_of_a_language
     host.configure(policy="version: 1\nrules:\n  - name: all\n    mode: enforce\n    severity: CRITICAL\n    on_no_packages: fail\n    fixable_only: true\n")
     done = host.scan(upload=False)
     assert "no packages of its operating system" in " ".join(reasons(done)), done.stdout
+
+
+def test_what_came_through_a_feature_branch_can_be_accepted_on_main(host, dojo):
+    """Whose findings DefectDojo has as duplicates of the branch's, for ever."""
+    host.scan(branch="feature")
+    host.scan(branch="main")
+    assert all(f["duplicate"] for f in host.findings("main").values())
+    dojo.accept(host.critical("feature"))
+    assert host.scan(branch="main").returncode == BLOCKED
+    dojo.accept(host.critical("main"))
+    assert host.scan(branch="main").returncode == PASSED
+    for acceptance in dojo.acceptances:
+        dojo.expire(acceptance["id"])
+    assert host.scan(branch="main").returncode == BLOCKED
+
+
+@pytest.mark.parametrize("again", ["false_p", "accept"])
+def test_what_was_said_before_an_advisory_changed_its_severity_contradicts_nothing_said_since(host, dojo, again):
+    host.scan()
+    others = [f["id"] for f in host.findings().values() if f["vulnerability_ids"] != [RAISED]]
+    dojo.accept(others)
+    dojo.set_finding(host.findings()[RAISED]["id"], false_p=True, active=False, verified=False)
+    host.configure(db="reworded/db")
+    host.scan()
+    assert RAISED in blocking(host.scan())
+    test = dojo.test("group/app")["id"]
+    new, = [f["id"] for f in dojo.findings(test) if f["vulnerability_ids"] == [RAISED] and f["active"]]
+    if again == "accept":
+        dojo.accept([new])
+    else:
+        dojo.set_finding(new, false_p=True, active=False, verified=False)
+    assert RAISED not in blocking(host.scan())
+    dojo.set_finding(new, false_p=False, risk_accepted=False, active=True)
+    assert RAISED in blocking(host.scan(upload=False))
+
+
+def test_values_and_branches_that_were_shortened_are_what_was_accepted(host, dojo):
+    steps = list(images.app().steps)
+    name, version, *rest = images.CURL
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL, (name, "7.88.1-10~" + "a" * 110, *rest)])))
+    images.classic(images.Image(steps, tags=["registry.example.org/group/app:1.0"])).write(host.archive)
+    branch = "feature/" + "x" * 200
+    host.scan(branch=branch)
+    test = dojo.test("group/app")
+    assert len(test["branch_tag"]) == 150
+    findings = dojo.findings(test["id"])
+    assert any(len(f["component_version"]) == 100 for f in findings)
+    dojo.accept([f["id"] for f in findings if f["severity"] == "Critical"])
+    done = host.scan(branch=branch)
+    assert done.returncode == PASSED, done.stdout
+    assert host.scan(branch=branch[:-1] + "y").returncode == BLOCKED

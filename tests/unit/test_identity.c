@@ -70,6 +70,23 @@ a_branch_is_no_part_of_an_image_where_pipelines_put_it(void **state)
 	}
 }
 
+/* $CI_COMMIT_REF_SLUG there is of the source branch. */
+static void
+a_merge_requests_image_goes_by_its_source_branch(void **state)
+{
+	struct job_facts job = { .project_path = mem_strdup("group/app"),
+				 .ref = mem_strdup("refs/merge-requests/5/head"),
+				 .target_branch = mem_strdup("main"),
+				 .source_branch = mem_strdup("Feature/1") };
+	AUTO_FREE char *of_source = identity_repository("group/app/feature-1", &job);
+	AUTO_FREE char *of_other = identity_repository("group/app/main", &job);
+
+	(void)state;
+	assert_string_equal(of_source, "group/app");
+	assert_string_equal(of_other, "group/app/main");
+	job_facts_free(&job);
+}
+
 static void
 key_of(struct sample *s, size_t finding, char out[IDENTITY_KEY_SIZE])
 {
@@ -197,6 +214,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_registry_a_port_a_tag_and_a_digest_are_no_part_of_an_image),
 		cmocka_unit_test(a_branch_is_no_part_of_an_image_where_pipelines_put_it),
+		cmocka_unit_test(a_merge_requests_image_goes_by_its_source_branch),
 		cmocka_unit_test(findings_of_one_report_are_told_apart),
 		cmocka_unit_test(severity_text_and_fix_are_no_part_of_a_finding_and_the_version_is),
 		cmocka_unit_test(a_point_release_and_a_tag_are_no_part_of_a_target),

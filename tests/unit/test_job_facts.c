@@ -186,7 +186,8 @@ no_branch_has_the_name_in_defectdojo_that_another_ref_has(void **state)
 		{ "refs/heads/main", false, "refs/heads/refs/heads/main" },
 		{ "refs/tags/main", false, "refs/heads/refs/tags/main" },
 		{ "refs/tags/main", true, "refs/tags/refs/tags/main" },
-		{ "refs/merge-requests/7/head", false, "refs/merge-requests/7/head" },
+		{ "refs/merge-requests/7/head", false, "refs/heads/refs/merge-requests/7/head" },
+		{ "refs/x", false, "refs/heads/refs/x" },
 		{ NULL, false, "" },
 		{ NULL, true, "" },
 	};

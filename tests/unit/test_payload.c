@@ -314,7 +314,9 @@ the_target_branch_is_gitlabs_word_or_none(void **state)
 		GOOD_HEAD GOOD_GIT ",\"variables\":[{\"key\":\"CI_PIPELINE_SOURCE\",\"value\":\"";
 	static const char tail[] = "\"},{\"key\":\"CI_PIPELINE_SOURCE\",\"value\":\"merge_request_event\"},"
 				   "{\"key\":\"CI_MERGE_REQUEST_TARGET_BRANCH_NAME\",\"value\":\"main\"},"
-				   "{\"key\":\"CI_MERGE_REQUEST_TARGET_BRANCH_NAME\",\"value\":\"mine\"}]}";
+				   "{\"key\":\"CI_MERGE_REQUEST_TARGET_BRANCH_NAME\",\"value\":\"mine\"},"
+				   "{\"key\":\"CI_MERGE_REQUEST_SOURCE_BRANCH_NAME\",\"value\":\"fix\"},"
+				   "{\"key\":\"CI_MERGE_REQUEST_SOURCE_BRANCH_NAME\",\"value\":\"mine\"}]}";
 	AUTO_FREE char *of_push = mem_printf("%spush%s", head, tail);
 	AUTO_FREE char *of_request = mem_printf("%smerge_request_event%s", head, tail);
 	AUTO(payload) struct payload *push = parsed(of_push);
@@ -323,6 +325,8 @@ the_target_branch_is_gitlabs_word_or_none(void **state)
 	(void)state;
 	assert_string_equal(push->facts.target_branch, "");
 	assert_string_equal(request->facts.target_branch, "main");
+	assert_string_equal(push->facts.source_branch, "");
+	assert_string_equal(request->facts.source_branch, "fix");
 }
 
 int

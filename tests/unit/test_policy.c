@@ -350,6 +350,7 @@ a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
 	static const struct {
 		const char *ref, *branch;
 		bool is_tag, is_given;
+		const char *target;
 	} table[] = {
 		{ "main", "main", false, true },
 		{ "main", "main", true, false },
@@ -359,7 +360,9 @@ a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
 		{ "refs/tags/v1", "v1", false, false },
 		{ "refs/tags/v1", "refs/tags/v1", false, false },
 		{ "main", "Main", false, false },
-		{ "refs/merge-requests/7/head", "refs/merge-requests/7/head", false, true },
+		{ "refs/merge-requests/7/head", "refs/merge-requests/7/head", false, true, "main" },
+		/* a branch can be named so */
+		{ "refs/merge-requests/7/head", "refs/merge-requests/7/head", false, false },
 	};
 
 	(void)state;
@@ -372,6 +375,7 @@ a_waiver_of_a_branch_is_none_of_a_tag_of_that_name(void **state)
 
 		c.branch = table[k].branch;
 		c.is_tag = table[k].is_tag;
+		c.target_branch = table[k].target;
 		c.wants_waiver = "night";
 		assert_decides(text, &c, table[k].is_given ? VERDICT_WARN : VERDICT_BLOCK,
 			       table[k].is_given ? FATE_WAIVED : FATE_BLOCKS,

@@ -140,6 +140,12 @@ two_of_one_test_that_disagree_excuse_nothing_and_two_of_different_tests_do(void 
 	t->v[0].is_doubtful = t->v[1].is_doubtful = false;
 	t->v[1].test = 8;
 	assert_int_equal(count(t, &flaw), 2);
+	/* what DefectDojo has closed contradicts nothing, and says what it says */
+	t->v[1].test = 7;
+	t->v[0].is_closed = true;
+	assert_int_equal(count(t, &flaw), 2);
+	add(t, 3);
+	assert_int_equal(count(t, &flaw), 1);
 }
 
 static void
@@ -189,11 +195,11 @@ what_is_printed_is_read_again(void **state)
 	assert_int_equal(count(again, &flaw), 0);
 }
 
-#define HEAD "{\"version\":3,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
+#define HEAD "{\"version\":4,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":["
 #define ENTRY(until, kind, more)                                                                                                    \
 	"{\"id\":\"a\",\"component\":\"b\",\"version\":\"c\",\"place\":\"d\",\"service\":\"e\",\"product\":\"p\",\"branch\":\"f\"," \
 	"\"kind\":\"" kind "\",\"until_s\":" until ",\"severity\":\"HIGH\",\"finding\":1,\"test\":1,"                               \
-	"\"is_anywhere\":false,\"is_doubtful\":false" more "}"
+	"\"is_anywhere\":false,\"is_closed\":false,\"is_doubtful\":false" more "}"
 
 static void
 what_is_not_exactly_so_is_refused(void **state)
@@ -214,8 +220,8 @@ what_is_not_exactly_so_is_refused(void **state)
 		HEAD ENTRY("1", "", "") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"more\":1") "]}",
 		HEAD ENTRY("1", "risk_accepted", ",\"id\":\"b\"") "]}",
-		"{\"version\":2,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
-		"{\"version\":3,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
+		"{\"version\":3,\"fetched_s\":1,\"product\":\"p\",\"note\":\"\",\"entries\":[]}",
+		"{\"version\":4,\"fetched_s\":1,\"product\":null,\"note\":\"\",\"entries\":[]}",
 	};
 	static const char *const good[] = { HEAD "]}", HEAD ENTRY("1", "risk_accepted", "") "]}" };
 
@@ -322,7 +328,10 @@ rows_are_what_they_say_without_a_contradiction(void **state)
 		{ false, 0, { "risk_accepted", "true", NULL } },
 		{ false, 0, { "false_p", "true", NULL } },
 		{ false, 0, { ACCEPTED, "is_mitigated", "true", NULL } },
-		{ false, 0, { ACCEPTED, "duplicate", "true", NULL } },
+		/* people have said it of the duplicate itself */
+		{ true, ACCEPTED_RISK, { ACCEPTED, "duplicate", "true", NULL } },
+		{ false, 0, { "active", "false", "duplicate", "true", NULL } },
+		{ false, 0, { ACCEPTED, "duplicate", "true", "active", "true", NULL } },
 		{ false, 0, { ACCEPTED, "duplicate", "null", NULL } },
 		{ false, 0, { ACCEPTED, "under_review", "true", NULL } },
 		{ false, 0, { ACCEPTED, "under_review", "null", NULL } },
