@@ -188,3 +188,25 @@ str_glob_any(const struct strv *patterns, const char *s)
 			return true;
 	return false;
 }
+
+static size_t
+plain_len(const char *glob)
+{
+	return strcspn(glob, "*?[\\");
+}
+
+bool
+str_glob_covers(const char *a, const char *b)
+{
+	size_t n = plain_len(a), m = plain_len(b);
+
+	if (str_eq(a, b))
+		return true;
+	if (b[m] == '\0')
+		return str_glob(a, b);
+	if (str_eq(a + n, "**"))
+		return m >= n && strncmp(a, b, n) == 0;
+	/* one part of a path, whatever stands for it */
+	return str_eq(a + n, "*") && m >= n && strncmp(a, b, n) == 0 && !strpbrk(b + n, "/\\") &&
+	       !strstr(b + n, "**");
+}

@@ -39,6 +39,8 @@ bool str_is_empty(const char *s); /* NULL or "" */
  */
 bool str_glob(const char *pattern, const char *s);
 bool str_glob_any(const struct strv *patterns, const char *s);
+/* What b matches, a matches, as far as that is seen by their beginnings. */
+bool str_glob_covers(const char *a, const char *b);
 
 /*
  * A path without "." and empty parts, each ".." taken together with the part before it, no slash at its ends: "a/b" of "/a//x/../b/.",

@@ -5,30 +5,17 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
-#define SPECIAL "*?[\\"
 #define TEXT_MAX 4096 /* bytes */
 
 enum list_kind { LIST_OF_PATHS, LIST_OF_WORDS };
 
-static size_t
-plain_len(const char *glob)
-{
-	return strcspn(glob, SPECIAL);
-}
-
 static bool
 is_wider_glob(const char *a, const char *b, enum list_kind kind)
 {
-	size_t n = plain_len(a);
-
-	if (str_eq(a, b))
-		return true;
 	/* in words a slash is a letter as any other */
 	if (kind == LIST_OF_WORDS && (str_eq(a, "*") || strchr(b, '/')))
-		return str_eq(a, "*") || str_eq(a, "**");
-	if (b[plain_len(b)] == '\0')
-		return str_glob(a, b);
-	return str_eq(a + n, "**") && plain_len(b) >= n && strncmp(a, b, n) == 0;
+		return str_eq(a, b) || str_eq(a, "*") || str_eq(a, "**");
+	return str_glob_covers(a, b);
 }
 
 static bool

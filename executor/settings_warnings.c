@@ -144,19 +144,71 @@ static void
 look_at_fleet(const struct warnings *w, const struct settings *s)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
-	struct stat st;
+	const struct options_trivy *t = &s->opt.trivy;
 
 	if (line_of(w, "defectdojo.redis") > 0 && *o->redis && !*o->redis_key_file)
 		warn(w, "defectdojo.redis",
 		     "is set and defectdojo.redis_key_file is not: it is of no use, and with keep_text nothing is sent");
-	(void)look(w, "defectdojo.redis_ca_file", o->redis_ca_file, S_IFREG, &st);
+	if (line_of(w, "trivy.results_redis") > 0 && *t->results_redis && !*t->results_key_file)
+		warn(w, "trivy.results_redis", "is set and trivy.results_key_file is not: it is of no use");
+}
+
+/* Files that only have to be there; doctor looks at them as their reader does. */
+static void
+look_at_files(const struct warnings *w, const struct settings *s)
+{
+	const struct options_defectdojo *d = &s->opt.defectdojo;
+	const struct options_trivy *t = &s->opt.trivy;
+	const struct options_policy *p = &s->opt.policy;
+	const struct {
+		const char *key, *path;
+	} files[] = {
+		{ "trivy.db_credentials_file", t->db_credentials_file },
+		{ "trivy.db_ca_file", t->db_ca_file },
+		{ "trivy.results_key_file", t->results_key_file },
+		{ "trivy.results_auth_file", t->results_auth_file },
+		{ "trivy.results_ca_file", t->results_ca_file },
+		{ "trivy.server_token_file", t->server_token_file },
+		{ "trivy.server_ca_file", t->server_ca_file },
+		{ "policy.file", p->file },
+		{ "policy.credentials_file", p->credentials_file },
+		{ "policy.ssh_key_file", p->ssh_key_file },
+		{ "policy.known_hosts_file", p->known_hosts_file },
+		{ "policy.ca_file", p->ca_file },
+		{ "defectdojo.ca_file", d->ca_file },
+		{ "defectdojo.client_cert_file", d->client_cert_file },
+		{ "defectdojo.client_key_file", d->client_key_file },
+		{ "defectdojo.redis_key_file", d->redis_key_file },
+		{ "defectdojo.redis_auth_file", d->redis_auth_file },
+		{ "defectdojo.redis_ca_file", d->redis_ca_file },
+	};
+	struct stat st;
+
+	for (size_t k = 0; k < MEM_COUNT(files); k++)
+		(void)look(w, files[k].key, files[k].path, S_IFREG, &st);
+	if (line_of(w, "defectdojo.client_key_file") > 0 && *d->client_key_file && !*d->client_cert_file)
+		warn(w, "defectdojo.client_key_file",
+		     "is set and defectdojo.client_cert_file is not: nothing is sent");
+}
+
+/* Each project's reports would close what the other's have found, and what is accepted for one would count for all. */
+static void
+look_at_sharing(const struct warnings *w, const struct settings *s)
+{
+	const struct options_defectdojo *o = &s->opt.defectdojo;
+
+	if (line_of(w, "defectdojo.product") == 0 || names_test(o, "{project_path}") ||
+	    names_test(o, "{project_id}") || names_test(o, "{image}") || names_test(o, "{archive}"))
+		return;
+	warn(w, "defectdojo.product",
+	     "neither product, engagement nor test has {project_path}, {project_id} or an image in its name: projects share a test, "
+	     "each report closes what another's has found, and what is accepted for one counts for all");
 }
 
 static void
 look_at_server(const struct warnings *w, const struct settings *s)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
-	struct stat st;
 
 	if (line_of(w, "defectdojo.url") > 0 && str_has_prefix(o->url, "http://"))
 		warn(w, "defectdojo.url",
@@ -168,7 +220,14 @@ look_at_server(const struct warnings *w, const struct settings *s)
 		warn(w, "defectdojo.token_file",
 		     "is set and defectdojo.url is not: reports wait in the spool");
 	look_at_token(w, s);
-	(void)look(w, "defectdojo.ca_file", o->ca_file, S_IFREG, &st);
+}
+
+static bool
+is_within_cache(const struct settings *s, const char *path)
+{
+	size_t n = strlen(s->cache_dir);
+
+	return strncmp(path, s->cache_dir, n) == 0 && path[n] == '/';
 }
 
 static void
@@ -180,8 +239,11 @@ look_at_scanner(const struct warnings *w, const struct settings *s)
 	if (look(w, "trivy.path", o->path, S_IFREG, &st) && !(st.st_mode & 0111))
 		warn(w, "trivy.path", "%s is no program (mode %04o): chmod +x it", o->path,
 		     st.st_mode & 07777);
-	(void)look(w, "trivy.db_dir", o->db_dir, S_IFDIR, &st);
-	(void)look(w, "trivy.java_db_dir", o->java_db_dir, S_IFDIR, &st);
+	/* where `tidewaiter db` keeps them, it makes them */
+	if (!is_within_cache(s, o->db_dir))
+		(void)look(w, "trivy.db_dir", o->db_dir, S_IFDIR, &st);
+	if (!is_within_cache(s, o->java_db_dir))
+		(void)look(w, "trivy.java_db_dir", o->java_db_dir, S_IFDIR, &st);
 }
 
 static void
@@ -189,7 +251,6 @@ look_at_policy(const struct warnings *w, const struct settings *s)
 {
 	const struct options_policy *o = &s->opt.policy;
 	bool is_ssh = *o->url && (str_has_prefix(o->url, "ssh://") || !strstr(o->url, "://"));
-	struct stat st;
 
 	if (str_has_prefix(o->url, "http://"))
 		warn(w, "policy.url",
@@ -200,11 +261,6 @@ look_at_policy(const struct warnings *w, const struct settings *s)
 	if (is_ssh && !*o->ssh_key_file)
 		warn(w, "policy.url",
 		     "is reached by SSH and policy.ssh_key_file is not set: no server lets us in");
-	(void)look(w, "policy.file", o->file, S_IFREG, &st);
-	(void)look(w, "policy.known_hosts_file", o->known_hosts_file, S_IFREG, &st);
-	(void)look(w, "policy.credentials_file", o->credentials_file, S_IFREG, &st);
-	(void)look(w, "policy.ssh_key_file", o->ssh_key_file, S_IFREG, &st);
-	(void)look(w, "policy.ca_file", o->ca_file, S_IFREG, &st);
 }
 
 static void
@@ -221,14 +277,14 @@ look_at_groups(const struct warnings *w, const struct settings *s)
 	}
 }
 
-/* The first match wins: what stands behind one that matches everything, or the same, is never read. */
+/* The first match wins: what stands behind one that matches all of it is never read. */
 static void
 look_at_order(const struct warnings *w, const struct conf_overrides *projects, size_t index)
 {
 	for (size_t i = 0; i < index; i++) {
 		const char *earlier = projects->v[i].match;
 
-		if (!str_eq(earlier, "**") && !str_eq(earlier, projects->v[index].match))
+		if (!str_glob_covers(earlier, projects->v[index].match))
 			continue;
 		warn(w, "match",
 		     "\"%s\" is never reached, projects[%zu] (\"%s\") matches before it and the first wins",
@@ -263,8 +319,10 @@ settings_warnings(const struct settings *s, struct strv *ret)
 	look_at_server(&top, s);
 	look_at_service(&top, s);
 	look_at_product(&top, s);
+	look_at_sharing(&top, s);
 	look_at_fleet(&top, s);
 	look_at_policy(&top, s);
+	look_at_files(&top, s);
 	for (size_t i = 0; i < s->projects.n; i++) {
 		AUTO(settings) struct settings *own = settings_of_entry(s, &s->projects.v[i]);
 		AUTO_FREE char *prefix = mem_printf("projects[%zu].", i + 1);
@@ -275,5 +333,6 @@ settings_warnings(const struct settings *s, struct strv *ret)
 		look_at_server(&w, own);
 		look_at_service(&w, own);
 		look_at_product(&w, own);
+		look_at_files(&w, own);
 	}
 }

@@ -91,13 +91,31 @@ mode_of_unread(const struct policy *p, const struct job_facts *job)
 	return d.mode;
 }
 
+/*
+ * Where no policy can be had, gate.mode rules, or what the version that is too old to judge said of such a job, if that is stricter:
+ * who keeps the repository from being asked opens no gate.
+ */
+static int
+mode_without(const struct options *o, const struct job_facts *job, const struct policy_source *source)
+{
+	AUTO(policy) struct policy *old = NULL;
+	struct err ignored = ERR_INIT;
+	int mode = o->gate.mode, its;
+
+	if (!source || !source->text ||
+	    policy_parse(source->name, source->text, source->len, o, &old, &ignored) < 0)
+		return mode;
+	its = mode_of_unread(old, job);
+	return its > mode ? its : mode;
+}
+
 int
 gate_mode_unread(const struct options *o, const struct job_facts *job, const struct policy_source *source)
 {
 	AUTO(policy) struct policy *p = NULL;
 	struct err e = ERR_INIT;
 
-	return gate_load_policy(o, source, &p, &e) < 0 ? o->gate.mode : mode_of_unread(p, job);
+	return gate_load_policy(o, source, &p, &e) < 0 ? mode_without(o, job, source) : mode_of_unread(p, job);
 }
 
 /* ---- images ---- */
@@ -203,10 +221,13 @@ gate_judge_image(const struct inspection *i, const struct known *known, struct i
 static void
 leave_undecided(struct inspection *i, const struct err *why)
 {
+	int mode = mode_without(i->opt, i->job, i->policy_source);
+
+	i->mode = mode;
 	for (size_t k = 0; k < i->n_images; k++) {
 		struct image *m = &i->images[k];
 
-		m->mode = i->opt->gate.mode;
+		m->mode = mode;
 		m->verdict = m->fault.kind == ERR_NONE
 				     ? VERDICT_UNDECIDED
 				     : verdict_worse(VERDICT_UNDECIDED, gate_judge_fault(&m->fault));

@@ -43,5 +43,8 @@ struct policy;
 int gate_load_policy(const struct options *o, const struct policy_source *source, struct policy **ret,
 		     struct err *e);
 
-/* The mode that rules images which could not be looked at: they may be any. A policy that is not understood: as the settings say. */
+/*
+ * The mode that rules images which could not be looked at: they may be any. Without a policy that can judge: as the settings say, or as the last
+ * version said, if that is stricter.
+ */
 int gate_mode_unread(const struct options *o, const struct job_facts *job, const struct policy_source *source);

@@ -356,15 +356,15 @@ answer(const struct store *s, struct policy_source *ret)
 		err_set(&ret->fault, ERR_FAILED, "no policy could be had from %s: %s", p->url, why);
 		return;
 	}
+	ret->text = mem_strndup(s->good.text, s->good.len);
+	ret->len = s->good.len;
+	ret->name = name_of(s, s->good.commit);
 	if (age_ms > p->max_age) {
 		err_set(&ret->fault, ERR_FAILED,
 			"the policy's last good version, commit %.*s, is too old: %s, allowed is %s (policy.max_age): %s",
 			COMMIT_SHOWN, s->good.commit, age, limit, why);
 		return;
 	}
-	ret->text = mem_strndup(s->good.text, s->good.len);
-	ret->len = s->good.len;
-	ret->name = name_of(s, s->good.commit);
 	ret->origin =
 		mem_printf("commit %.*s of %s in %s, %s", COMMIT_SHOWN, s->good.commit, p->ref, p->url, age);
 	ret->fetched_s = s->good.confirmed_s;

@@ -175,3 +175,33 @@ def test_the_runners_example_is_whole(source_dir):
         assert set(custom) - known == {"config_exec_timeout", "prepare_exec_timeout", "cleanup_exec_timeout",
                                        "graceful_kill_timeout", "force_kill_timeout"}
     assert files == {"/etc/tidewaiter/tidewaiter.yml", "/etc/tidewaiter/enforce.yml"}
+
+
+@pytest.mark.parametrize("text, words", [
+    ("trivy: {results_redis: \"redis://127.0.0.1/1\", results_key_file: /nx/1}", "trivy.results_key_file: /nx/1"),
+    ("trivy: {results_redis: \"redis://127.0.0.1/1\"}", "trivy.results_redis: is set and trivy.results_key_file is not"),
+    ("trivy: {server: \"https://trivy.example.com\", server_token_file: /nx/2}", "trivy.server_token_file: /nx/2"),
+    ("trivy: {db_credentials_file: /nx/3}", "trivy.db_credentials_file: /nx/3"),
+    ("defectdojo: {client_cert_file: /nx/4}", "defectdojo.client_cert_file: /nx/4"),
+    ("defectdojo: {client_key_file: /nx/5}", "is set and defectdojo.client_cert_file is not"),
+    ("defectdojo: {redis_auth_file: /nx/6}", "defectdojo.redis_auth_file: /nx/6"),
+    ("defectdojo: {product: \"{project_name}\", engagement: all, test: all}", "projects share a test"),
+    ("projects: [{match: \"a/**\"}, {match: a/b}]", '"a/b" is never reached'),
+    ("projects: [{match: \"a/*\"}, {match: \"a/b*\"}]", '"a/b*" is never reached'),
+])
+def test_what_is_possible_and_hardly_meant_is_a_warning(program, root, text, words):
+    path = root / "tidewaiter.yml"
+    path.write_text(f"state_dir: {root}/state\ncache_dir: {root}/cache\n{text}\n")
+    done = subprocess.run([program("tidewaiter"), "--config", path, "config", "check"], capture_output=True, text=True)
+    assert done.returncode == 0 and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("text", [
+    "trivy: {db_dir: \"\", java_db_dir: \"\"}", "projects: [{match: \"a/*\"}, {match: \"a/b/c\"}]", "projects: [{match: \"a/b*\"}, {match: \"a/*\"}]",
+    "projects: [{match: \"a/*\"}, {match: \"a/**\"}]", "defectdojo: {product: \"{project_path}\", engagement: all}",
+])
+def test_what_is_well_is_no_warning(program, root, text):
+    path = root / "tidewaiter.yml"
+    path.write_text(f"state_dir: {root}/state\ncache_dir: {root}/cache\n{text}\n")
+    done = subprocess.run([program("tidewaiter"), "--config", path, "config", "check"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr

@@ -8,7 +8,7 @@ import pytest
 from inspected import REPORT, archives, host, inspected, log  # noqa: F401
 from slot_host import needs_root
 from test_commit_files import Project
-from test_policy_git import TOKEN, Repository, certificates, git_server  # noqa: F401
+from test_policy_git import TOKEN, Repository, age, certificates, git_server  # noqa: F401
 
 pytestmark = needs_root
 
@@ -77,6 +77,22 @@ def ids_of(result):
 def objects(project):
     """A project directory that holds a .git."""
     return {str(p.relative_to(project.path)): p.read_bytes() for p in (project.path / ".git").rglob("*") if p.is_file()}
+
+
+def test_a_version_that_is_too_old_to_judge_still_says_how_strict_it_was(served):
+    assert served.play().exit_code == 90
+    served.server.password = b"x:y"
+    age(served.host.state, 90000)
+    result = served.play()
+    assert (result.state, result.failure_reason) == ("failed", "runner_system_failure"), log(result)
+    assert "is too old" in log(result)
+    # one that was mild opens no more than the settings do
+    served.server.password = f"deploy:{TOKEN}".encode()
+    served.repository.commit(policy("audit"))
+    assert served.play().state == "success"
+    served.server.password = b"x:y"
+    age(served.host.state, 90000)
+    assert served.play().state == "success"
 
 
 def test_an_ignore_file_of_the_commit_counts_where_the_rule_takes_it(served, tmp_path):
