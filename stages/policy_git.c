@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "stages/git_child.h"
 #include "stages/git_fetch.h"
+#include "stages/known_hosts.h"
 #include "stages/policy.h"
 
 #define GOOD "good"
@@ -207,7 +208,7 @@ static int
 place_known_hosts(const struct store *s, struct err *e)
 {
 	const char *from = s->o->policy.known_hosts_file;
-	AUTO_FREE char *text = NULL;
+	AUTO_FREE char *text = NULL, *known = NULL;
 	AUTO_FD int dir = -1;
 	AUTO_FD int fd = -1;
 	size_t len = 0;
@@ -224,7 +225,8 @@ place_known_hosts(const struct store *s, struct err *e)
 		if (fs_read_fd_max(fd, KNOWN_HOSTS_MAX, &text, &len, e) < 0)
 			return err_wrap(e, "policy.known_hosts_file %s", from);
 	}
-	return fs_publish(dir, "known_hosts", text ? text : "", len, 0600, 0, e);
+	known = known_hosts_rewrite(text ? text : "", len);
+	return fs_publish(dir, "known_hosts", known, strlen(known), 0600, 0, e);
 }
 
 static int

@@ -883,3 +883,36 @@ def test_a_known_host_of_the_users_own_file_does_not_count(repository, ask, sshd
     got = ask(f"ssh://root@localhost:{sshd.port}{repository.path}", ssh_key_file=sshd.at / "user",
               env={"HOME": str(tmp_path / "home")})
     assert got["text"] is None and "known_hosts_file" in got["fault"], got
+
+
+def rsa_line(sshd):
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", sshd.at / "rsa"], check=True)
+    return f"[localhost]:{sshd.port} {' '.join((sshd.at / 'rsa.pub').read_text().split()[:2])}\n"
+
+
+KNOWN_HOSTS = {
+    "a line that is none": (lambda sshd, line, key: f"garbage\n{line}", True),
+    "comments": (lambda sshd, line, key: f"# of the admin\n\n{line}", True),
+    "RSA first": (lambda sshd, line, key: rsa_line(sshd) + line, True),
+    "600 names": (lambda sshd, line, key: ",".join(f"h{n}.example.com" for n in range(600)) + f",{line}", True),
+    "no newline, CRLF": (lambda sshd, line, key: f"# c\r\n{line.rstrip()}", True),
+    "revoked behind": (lambda sshd, line, key: f"{line}@revoked * {key}\n", False),
+    "revoked before": (lambda sshd, line, key: f"@revoked [localhost]:{sshd.port} {key}\n{line}", False),
+    "an authority": (lambda sshd, line, key: f"@cert-authority * {key}\n", False),
+}
+
+
+@pytest.mark.parametrize("how", KNOWN_HOSTS)
+def test_a_known_hosts_file_counts_as_it_does_for_openssh(repository, ask, sshd, how):
+    write, is_known = KNOWN_HOSTS[how]
+    repository.commit(policy("LOW"))
+    known = sshd.known("host")
+    line = known.read_text(encoding="utf-8")
+    known.write_text(write(sshd, line, line.split(" ", 1)[1].strip()), encoding="utf-8")
+    url = f"ssh://root@localhost:{sshd.port}{repository.path}"
+    got = ask(url, ssh_key_file=sshd.at / "user", known_hosts_file=known)
+    assert (got["text"] == policy("LOW")) == is_known, got
+    ssh = f"ssh -i {sshd.at}/user -o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes -o BatchMode=yes"
+    git = subprocess.run(["git", "ls-remote", url], env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "GIT_SSH_COMMAND": ssh},
+                         capture_output=True, text=True, timeout=60)
+    assert (git.returncode == 0) == is_known, git.stderr
