@@ -18,7 +18,10 @@
 #include "stages/git_child.h"
 
 #define OURS "refs/tidewaiter/head" /* in the clone: what was fetched last */
-#define PACKS_MAX 40		    /* libgit2 never repacks; a clone with more is made anew */
+/* In the clone, of a ref by its bare name: what it was when it was fetched; behind it comes "heads/main". */
+#define KIND "refs/tidewaiter/kind/"
+/* libgit2 never repacks; a clone with more is made anew, for which all of its history has to fit fetch_max and the time of one fetch. */
+#define PACKS_MAX 1000
 #define NAMES_SHOWN 5
 #define ID_PART_MIN 7 /* digits; what Git shows of a commit */
 
@@ -273,8 +276,34 @@ no_such_ref(const git_remote_head **heads, size_t n, const char *ref, struct err
 		       names.n ? "; there are the branches " : "", all);
 }
 
+static bool
+was_fetched_as(git_repository *repo, const char *kind, const char *ref)
+{
+	AUTO_FREE char *name = mem_printf(KIND "%s/%s", kind, ref);
+	AUTO_GIT(reference) git_reference *found = NULL;
+	bool is_so = git_reference_lookup(&found, repo, name) == 0;
+
+	git_error_clear();
+	return is_so;
+}
+
+/* Of a branch and a tag of one name it is what it has been: whoever may push the other one neither says what the policy is nor holds it up. */
 static int
-find_ref(git_remote *remote, const char *ref, const git_remote_head **ret, struct err *e)
+choose(git_repository *repo, const char *ref, const git_remote_head *branch, const git_remote_head *tag,
+       const git_remote_head **ret, struct err *e)
+{
+	bool was_branch = was_fetched_as(repo, "heads", ref), was_tag = was_fetched_as(repo, "tags", ref);
+
+	if (was_branch == was_tag)
+		return err_set(e, ERR_FAILED,
+			       "%s is a branch and a tag (policy.ref): name refs/heads/%s or refs/tags/%s",
+			       ref, ref, ref);
+	*ret = was_branch ? branch : tag;
+	return 0;
+}
+
+static int
+find_ref(git_repository *repo, git_remote *remote, const char *ref, const git_remote_head **ret, struct err *e)
 {
 	const git_remote_head **heads, *branch, *tag;
 	size_t n;
@@ -284,9 +313,7 @@ find_ref(git_remote *remote, const char *ref, const git_remote_head **ret, struc
 	branch = find_name(heads, n, "refs/heads/", ref);
 	tag = find_name(heads, n, "refs/tags/", ref);
 	if (branch && tag)
-		return err_set(e, ERR_FAILED,
-			       "%s is a branch and a tag (policy.ref): name refs/heads/%s or refs/tags/%s",
-			       ref, ref, ref);
+		return choose(repo, ref, branch, tag, ret, e);
 	*ret = branch ? branch : tag;
 	if (!*ret && str_has_prefix(ref, "refs/"))
 		*ret = find_name(heads, n, "", ref);
@@ -348,13 +375,21 @@ connect_to(struct session *s, git_remote *remote, struct err *e)
 	return git_remote_connect_ext(remote, GIT_DIRECTION_FETCH, &o) < 0 ? say_why(s, e) : 0;
 }
 
-/* So that the next fetch says what is there already. */
 static int
-keep(git_repository *repo, const git_oid *id, struct err *e)
+keep_as(git_repository *repo, const char *name, const git_oid *id, struct err *e)
 {
 	AUTO_GIT(reference) git_reference *ref = NULL;
 
-	return git_reference_create(&ref, repo, OURS, id, 1, NULL) < 0 ? git_fault(e, OURS) : 0;
+	return git_reference_create(&ref, repo, name, id, 1, NULL) < 0 ? git_fault(e, "%s", name) : 0;
+}
+
+/* What `name` ("refs/heads/main") was asked for as ("main"). */
+static int
+keep_kind(git_repository *repo, const char *asked, const char *name, const git_oid *id, struct err *e)
+{
+	AUTO_FREE char *kind = mem_printf(KIND "%s", name + strlen("refs/"));
+
+	return str_eq(asked, name) ? 0 : keep_as(repo, kind, id, e);
 }
 
 /* A commit by its name alone: asked for by that where the server takes it, else with all branches. */
@@ -384,17 +419,19 @@ fetch_ref(struct session *s, git_repository *repo, git_remote *remote, git_oid *
 	const git_remote_head *head = NULL;
 	AUTO_FREE char *spec = NULL;
 
-	if (find_ref(remote, s->f->ref, &head, e) < 0)
+	if (find_ref(repo, remote, s->f->ref, &head, e) < 0)
 		return -1;
 	if (!head)
 		return err_set(e, ERR_FAILED, "the server announces nothing for %s", s->f->ref);
 	git_oid_cpy(ret, &head->oid);
 	if (has_object(repo, ret))
-		return 0;
+		return keep_kind(repo, s->f->ref, head->name, ret, e);
 	spec = mem_printf("+%s:" OURS, head->name);
 	if (download(s, remote, spec, e) < 0)
 		return -1;
-	return has_object(repo, ret) ? 0 : err_set(e, ERR_FAILED, "the server did not send what it announced");
+	if (!has_object(repo, ret))
+		return err_set(e, ERR_FAILED, "the server did not send what it announced");
+	return keep_kind(repo, s->f->ref, head->name, ret, e);
 }
 
 static int
@@ -411,7 +448,8 @@ fetch(struct session *s, git_repository *repo, git_oid *ret, struct err *e)
 		return -1;
 	if (is_commit ? fetch_commit(s, repo, remote, ret, e) < 0 : fetch_ref(s, repo, remote, ret, e) < 0)
 		return -1;
-	return keep(repo, ret, e);
+	/* so that the next fetch says what is there already */
+	return keep_as(repo, OURS, ret, e);
 }
 
 /* ---- the file ---- */
@@ -443,9 +481,13 @@ read_file(git_repository *repo, const git_oid *id, const struct git_fetch *f, st
 	AUTO_GIT(entry) git_tree_entry *entry = NULL;
 	char hex[GIT_OID_HEXSZ + 1];
 
-	if (git_object_lookup(&any, repo, id, GIT_OBJECT_ANY) < 0 ||
-	    git_object_peel(&commit, any, GIT_OBJECT_COMMIT) < 0)
+	if (git_object_lookup(&any, repo, id, GIT_OBJECT_ANY) < 0)
 		return git_fault(e, "%s (policy.ref)", f->ref);
+	if (git_object_peel(&commit, any, GIT_OBJECT_COMMIT) < 0) {
+		git_fault(e, "%s (policy.ref)", f->ref);
+		git_error_clear(); /* it is the server's, and no damage of the clone */
+		return -1;
+	}
 	git_oid_tostr(hex, sizeof(hex), git_object_id(commit));
 	if (git_commit_tree(&tree, (const git_commit *)commit) < 0)
 		return git_fault(e, "commit %s", hex);
@@ -474,6 +516,26 @@ check_owner(const char *path, struct err *e)
 	return 0;
 }
 
+static int
+check_owner_if_there(const char *path, struct err *e)
+{
+	return access(path, F_OK) == 0 ? check_owner(path, e) : 0;
+}
+
+/* "refs/heads/a/b" and all that it lies in. */
+static int
+check_ref(const char *repository, const char *prefix, const char *ref, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s%s", repository, prefix, ref);
+
+	for (char *p = path + strlen(repository) + 1; (p = strchr(p, '/')); *p++ = '/') {
+		*p = '\0';
+		if (check_owner_if_there(path, e) < 0)
+			return -1;
+	}
+	return check_owner_if_there(path, e);
+}
+
 /*
  * A mirror on this host: whoever can write it, or what says which commit a branch is at, writes the policy. libgit2's own check takes no
  * owner but ourselves, which a mirror of root's would fail.
@@ -481,9 +543,11 @@ check_owner(const char *path, struct err *e)
 static int
 check_mirror(const struct git_fetch *f, struct err *e)
 {
-	static const char *const parts[] = { "",	   "/HEAD",   "/packed-refs", "/refs", "/refs/heads",
-					     "/refs/tags", "/objects" };
-	AUTO_FREE char *path = NULL, *work = NULL;
+	static const char *const parts[] = { "",	   "HEAD",	"config",  "packed-refs", "refs",
+					     "refs/heads", "refs/tags", "objects", "reftable" };
+	static const char *const prefixes[] = { "refs/heads/", "refs/tags/", "" };
+	AUTO_FREE char *path = NULL, *work = NULL, *common = NULL;
+	struct stat st;
 
 	if (!str_has_prefix(f->url, "file://"))
 		return 0;
@@ -491,16 +555,25 @@ check_mirror(const struct git_fetch *f, struct err *e)
 	if (check_owner(path, e) < 0)
 		return -1;
 	work = mem_printf("%s/.git", path);
-	if (access(work, F_OK) == 0) {
+	if (lstat(work, &st) == 0) {
+		if (!S_ISDIR(st.st_mode))
+			return err_set(e, ERR_SETTINGS, "%s is no directory: name the repository itself",
+				       work);
 		mem_free_at(&path);
 		path = take_ptr(work);
 	}
+	common = mem_printf("%s/commondir", path);
+	if (access(common, F_OK) == 0)
+		return err_set(e, ERR_SETTINGS, "%s leads elsewhere: name the repository itself", common);
 	for (size_t k = 0; k < MEM_COUNT(parts); k++) {
-		AUTO_FREE char *part = mem_printf("%s%s", path, parts[k]);
+		AUTO_FREE char *part = mem_printf("%s/%s", path, parts[k]);
 
-		if (access(part, F_OK) == 0 && check_owner(part, e) < 0)
+		if (check_owner_if_there(part, e) < 0)
 			return -1;
 	}
+	for (size_t k = 0; k < MEM_COUNT(prefixes); k++)
+		if (check_ref(path, prefixes[k], f->ref, e) < 0)
+			return -1;
 	return git_libgit2_opts(GIT_OPT_SET_OWNER_VALIDATION, 0) < 0 ? git_fault(e, "libgit2") : 0;
 }
 
@@ -535,6 +608,7 @@ git_fetch_work(void *arg, struct buf *out, struct err *e)
 {
 	const struct git_fetch *f = arg;
 	AUTO_SESSION struct session s = { .f = f };
+	struct err again = ERR_INIT;
 
 	if (read_secrets(&s, e) < 0 || check_mirror(f, e) < 0)
 		return -1;
@@ -543,7 +617,11 @@ git_fetch_work(void *arg, struct buf *out, struct err *e)
 		return 0;
 	if (s.is_refused || s.is_untrusted || s.is_too_large || !is_damage())
 		return -1;
-	err_clear(e);
 	s.n_asked = 0;
-	return fetch_and_read(&s, true, out, e);
+	/* what was wrong at first is told where that was no damage after all */
+	if (fetch_and_read(&s, true, out, &again) == 0) {
+		err_clear(e);
+		return 0;
+	}
+	return -1;
 }

@@ -277,6 +277,16 @@ const struct conf_rule rule_git_path = { is_git_path, "the path of a file in the
 const struct conf_rule rule_server_url = {
 	is_server_url, "a URL such as https://dojo.example.com, without user, password and query", shown_url
 };
+static bool
+is_http_proxy_url(const char *url)
+{
+	return (str_has_prefix(url, "http://") || str_has_prefix(url, "https://")) && is_proxy_url(url);
+}
+
+const struct conf_rule rule_http_proxy_url = {
+	is_http_proxy_url,
+	"a URL of an HTTP proxy such as http://proxy.example.com:3128, without user and password", shown_url
+};
 const struct conf_rule rule_proxy_url = {
 	is_proxy_url, "a URL such as http://proxy.example.com:3128, without user and password", shown_url
 };

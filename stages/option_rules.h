@@ -14,6 +14,7 @@ extern const struct conf_rule rule_sha256;	 /* 64 hexadecimal digits in lower ca
 extern const struct conf_rule rule_report_dir;	 /* stands in job scripts */
 extern const struct conf_rule rule_expiry;	 /* GitLab's words for a time, or "never" */
 extern const struct conf_rule rule_server_url, rule_proxy_url; /* without user and password */
+extern const struct conf_rule rule_http_proxy_url;	       /* the same; libgit2 knows no SOCKS */
 extern const struct conf_rule rule_redis_url;		       /* the same */
 extern const struct conf_rule rule_git_url, rule_git_ref, rule_git_path;
 extern const struct conf_rule rule_template; /* only placeholders that there are */

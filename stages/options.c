@@ -195,7 +195,7 @@ static const struct conf_field policy_fields[] = {
 	  .help = "Keys of SSH servers as OpenSSH writes them; a server that is not in it is refused" },
 	{ "ca_file", CONF_PATH, AT(ca_file), "", .flags = CONF_NO_OVERRIDE,
 	  .help = "CA certificates in PEM; empty: the system's" },
-	{ "proxy", CONF_STRING, AT(proxy), "", .rule = &rule_proxy_url, .flags = CONF_NO_OVERRIDE,
+	{ "proxy", CONF_STRING, AT(proxy), "", .rule = &rule_http_proxy_url, .flags = CONF_NO_OVERRIDE,
 	  .help = "URL of a proxy for https://; empty: none, whatever the environment says" },
 	{ "fetch_every", CONF_DURATION, AT(fetch_every), "5m", .min = 0, .max = 24 * HOUR,
 	  .flags = CONF_NO_OVERRIDE, .help = "The repository is asked at most this often" },

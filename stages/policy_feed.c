@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -70,6 +71,20 @@ feed_main(const struct policy_feed *f, const struct options *o, const char *stat
 	_exit(write_answer(f->answer_fd, &s) < 0);
 }
 
+/* From here on, and in all that is forked, the answer can be read alone: the scanner is not to write what the fetcher parses. */
+static int
+keep_reading(struct policy_feed *f, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("/proc/self/fd/%d", f->answer_fd);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_errno(e, "open");
+	close(f->answer_fd);
+	f->answer_fd = fd;
+	return 0;
+}
+
 static int
 feed_start(const struct options *o, const char *state_dir, uid_t uid, gid_t gid, unsigned flags,
 	   struct policy_feed *f, struct err *e)
@@ -80,7 +95,7 @@ feed_start(const struct options *o, const char *state_dir, uid_t uid, gid_t gid,
 	if (policy_git_make_dir(state_dir, uid, gid, e) < 0)
 		return -1;
 	f->answer_fd = memfd_create("policy", MFD_CLOEXEC);
-	if (f->answer_fd < 0)
+	if (f->answer_fd < 0 || fchmod(f->answer_fd, 0600) < 0)
 		return err_errno(e, "memfd_create");
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_errno(e, "pipe");
@@ -93,7 +108,7 @@ feed_start(const struct options *o, const char *state_dir, uid_t uid, gid_t gid,
 		return err_errno(e, "fork");
 	if (f->pid == 0)
 		feed_main(f, o, state_dir, uid, gid, flags);
-	return 0;
+	return keep_reading(f, e);
 }
 
 void

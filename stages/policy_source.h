@@ -15,11 +15,11 @@
 struct policy_source {
 	char *text; /* NULL: none is configured, or none was ever had */
 	size_t len;
-	char *name;	   /* for messages with a line: "/etc/tidewaiter/policy.yml" */
-	char *origin;	   /* for people: "file /etc/tidewaiter/policy.yml" */
-	int64_t fetched_s; /* seconds since the epoch: when these bytes were got */
-	char *note;	   /* NULL, or a line for people: why it is an older version */
-	struct err fault; /* with a text: that is too old to judge, and only says how strict it was */
+	char *name;		  /* for messages with a line: "/etc/tidewaiter/policy.yml" */
+	char *origin;		  /* for people: "file /etc/tidewaiter/policy.yml" */
+	int64_t fetched_s;	  /* seconds since the epoch: when these bytes were got */
+	char *note;		  /* NULL, or a line for people: why it is an older version */
+	struct err fault;	  /* with a text: that is too old to judge, and only says how strict it was */
 	struct policy_feed *feed; /* policy_feed.h; not NULL: it is on its way, and the rest is empty */
 };
 

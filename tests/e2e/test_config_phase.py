@@ -74,6 +74,7 @@ def test_gitlab_below_a_path_has_its_projects_below_it(host):
     ("job: [", ["tidewaiter.yml"]),
     ("gate: &a { mode: audit }\nreport: *a", ["alias"]),
     ("trivy: {scanners: [secret]}", [":1:", "trivy.scanners", "vuln is missing"]),
+    ("policy: {proxy: \"socks5://localhost:1\"}", [":1:", "policy.proxy", "an HTTP proxy"]),
     ("trivy: {scanners: []}", [":1:", "trivy.scanners", "an empty list"]),
 ])
 def test_settings_that_are_not_understood_are_a_system_failure(host, text, words):

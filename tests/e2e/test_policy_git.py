@@ -440,10 +440,79 @@ def test_what_a_killed_fetch_left_is_in_nobodys_way(repository, ask, tmp_path):
 
 def test_the_clone_does_not_grow_for_ever(repository, ask, tmp_path):
     url = f"file://{repository.path}"
-    for i in range(45):
+    for i in range(3):
         repository.commit(policy() + f"# {i}\n")
         assert ask(url, "now")["text"].endswith(f"# {i}\n")
-    assert len(list((tmp_path / "state").glob("policy/*/repo.git/objects/pack/*.pack"))) <= 42
+    packs, = (tmp_path / "state").glob("policy/*/repo.git/objects/pack")
+    assert len(list(packs.glob("*.pack"))) == 3
+    for i in range(1000):
+        (packs / f"pack-{i:040x}.pack").write_bytes(b"")
+    repository.commit(policy() + "# last\n")
+    assert ask(url, "now")["text"].endswith("# last\n")
+    assert len(list((tmp_path / "state").glob("policy/*/repo.git/objects/pack/*.pack"))) == 1
+
+
+def test_a_tag_that_is_named_like_the_branch_holds_no_policy_up(repository, ask, tmp_path):
+    """Nor is it the policy; and the same of a branch that is named like the tag."""
+    repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    assert ask(url)["text"] == policy("HIGH")
+    repository.git("tag", "v1")
+    assert ask(url, ref="v1")["text"] == policy("HIGH")
+    strange = repository.commit(policy("CRITICAL"))
+    repository.git("reset", "-q", "--hard", "HEAD~1")
+    repository.git("tag", "main", strange)
+    repository.git("branch", "v1", strange)
+    for ref in ("main", "v1"):
+        got = ask(url, "now", ref=ref)
+        assert got["text"] == policy("HIGH") and not got["note"] and not got["fault"], got
+    repository.commit(policy("LOW"))
+    assert ask(url, "now")["text"] == policy("LOW")
+    # who sees both from the beginning knows of neither
+    shutil.rmtree(tmp_path / "state")
+    assert "is a branch and a tag" in ask(url)["fault"]
+
+
+def of_nobody(path, mode):
+    os.chown(path, 65534, 65534)
+    os.chmod(path, mode)
+
+
+def test_a_mirror_that_leads_to_what_others_can_write_is_not_followed(repository, ask, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    weak = repository.commit(policy("CRITICAL"))
+    repository.git("branch", "topic/x", weak)
+    url, git = f"file://{repository.path}", pathlib.Path(repository.path, ".git")
+    assert ask(url, ref="topic/x")["text"]
+    of_nobody(git / "refs/heads/topic", 0o777)
+    assert "belongs to user" in ask(url, "now", ref="topic/x")["note"]
+    assert ask(url)["text"]
+    of_nobody(git / "refs/heads/main", 0o666)
+    assert "belongs to user" in ask(url, "now")["note"]
+    theirs = tmp_path / "theirs"
+    shutil.copytree(git, theirs)
+    (tmp_path / "worktree").mkdir()
+    (tmp_path / "worktree/.git").write_text(f"gitdir: {theirs}\n")
+    assert "is no directory" in ask(f"file://{tmp_path}/worktree")["fault"]
+    shutil.copytree(theirs, tmp_path / "bare")
+    (tmp_path / "bare/commondir").write_text(f"{theirs}\n")
+    assert "leads elsewhere" in ask(f"file://{tmp_path}/bare")["fault"]
+
+
+def test_what_the_server_has_wrong_does_not_cost_the_clone(repository, ask, tmp_path):
+    """A ref to a tag of a tree is nothing that a clone made anew would mend."""
+    repository.commit(policy("HIGH"))
+    url = f"file://{repository.path}"
+    ask(url)
+    clone, = (tmp_path / "state").glob("policy/*/repo.git")
+    mark = clone / "mark"
+    mark.write_text("")
+    tree = repository.git("rev-parse", "HEAD^{tree}")
+    repository.git("tag", "-a", "-m", "x", "tree", tree)
+    got = ask(url, "now", ref="tree")
+    assert got["text"] is None and "policy.ref" in got["fault"], got
+    assert mark.exists()
 
 
 def test_hooks_and_configuration_of_the_repository_have_no_effect(repository, ask, tmp_path):
