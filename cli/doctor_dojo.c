@@ -41,9 +41,12 @@ check_spool(struct checkup *c, const struct settings *s)
 
 	/* Looking makes nothing. */
 	if (access(path, F_OK) < 0 && errno == ENOENT) {
-		checkup_warn(c, "spool",
-			     "sudo tidewaiter setup, or the first delivery of an ordinary user, makes it",
-			     "%s is not there", path);
+		/* below a directory of root's the courier cannot make it, and reports are lost */
+		if (faccessat(AT_FDCWD, s->state_dir, W_OK, AT_EACCESS) < 0)
+			checkup_fail(c, "spool", "sudo tidewaiter setup",
+				     "%s is not there, and no report is kept or sent", path);
+		else
+			checkup_ok(c, "spool", "%s: made by the first delivery", path);
 		return;
 	}
 	if (spool_open(s->state_dir, &spool, &e) < 0 || spool_usage(spool, &u, &e) < 0 ||

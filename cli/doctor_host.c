@@ -5,6 +5,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -246,6 +247,66 @@ check_layers(struct checkup *c, const struct settings *s)
 	checkup_ok(c, "layers", "%zu kept, %s of %s", use.n, used, bound);
 }
 
+/* ---- owners ---- */
+
+/* NULL, or what is wrong with it or a directory above it; owned by the caller. A sticky one, as /tmp, takes nothing away from others. */
+static char *
+who_else_can_write(const char *path, uid_t courier)
+{
+	AUTO_FREE char *part = mem_strdup(path);
+
+	for (;;) {
+		char *slash = strrchr(part, '/');
+		struct stat st;
+
+		if (stat(part, &st) == 0) {
+			bool is_shared = (st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX);
+
+			if ((st.st_uid != 0 && st.st_uid != courier) || is_shared)
+				return mem_printf("%s belongs to uid %u with mode %04o", part, st.st_uid,
+						  st.st_mode & 07777);
+		}
+		if (str_eq(part, "/"))
+			return NULL;
+		slash[slash == part] = '\0';
+	}
+}
+
+/* Whoever can write there rules what jobs are judged by, or what runs as root. */
+static void
+check_owners(struct checkup *c, const struct settings *s)
+{
+	AUTO_FREE char *slots = mem_printf("%s/slots", s->state_dir), *db = mem_printf("%s/db", s->cache_dir);
+	const struct {
+		const char *key, *path;
+	} all[] = {
+		{ "state_dir", s->state_dir },		 { "state_dir", slots },
+		{ "cache_dir", s->cache_dir },		 { "cache_dir", db },
+		{ "trivy.db_dir", s->opt.trivy.db_dir }, { "job.builds_dir", s->job.builds_dir },
+		{ "trivy.path", s->opt.trivy.path },
+	};
+	const struct passwd *courier = getpwnam(s->courier_user);
+	size_t n = 0;
+
+	if (geteuid() != 0)
+		return;
+	for (size_t k = 0; k < MEM_COUNT(all); k++) {
+		AUTO_FREE char *wrong =
+			str_is_empty(all[k].path)
+				? NULL
+				: who_else_can_write(all[k].path, courier ? courier->pw_uid : 0);
+
+		if (!wrong)
+			continue;
+		checkup_fail(c, "owners",
+			     "chown root, chmod go-w: whoever can write there rules what jobs are judged by",
+			     "%s: %s", all[k].key, wrong);
+		n++;
+	}
+	if (n == 0)
+		checkup_ok(c, "owners", "state, caches and Trivy are nobody else's to write");
+}
+
 void
 doctor_host(struct checkup *c, const struct settings *s)
 {
@@ -258,4 +319,5 @@ doctor_host(struct checkup *c, const struct settings *s)
 	check_disk(c, "cache_dir", s->cache_dir);
 	check_disk(c, "job.builds_dir", s->job.builds_dir);
 	check_layers(c, s);
+	check_owners(c, s);
 }

@@ -8,6 +8,7 @@
 #include "cli/doctor.h"
 #include "stages/trivy.h"
 #include "stages/trivy_db.h"
+#include "stages/trivy_server.h"
 
 static void
 check_digest(struct checkup *c, const struct options_trivy *o)
@@ -63,6 +64,23 @@ check_db(struct checkup *c, const struct options_trivy *o)
 		checkup_ok(c, "database", "%s, %s old", o->db_dir, age);
 }
 
+static void
+check_server(struct checkup *c, const struct options_trivy *o)
+{
+	struct trivy_db db = { 0 };
+	struct err e = ERR_INIT;
+	AUTO_FREE char *age = NULL;
+	char version[32];
+
+	if (trivy_server_look(o, clock_wall_s(), &db, version, &e) < 0) {
+		checkup_fail(c, "server", "until it answers with a young database every verdict is undecided",
+			     "%s: %s", o->server, e.text);
+		return;
+	}
+	age = str_human_duration(db.age_ms > 0 ? db.age_ms : 0);
+	checkup_ok(c, "server", "%s, Trivy %s, its database %s old", o->server, version, age);
+}
+
 void
 doctor_scan(struct checkup *c, const struct settings *s)
 {
@@ -70,8 +88,10 @@ doctor_scan(struct checkup *c, const struct settings *s)
 	struct err e = ERR_INIT;
 
 	check_trivy(c, o);
-	/* the server's database is judged when it is asked */
-	if (!*o->server)
+	/* the server's database is judged, then, and no other */
+	if (*o->server)
+		check_server(c, o);
+	else
 		check_db(c, o);
 	if (!*o->java_db_dir)
 		return;

@@ -118,6 +118,28 @@ note_missing(const struct scan *s, const struct settings *settings, struct strv 
 	strv_addf(ret, "not known by hand: %s; a job may meet other rules and triage", names);
 }
 
+/* Else the report would have no place there, and nobody would hear of it but in a warning. */
+static int
+check_names(const struct scan *s, const struct settings *settings, struct err *e)
+{
+	const struct options_defectdojo *o = &settings->opt.defectdojo;
+	const char *const templates[] = { o->product, o->engagement, o->test };
+
+	if (!s->wants_upload)
+		return 0;
+	for (size_t k = 0; k < MEM_COUNT(templates); k++) {
+		const char *t = templates[k];
+
+		if (!s->job.project && (strstr(t, "{project_") || strstr(t, "{namespace}")))
+			return err_set(e, ERR_USAGE,
+				       "--upload needs --project: \"%s\" of the settings (defectdojo)", t);
+		if (!s->job.branch && (strstr(t, "{branch}") || strstr(t, "{ref}")))
+			return err_set(e, ERR_USAGE,
+				       "--upload needs --branch: \"%s\" of the settings (defectdojo)", t);
+	}
+	return 0;
+}
+
 static int
 inspect(const struct scan *s, const struct settings *settings, const struct job_facts *job, struct err *e)
 {
@@ -130,7 +152,7 @@ inspect(const struct scan *s, const struct settings *settings, const struct job_
 	AUTO_FD int objects_fd = -1;
 	int rc;
 
-	if (job_options_open(&s->job, &i.objects_fd, e) < 0)
+	if (check_names(s, settings, e) < 0 || job_options_open(&s->job, &i.objects_fd, e) < 0)
 		return -1;
 	objects_fd = i.objects_fd > 0 ? i.objects_fd : -1;
 	if (workspace_users(settings->scan_user, settings->courier_user, &users, e) < 0 ||

@@ -282,6 +282,26 @@ add_reasons_of(struct inspection *i, enum verdict v)
 	}
 }
 
+/*
+ * The worst comes first; then what nobody could look at, since of many reasons the last are not shown, and what else blocks has lines of
+ * its own.
+ */
+static void
+add_reasons(struct inspection *i)
+{
+	struct strv rest = { 0 };
+
+	add_reasons_of(i, VERDICT_BLOCK);
+	for (size_t k = 1; k < i->reasons.n; k++)
+		strv_take(&rest, take_ptr(i->reasons.v[k]));
+	i->reasons.n = i->reasons.n > 1 ? 1 : i->reasons.n;
+	add_reasons_of(i, VERDICT_UNDECIDED);
+	for (size_t k = 0; k < rest.n; k++)
+		strv_take(&i->reasons, take_ptr(rest.v[k]));
+	mem_free_at(&rest.v);
+	add_reasons_of(i, VERDICT_WARN);
+}
+
 static void
 judge_absence(struct inspection *i)
 {
@@ -430,9 +450,7 @@ gate_run(struct inspection *i, struct err *e)
 		if (i->n_images == 0)
 			strv_add(&i->reasons, why.text);
 	}
-	/* The worst comes first. */
-	for (int v = VERDICT_BLOCK; v > VERDICT_PASS; v--)
-		add_reasons_of(i, (enum verdict)v);
+	add_reasons(i);
 	judge_absence(i);
 	return 0;
 }

@@ -204,6 +204,14 @@ note_refused(struct decision *d, const char *variable, const char *text, const c
 	strv_addf(&d->notes, "%s=%s is not followed: %s", variable, safe, because);
 }
 
+/* Whoever meets it has to find out why. */
+static void
+note_followed(struct decision *d, const char *variable, const char *now, const char *before)
+{
+	strv_addf(&d->notes, "%s=%s of this job makes it stricter, without it it is %s", variable, now,
+		  before);
+}
+
 /* Stricter only. */
 static void
 apply_wishes(const struct policy_context *c, struct decision *d)
@@ -217,16 +225,20 @@ apply_wishes(const struct policy_context *c, struct decision *d)
 	else if (mode < d->mode)
 		note_refused(d, "TIDEWAITER_MODE", c->wants_mode,
 			     "a job can tighten the policy, not loosen it");
-	else
+	else if (mode > d->mode) {
+		note_followed(d, "TIDEWAITER_MODE", gate_mode_words[mode], gate_mode_words[d->mode]);
 		d->mode = mode;
+	}
 	if (severity < 0)
 		note_refused(d, "TIDEWAITER_SEVERITY", c->wants_severity,
 			     "allowed are UNKNOWN, LOW, MEDIUM, HIGH and CRITICAL");
 	else if (severity > d->severity)
 		note_refused(d, "TIDEWAITER_SEVERITY", c->wants_severity,
 			     "a job can tighten the policy, not loosen it");
-	else
+	else if (severity < d->severity) {
+		note_followed(d, "TIDEWAITER_SEVERITY", severity_words[severity], severity_words[d->severity]);
 		d->severity = severity;
+	}
 }
 
 /* ---- the whole report ---- */

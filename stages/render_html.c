@@ -8,6 +8,7 @@
 #include "stages/explain.h"
 #include "stages/page_link.h"
 #include "stages/render_log.h"
+#include "stages/render_others.h"
 #include "stages/render_policy.h"
 #include "stages/report_stage.h"
 
@@ -390,6 +391,25 @@ add_findings(const struct image *m, struct buf *out)
 	buf_add_str(out, "</div>\n");
 }
 
+static void
+add_others(const struct image *m, struct buf *out)
+{
+	AUTO_STRV struct strv lines = { 0 };
+	const char *advice = render_others_advice(m);
+
+	render_others(m, RENDER_HTML_ROWS_MAX, &lines);
+	if (lines.n == 0)
+		return;
+	buf_add_str(out, "<div class=\"card\">\n<h2>Beside packages</h2>\n<ul>\n");
+	for (size_t k = 0; k < lines.n; k++) {
+		buf_add_str(out, "<li>");
+		render_html_add(out, lines.v[k], TITLE_MAX);
+		buf_add_str(out, "</li>\n");
+	}
+	buf_printf(out, "</ul>\n%s%s%s</div>\n", advice ? "<p>" : "", advice ? advice : "",
+		   advice ? "</p>\n" : "");
+}
+
 void
 render_html(const struct inspection *i, const struct image *m, struct buf *out)
 {
@@ -398,8 +418,10 @@ render_html(const struct inspection *i, const struct image *m, struct buf *out)
 	if (m->report)
 		add_origin(m, out);
 	add_facts(i, m, out);
-	if (m->report)
+	if (m->report) {
+		add_others(m, out);
 		add_findings(m, out);
+	}
 	buf_printf(out,
 		   "</main>\n<footer>Written by Tidewaiter %s. Findings by <a href=\"https://trivy.dev\" rel=\"noopener noreferrer\">Trivy</a>.</footer>\n"
 		   "<script>%s</script>\n</body>\n</html>\n",

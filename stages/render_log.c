@@ -6,12 +6,14 @@
 #include "stages/explain.h"
 #include "stages/gate.h"
 #include "stages/render_log_table.h"
+#include "stages/render_others.h"
 #include "stages/render_policy.h"
 #include "stages/render_text.h"
 
 #define LABEL_MAX 100
 #define EXCUSED_SHOWN 8 /* excuses of an image */
-#define OS_MAX 30	/* columns */
+#define OTHERS_SHOWN 10
+#define OS_MAX 30 /* columns */
 
 /* One each in turn, so that a base image with hundreds of findings does not hide the one of the Dockerfile's own step. */
 static void
@@ -92,6 +94,22 @@ add_image_figures(struct buf *out, const struct image *m)
 				 judges_others(m) ? "" : ", not judged");
 }
 
+/* Secrets and misconfigurations that its rule looks at. */
+static void
+add_others(struct buf *out, const struct image *m)
+{
+	AUTO_STRV struct strv lines = { 0 };
+	const char *advice = render_others_advice(m);
+
+	render_others(m, OTHERS_SHOWN, &lines);
+	if (lines.n > 0)
+		buf_add_str(out, "\n  beside packages\n");
+	for (size_t k = 0; k < lines.n; k++)
+		render_text_addf(out, 4, "- %s", lines.v[k]);
+	if (lines.n > 0 && advice)
+		render_text_add(out, 4, advice);
+}
+
 static void
 add_excused(struct buf *out, const struct image *m)
 {
@@ -132,6 +150,7 @@ add_image(const struct inspection *i, struct buf *out, const struct image *m, si
 		return;
 	if (m->n_blocking > 0)
 		add_origins(i, out, m, rows);
+	add_others(out, m);
 	add_excused(out, m);
 }
 

@@ -1,8 +1,10 @@
 #include "stages/trivy_server.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/http.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -53,13 +55,10 @@ judge(struct trivy_db *db, int64_t now_s, int64_t max_age_ms, struct err *e)
 	return 0;
 }
 
-int
-trivy_server_ask(int port, const char *token, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret_db,
-		 char ret_version[32], struct err *e)
+static int
+ask(const char *url, const struct http_settings *settings, const char *see, int64_t now_s, int64_t max_age_ms,
+    struct trivy_db *ret_db, char ret_version[32], struct err *e)
 {
-	const struct http_settings settings = { .authorization = token,
-						.authorization_header = RELAY_TOKEN_HEADER };
-	AUTO_FREE char *url = mem_printf("http://127.0.0.1:%d/version", port);
 	const struct http_request r = { .url = url,
 					.body_max = ANSWER_MAX,
 					.deadline = clock_deadline(TIMEOUT_MS) };
@@ -67,11 +66,12 @@ trivy_server_ask(int port, const char *token, int64_t now_s, int64_t max_age_ms,
 	AUTO(http) struct http *h = NULL;
 	int rc = 0;
 
-	if (http_new(&settings, &h, e) < 0 || http_send(h, &r, &a, e) < 0)
+	if (http_new(settings, &h, e) < 0 || http_send(h, &r, &a, e) < 0)
 		return -1;
-	if (a.end != HTTP_ANSWERED || a.status != 200)
-		rc = err_set(e, ERR_FAILED, "no answer (%s); see above",
-			     a.fault[0] ? a.fault : "status is not 200");
+	if (a.end != HTTP_ANSWERED)
+		rc = err_set(e, ERR_FAILED, "no answer (%s)%s", a.fault, see);
+	else if (a.status != 200)
+		rc = err_set(e, ERR_FAILED, "no answer (HTTP %d)%s", a.status, see);
 	else if (parse(&a.body, ret_db, ret_version, e) < 0)
 		rc = -1;
 	else
@@ -79,4 +79,40 @@ trivy_server_ask(int port, const char *token, int64_t now_s, int64_t max_age_ms,
 	if (rc < 0 && e)
 		e->kind = ERR_FAILED; /* of the host's making, whatever a parser calls it */
 	return rc < 0 ? err_wrap(e, "Trivy server (trivy.server)") : 0;
+}
+
+int
+trivy_server_ask(int port, const char *token, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret_db,
+		 char ret_version[32], struct err *e)
+{
+	const struct http_settings settings = { .authorization = token,
+						.authorization_header = RELAY_TOKEN_HEADER };
+	AUTO_FREE char *url = mem_printf("http://127.0.0.1:%d/version", port);
+
+	return ask(url, &settings, "; see above", now_s, max_age_ms, ret_db, ret_version, e);
+}
+
+int
+trivy_server_look(const struct options_trivy *o, int64_t now_s, struct trivy_db *ret_db, char ret_version[32],
+		  struct err *e)
+{
+	AUTO_FREE char *token = NULL, *url = mem_strdup(o->server);
+	struct http_settings settings = { .ca_file = o->server_ca_file,
+					  .authorization_header = RELAY_TOKEN_HEADER };
+	size_t len = strlen(url);
+	int rc;
+
+	while (len > 0 && url[len - 1] == '/')
+		url[--len] = '\0';
+	if (!str_is_empty(o->server_token_file) && fs_read_secret(o->server_token_file, &token, e) < 0)
+		return err_wrap(e, "trivy.server_token_file");
+	settings.authorization = token;
+	{
+		AUTO_FREE char *path = mem_printf("%s/version", url);
+
+		rc = ask(path, &settings, "", now_s, o->db_max_age, ret_db, ret_version, e);
+	}
+	if (token)
+		explicit_bzero(token, strlen(token));
+	return rc;
 }

@@ -34,6 +34,7 @@ struct parcel {
 	char *name; /* for people */
 	char *product;
 	bool is_there; /* DefectDojo has it */
+	bool is_dead;  /* given up: nobody sends it any more by himself */
 };
 struct parcels {
 	struct parcel *v;
@@ -351,6 +352,7 @@ send_own(struct courier *c, struct parcel *p)
 	if (r.end == SPOOL_DELIVERED)
 		link = dojo_link_test(c->i->opt->defectdojo.url, r.answer.test_id);
 	p->is_there = link != NULL;
+	p->is_dead = r.end == SPOOL_DIED;
 	if (p->is_there)
 		link_page(c->i, p, r.answer.test_id);
 	log_line(c->i->log, r.end == SPOOL_DELIVERED || r.is_gone ? LOG_NOTE : LOG_WARN,
@@ -441,7 +443,7 @@ say_where(const struct inspection *i, const struct parcels *own)
 	for (size_t k = 0; k < own->n; k++) {
 		AUTO_FREE char *link = dojo_link_product(i->opt->defectdojo.url, own->v[k].product);
 
-		if (own->v[k].is_there || !link || strv_has(&links, link))
+		if (own->v[k].is_there || own->v[k].is_dead || !link || strv_has(&links, link))
 			continue;
 		strv_add(&links, link);
 		log_line(i->log, LOG_NOTE, "DefectDojo: once delivered, it is in the product %s", link);

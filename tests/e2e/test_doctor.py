@@ -16,7 +16,6 @@ from dojo_host import USERS, DojoHost, give
 from slot_host import needs_root
 
 
-
 class Doctor(DojoHost):
     """A host that is well, until a test spoils it."""
 
@@ -376,3 +375,34 @@ def test_clocks_that_differ_are_told(doctor):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@needs_root
+@pytest.mark.parametrize("what, how", [("state", 0o777), ("var-cache", 0o775), ("state/slots", 0o777), ("state", "nobody")])
+def test_what_others_can_write_fails(doctor, what, how):
+    path = doctor.root / what
+    if how == "nobody":
+        shutil.chown(path, "nobody")
+    else:
+        path.chmod(how)
+    line = doctor.line("owners")
+    assert line["level"] == "fail" and "belongs to uid" in line["text"], line
+
+
+@needs_root
+def test_owners_of_a_host_that_is_well_are_well(doctor):
+    assert doctor.line("owners")["level"] == "ok"
+
+
+def test_a_trivy_server_that_does_not_answer_fails(doctor):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    line = doctor.line("server", over={"trivy": {"server": f"http://127.0.0.1:{port}"}})
+    assert line["level"] == "fail" and "no answer" in line["text"] and "undecided" in line["fix"]
+
+
+@needs_root
+def test_a_spool_that_is_missing_fails_since_reports_are_lost(doctor):
+    shutil.rmtree(doctor.spool)
+    line = doctor.line("spool")
+    assert line["level"] == "fail" and "no report is kept" in line["text"] and line["fix"] == "sudo tidewaiter setup"

@@ -95,7 +95,7 @@ def test_no_job_with_an_image_that_blocks_is_well(inspected, tmp_path, call, err
 
 
 LEAVE = ["echo secret | tee /tmp/leftover ~/leftover /var/tmp/leftover /dev/shm/leftover ../leftover", "mkdir -p deep/er; echo x >deep/er/leftover",
-         "setsid -f sleep 7654"]
+         "setsid -f sleep 7654", "for n in {1..100}; do (for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done; true) 2>/dev/null | grep 'sleep 765[4]' >/dev/null && break; sleep 0.05; done"]
 LOOK = ['set +e +o pipefail; find ~ /tmp /var/tmp /dev/shm "$CI_PROJECT_DIR/../.." -name leftover | sed "s/^/SEEN /"',
         'for p in /proc/[0-9]*; do tr "\\0" " " <$p/cmdline | grep "^sleep 7654" | sed "s/^/SEEN /"; done 2>/dev/null; echo LOOKED']
 

@@ -880,3 +880,40 @@ def test_values_and_branches_that_were_shortened_are_what_was_accepted(host, doj
     done = host.scan(branch=branch)
     assert done.returncode == PASSED, done.stdout
     assert host.scan(branch=branch[:-1] + "y").returncode == BLOCKED
+
+
+def test_secrets_and_misconfigurations_that_block_are_listed_in_log_and_page(host, root):
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL\n" * 12 + "-----END RSA PRIVATE KEY-----\n"
+    token = "ghp_0123456789abcdefghijABCDEFGHIJ012345"
+    files = {"srv/keys/id_rsa": key.encode(), "app/.env": f"A=b\nGITHUB={token}\n".encode(), "app/Dockerfile": b"FROM debian:latest\nRUN apt-get update\n"}
+    images.classic(images.Image([("FROM debian", images.layer(images.debian(images.FIXED))), ("COPY . /", images.layer(files))],
+                                tags=["app:1"])).write(host.archive)
+    (root / "policy.yml").write_text("version: 1\nrules:\n  - {name: all, mode: enforce, secrets: fail, misconfigurations: LOW}\n")
+    (root / "policy.yml").chmod(0o644)
+    (root / "out").mkdir(mode=0o755)
+    config = host.write_settings({**USERS, "trivy": {"path": str(host.tools / "trivy"), "db_dir": str(host.tools / "db"), "results_max": "0",
+                                                     "scanners": ["vuln", "secret", "misconfig"]},
+                                  "policy": {"file": str(root / "policy.yml")}})
+    done = subprocess.run([host.program, "--config", str(config), "scan", "--report-dir", root / "out", str(host.archive)],
+                          capture_output=True, text=True, timeout=120)
+    page, = (root / "out").glob("*.html")
+    for text in (" ".join(done.stdout.split()), " ".join(page.read_text().split())):
+        assert "secret private-key" in text and "/srv/keys/id_rsa" in text and "/app/.env, line 2" in text, text
+        assert "misconfiguration" in text and "app/Dockerfile" in text and "stays in its layer" in text
+        assert token not in text and "MIIEpAIB" not in text
+
+
+def test_an_upload_that_has_no_place_is_wrong_use(host, dojo):
+    """A script that reads no warnings would take it for done."""
+    n = len(dojo.requests)
+    for args in (["--branch", "main"], ["--as", "group/app"]):
+        done = subprocess.run([host.program, "--config", str(host.config), "scan", "--upload", *args, str(host.archive)],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "--upload needs --" in done.stderr, done.stderr
+    assert len(dojo.requests) == n
+
+
+def test_a_report_that_is_given_up_is_promised_nowhere(host, dojo):
+    dojo.fault = "400-object@/api/v2/reimport-scan"
+    done = host.scan()
+    assert "given up" in done.stderr and "once delivered" not in done.stderr, done.stderr

@@ -340,7 +340,12 @@ odd_wishes_of_a_job_change_nothing_and_are_told_in_one_line(void **state)
 		policy_decide(p, r, &c, TODAY, &d);
 		assert_int_equal(d.mode, GATE_ENFORCE);
 		assert_int_equal(d.severity, SEVERITY_LOW);
-		assert_int_equal(d.notes.n, 0);
+		/* whoever meets it has to find out why */
+		assert_int_equal(d.notes.n, 2);
+		assert_string_equal(d.notes.v[0],
+				    "TIDEWAITER_MODE=enforce of this job makes it stricter, without it it is warn");
+		assert_string_equal(d.notes.v[1],
+				    "TIDEWAITER_SEVERITY=LOW of this job makes it stricter, without it it is HIGH");
 	}
 }
 
