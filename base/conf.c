@@ -128,11 +128,50 @@ conf_shown(const struct conf_field *f, const char *text)
 	return mem_printf("\"%s\"", safe);
 }
 
+static int
+parse_number(const struct conf_field *f, const char *text, int64_t *ret)
+{
+	int64_t v;
+	int rc;
+
+	if (f->type == CONF_SIZE)
+		rc = str_parse_size(text, &v, NULL);
+	else if (f->type == CONF_DURATION)
+		rc = str_parse_duration(text, &v, NULL);
+	else
+		rc = str_parse_int(text, INT64_MIN, INT64_MAX, &v, NULL);
+	if (rc < 0 || v < f->min || (f->max != 0 && v > f->max))
+		return -1;
+	*ret = v;
+	return 0;
+}
+
+/* ", such as 30s, 15m or 48h": those of a list, NULL at its end, that are within the bounds of the field. */
+static char *
+examples(const struct conf_field *f, const char *const *list)
+{
+	AUTO_STRV struct strv fit = { 0 };
+	AUTO_FREE char *last = NULL, *others = NULL;
+	int64_t ignored;
+
+	for (; *list; list++)
+		if (parse_number(f, *list, &ignored) == 0)
+			strv_add(&fit, *list);
+	if (fit.n == 0)
+		return mem_strdup("");
+	fit.n--;
+	last = take_ptr(fit.v[fit.n]);
+	others = strv_join(&fit, ", ");
+	return mem_printf(", such as %s%s%s", others, fit.n > 0 ? " or " : "", last);
+}
+
 char *
 conf_allowed(const struct conf_field *f)
 {
 	bool is_bounded = f->min != 0 || f->max != 0;
-	AUTO_FREE char *low = NULL, *high = NULL, *choices = NULL;
+	static const char *const sizes[] = { "64KiB", "512MiB", "4GiB", NULL };
+	static const char *const durations[] = { "30s", "15m", "48h", NULL };
+	AUTO_FREE char *low = NULL, *high = NULL, *choices = NULL, *such_as = NULL;
 
 	switch (f->type) {
 	case CONF_BOOL:
@@ -143,12 +182,14 @@ conf_allowed(const struct conf_field *f)
 	case CONF_SIZE:
 		low = str_format_size(f->min);
 		high = str_format_size(f->max);
-		return is_bounded ? mem_printf("a size from %s to %s, such as 512MiB", low, high)
+		such_as = examples(f, sizes);
+		return is_bounded ? mem_printf("a size from %s to %s%s", low, high, such_as)
 				  : mem_strdup("a size such as 512MiB or 4GiB");
 	case CONF_DURATION:
 		low = str_format_duration(f->min);
 		high = str_format_duration(f->max);
-		return is_bounded ? mem_printf("a duration from %s to %s, such as 90s, 15m or 48h", low, high)
+		such_as = examples(f, durations);
+		return is_bounded ? mem_printf("a duration from %s to %s%s", low, high, such_as)
 				  : mem_strdup("a duration such as 90s, 15m or 48h");
 	case CONF_STRING:
 		return allowed_text(f, "a text");
@@ -183,24 +224,6 @@ parse_bool(const char *text, bool *ret)
 {
 	*ret = strcmp(text, "true") == 0;
 	return *ret || strcmp(text, "false") == 0 ? 0 : -1;
-}
-
-static int
-parse_number(const struct conf_field *f, const char *text, int64_t *ret)
-{
-	int64_t v;
-	int rc;
-
-	if (f->type == CONF_SIZE)
-		rc = str_parse_size(text, &v, NULL);
-	else if (f->type == CONF_DURATION)
-		rc = str_parse_duration(text, &v, NULL);
-	else
-		rc = str_parse_int(text, INT64_MIN, INT64_MAX, &v, NULL);
-	if (rc < 0 || v < f->min || (f->max != 0 && v > f->max))
-		return -1;
-	*ret = v;
-	return 0;
 }
 
 int

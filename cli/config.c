@@ -107,7 +107,8 @@ show_effective(const struct cli *cli, const char *project, struct err *e)
 		       match ? "projects: match " : "no entry of projects matches", match ? match : "");
 	print_effective(defaults, file, s, match);
 	if (!project && s->projects.n > 0)
-		printf("\n# %zu entries in projects: see --project PATH\n", s->projects.n);
+		printf("\n# %zu entr%s in projects: see --project PATH\n", s->projects.n,
+		       s->projects.n == 1 ? "y" : "ies");
 	return CLI_OK;
 }
 

@@ -64,12 +64,14 @@ check_spool(struct checkup *c, const struct settings *s)
 	else if (u.n_dead > 0)
 		checkup_warn(c, "spool",
 			     "tidewaiter spool list says why; then spool retry --dead, or spool drop",
-			     "%zu reports wait, %zu were given up", u.n_new, u.n_dead);
+			     "%zu report%s wait%s, %zu %s given up", u.n_new, u.n_new == 1 ? "" : "s",
+			     u.n_new == 1 ? "s" : "", u.n_dead, u.n_dead == 1 ? "was" : "were");
 	else if (items.n > 0 && items.v[0].delivery.created_s > 0 &&
 		 items.v[0].delivery.created_s < clock_wall_s() - OLD_S && *o->url)
 		checkup_warn(c, "spool",
 			     "tidewaiter spool list says why; put tidewaiter spool flush into a timer",
-			     "%zu reports wait, the oldest for more than a day", u.n_new);
+			     "%zu report%s, the oldest for more than a day", u.n_new,
+			     u.n_new == 1 ? " waits" : "s wait");
 	else
 		checkup_ok(c, "spool", "%zu report%s waiting, %s", u.n_new, u.n_new == 1 ? "" : "s", size);
 }

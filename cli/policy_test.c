@@ -101,6 +101,6 @@ policy_test(const struct cli *cli, int argc, char **argv, struct err *e)
 			return -1;
 		n_ok += (size_t)rc;
 	}
-	printf("%zu of %zu cases hold\n", n_ok, files.n);
+	printf("%zu of %zu %s\n", n_ok, files.n, files.n == 1 ? "case holds" : "cases hold");
 	return n_ok == files.n ? CLI_OK : CLI_BLOCKED;
 }

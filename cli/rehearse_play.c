@@ -454,6 +454,7 @@ rehearse_play(const struct rehearse_play *p, struct rehearse_outcome *ret, struc
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP); /* the terminal was closed: the job is not to go on without anybody */
 	sigprocmask(SIG_BLOCK, &signals, &old);
 	s.watch = (struct rehearse_watch){ .signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK),
 					   .job_deadline = clock_deadline(p->timeout_ms),

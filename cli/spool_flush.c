@@ -285,16 +285,21 @@ wait_for_open(const struct flushing *f)
 	return true;
 }
 
+/* Once for each server, however many projects have reports for it. */
 static void
 say_stops(const struct flushing *f)
 {
+	AUTO_STRV struct strv said = { 0 };
+
 	for (size_t i = 0; i < f->n_targets; i++) {
 		const struct target *t = &f->targets[i];
 		AUTO_FREE char *name = str_safe(t->project, NAME_COLUMNS);
+		const char *where = str_is_empty(options_of(t)->url) ? name : options_of(t)->url;
 
-		if (t->stop_reason && is_wanted(f->flush, t))
-			log_line(&f->cli->log, LOG_WARN, "%s: %s",
-				 str_is_empty(options_of(t)->url) ? name : options_of(t)->url, t->stop_reason);
+		if (!t->stop_reason || !is_wanted(f->flush, t) || strv_has(&said, where))
+			continue;
+		strv_add(&said, where);
+		log_line(&f->cli->log, LOG_WARN, "%s: %s", where, t->stop_reason);
 	}
 }
 

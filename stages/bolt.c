@@ -121,6 +121,7 @@ struct walk {
 	void *arg;
 	unsigned char *seen; /* a bit per page */
 	struct buf top;
+	bool is_shallow; /* what lies in buckets is not looked at */
 };
 
 /* One bucket on its way: keys rise through all its pages. */
@@ -283,7 +284,8 @@ walk_leaf(struct walk *w, struct bucket *k, struct page *p, struct err *e)
 		}
 		if (w->visit(w->arg, &item, e) < 0)
 			return -1;
-		if (item.is_bucket && walk_bucket(w, k->depth + 1, item.value, value_len, p->id, e) < 0)
+		if (item.is_bucket && !w->is_shallow &&
+		    walk_bucket(w, k->depth + 1, item.value, value_len, p->id, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -363,16 +365,35 @@ walk_bucket(struct walk *w, unsigned depth, const unsigned char *value, size_t l
 	return rc;
 }
 
-int
-bolt_walk(const struct bolt *b, int (*visit)(void *arg, const struct bolt_item *item, struct err *e),
-	  void *arg, struct err *e)
+static int
+walk(const struct bolt *b, bool is_shallow,
+     int (*visit)(void *arg, const struct bolt_item *item, struct err *e), void *arg, struct err *e)
 {
 	AUTO_FREE unsigned char *seen = mem_alloc((size_t)(b->n_pages / 8 + 1));
-	struct walk w = { .b = b, .visit = visit, .arg = arg, .seen = seen, .top = BUF_INIT(BOLT_KEY_MAX) };
+	struct walk w = { .b = b,
+			  .visit = visit,
+			  .arg = arg,
+			  .seen = seen,
+			  .top = BUF_INIT(BOLT_KEY_MAX),
+			  .is_shallow = is_shallow };
 	struct bucket k = { .last = BUF_INIT(BOLT_KEY_MAX) };
 	int rc = walk_page(&w, &k, b->root, 0, e);
 
 	buf_free(&k.last);
 	buf_free(&w.top);
 	return rc;
+}
+
+int
+bolt_walk(const struct bolt *b, int (*visit)(void *arg, const struct bolt_item *item, struct err *e),
+	  void *arg, struct err *e)
+{
+	return walk(b, false, visit, arg, e);
+}
+
+int
+bolt_walk_top(const struct bolt *b, int (*visit)(void *arg, const struct bolt_item *item, struct err *e),
+	      void *arg, struct err *e)
+{
+	return walk(b, true, visit, arg, e);
 }

@@ -45,3 +45,6 @@ int bolt_open(int fd, uint64_t file_size, struct bolt *ret, struct err *e);
 /* Every entry in order, a bucket before what is in it. `visit` may end the walk with -1 and e set. */
 int bolt_walk(const struct bolt *b, int (*visit)(void *arg, const struct bolt_item *item, struct err *e),
 	      void *arg, struct err *e);
+/* The entries of the topmost bucket alone: a few pages, however large the file is. */
+int bolt_walk_top(const struct bolt *b, int (*visit)(void *arg, const struct bolt_item *item, struct err *e),
+		  void *arg, struct err *e);

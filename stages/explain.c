@@ -121,6 +121,19 @@ explain_find_layer(const struct image *m, const char *diff_id)
 	return m->n_layers;
 }
 
+/* A layer without history, as of docker import, is no step that anybody could run again. */
+static bool
+has_step_name(const struct image *m, size_t layer)
+{
+	AUTO_FREE char *name = NULL;
+
+	if (layer < m->base_layers)
+		return true;
+	if (!str_is_empty(m->layers[layer].created_by))
+		name = explain_step_name(m->layers[layer].created_by);
+	return !str_is_empty(name);
+}
+
 char *
 explain_layer_name(const struct image *m, size_t layer)
 {
@@ -226,7 +239,7 @@ group_by_step(const struct image *m, const size_t *order, size_t n, struct expla
 		step_of[key] = x->n_steps++;
 		s->name = explain_layer_name(m, key);
 		s->is_base = key < m->base_layers;
-		s->is_known = key < m->n_layers;
+		s->is_known = key < m->n_layers && has_step_name(m, key);
 		s->findings = mem_array(counts[key], sizeof(*s->findings));
 	}
 	for (size_t k = 0; k < n; k++) {

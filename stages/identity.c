@@ -177,6 +177,21 @@ identity_os_release(const char *family, const char *name)
 }
 
 char *
+identity_db_release(const char *family, const char *name)
+{
+	static const char *const known[] = { "debian", "ubuntu", "alpine", "rocky", "alma" };
+
+	for (size_t k = 0; k < MEM_COUNT(known); k++) {
+		if (str_eq(known[k], family)) {
+			AUTO_FREE char *release = identity_os_release(family, name);
+
+			return mem_printf("%s %s", family, release);
+		}
+	}
+	return NULL;
+}
+
+char *
 identity_target(const struct report *r, const char *target, const char *image)
 {
 	AUTO_FREE char *of_os = mem_printf("%s (%s %s)", r->artifact_name, r->os_family, r->os_name);

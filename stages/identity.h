@@ -21,6 +21,12 @@ char *identity_image(const struct inspection *i, const struct image *m);
 /* "12.5" of debian is "12": a release without what changes with a point release. Owned by the caller. */
 char *identity_os_release(const char *family, const char *name);
 
+/*
+ * What Trivy's database calls a release, by which its findings are looked up: "debian 12"; of the families whose name there is known
+ * (https://github.com/aquasecurity/trivy-db, pkg/vulnsrc). NULL of others. Owned by the caller.
+ */
+char *identity_db_release(const char *family, const char *name);
+
 /* The target of a result, the same from tag to tag: "app:1.2 (debian 12.5)" is "<image> (debian 12)". Owned by the caller. */
 char *identity_target(const struct report *r, const char *target, const char *image);
 

@@ -342,6 +342,10 @@ judge_image(const struct policy_judge *j, const struct report *r, struct decisio
 	const struct policy_rule *rule = j->rule;
 	AUTO_FREE char *eol =
 		mem_printf("%s %s is past its end of life and gets no fixes", r->os_family, r->os_name);
+	AUTO_FREE char *os = str_safe(r->os_name, LINE_MAX_LEN);
+	AUTO_FREE char *release =
+		mem_printf("Trivy's database knows nothing of %s %s, so nothing of the system can be found in it",
+			   r->os_family, os);
 	AUTO_FREE char *secrets =
 		mem_printf("%zu %s in it", r->n_secrets, r->n_secrets == 1 ? "secret is" : "secrets are");
 	size_t n = 0;
@@ -351,6 +355,7 @@ judge_image(const struct policy_judge *j, const struct report *r, struct decisio
 			     ? "Trivy found no packages in it, so it can say nothing about them"
 			     : "Trivy found no packages of its operating system, so it can say nothing about them");
 	judge_oddity(d, !*r->os_family, rule->on_unknown_os, "it has no operating system that Trivy knows");
+	judge_oddity(d, r->is_release_unknown, rule->on_unknown_os, release);
 	judge_oddity(d, r->is_os_eol, rule->on_eol_os, eol);
 	judge_oddity(d, r->n_secrets > 0, rule->secrets, secrets);
 	for (int s = 0; s < SEVERITY_COUNT; s++)

@@ -25,6 +25,21 @@ count_archives_with(const struct inspection *i, enum err_kind kind)
 	return n;
 }
 
+/* Refused by a bound of the settings, which its line names: building it again gives the same for ever. */
+static size_t
+count_over_limits(const struct inspection *i)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < i->n_archives; k++)
+		n += !i->archives[k].is_ignored && i->archives[k].fault.kind == ERR_REFUSED &&
+		     strstr(i->archives[k].fault.text, "allowed") != NULL;
+	for (size_t k = 0; k < i->n_images; k++)
+		n += i->images[k].fault.kind == ERR_REFUSED &&
+		     strstr(i->images[k].fault.text, "allowed") != NULL;
+	return n;
+}
+
 static bool
 has_other_faults(const struct inspection *i)
 {
@@ -146,7 +161,11 @@ add_points(const struct inspection *i, struct buf *out)
 		render_text_add(out, 4,
 				"- build on a newer release of the system: nobody looks for flaws in one that is past its end "
 				"of life");
-	if (count_archives_with(i, ERR_REFUSED) > 0)
+	if (count_over_limits(i) > 0)
+		render_text_add(out, 4,
+				"- what is over a limit stays over it: make the image smaller or simpler, or ask the people who run "
+				"this runner for more (images.* of the settings)");
+	if (count_archives_with(i, ERR_REFUSED) > count_over_limits(i))
 		render_text_addf(out, 4,
 				 "- a refused archive is damaged or not what it says it is: build and save the image again%s",
 				 render_text_is_by_hand(i)

@@ -46,6 +46,7 @@ struct report {
 	size_t n_of_severity[SEVERITY_COUNT];
 	const char *os_family, *os_name; /* "" when Trivy saw no OS */
 	bool is_os_eol;
+	bool is_release_unknown; /* set by stage scan: the database has nothing of it, so that nothing of the system can be found */
 	const char *artifact_name;
 	const char *image_id;
 	const char *architecture;  /* as the image's config has it; "" where it is not said */

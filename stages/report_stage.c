@@ -268,7 +268,7 @@ is_empty(const struct report *r)
 static bool
 is_partial(const struct image *m)
 {
-	return report_lacks_packages(m->report) || m->hidden.n > 0;
+	return report_lacks_packages(m->report) || m->report->is_release_unknown || m->hidden.n > 0;
 }
 
 int

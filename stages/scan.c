@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stages/identity.h"
 #include "stages/outside.h"
 #include "stages/queue.h"
 #include "stages/result_key.h"
@@ -53,6 +54,7 @@ struct scan {
 	struct result_cache results;
 	struct result_remote remote;
 	struct result_source source;
+	struct strv releases; /* that the database knows; empty: nobody asked */
 
 	/* The rest under `lock`; `changed` tells of new tasks and of finished ones. */
 	pthread_mutex_t lock;
@@ -109,16 +111,30 @@ open_java_db(const struct options_trivy *opt, struct trivy_db_dir *ret, struct t
 
 /* The databases are opened once: what is judged here is what every scan reads, and what the report says. */
 static int
-open_db(const struct scan *s, struct trivy_db_dir *ret, struct result_source *source, struct err *e)
+open_db(struct scan *s, struct trivy_db_dir *ret, struct result_source *source, struct err *e)
 {
 	const struct options_trivy *opt = s->opt;
+	struct err ignored = ERR_INIT;
 
 	if (s->outside && s->outside->port)
 		return trivy_server_ask(s->outside->port, s->outside->token, clock_wall_s(), opt->db_max_age,
 					&source->db, source->server, e);
-	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, ret, e) < 0)
+	if (trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, ret, e) < 0 ||
+	    trivy_db_judge(ret, clock_wall_s(), opt->db_max_age, &source->db, e) < 0)
 		return -1;
-	return trivy_db_judge(ret, clock_wall_s(), opt->db_max_age, &source->db, e);
+	/* where that is damaged Trivy says so, or nobody needs it */
+	if (trivy_db_list_releases(ret, &s->releases, &ignored) < 0)
+		strv_free(&s->releases);
+	return 0;
+}
+
+/* A release that is made up, or newer than the database, looks as clean as one without a flaw. */
+static void
+mark_unknown_release(const struct scan *s, struct report *r)
+{
+	AUTO_FREE char *release = identity_db_release(r->os_family, r->os_name);
+
+	r->is_release_unknown = release && s->releases.n > 0 && !strv_has(&s->releases, release);
 }
 
 static int
@@ -168,6 +184,7 @@ parse_report(const struct scan *s, const struct task *t, const struct buf *json,
 		return err_wrap(e, "Trivy's report");
 	if (scan_check_report(r, t->config_digest, s->opt->path, e) < 0)
 		return -1;
+	mark_unknown_release(s, r);
 	*ret = take_ptr(r);
 	return 0;
 }
@@ -382,6 +399,7 @@ scan_free(struct scan *s)
 		task_free(s->tasks[k]);
 	free(s->tasks);
 	trivy_free(s->trivy);
+	strv_free(&s->releases);
 	result_remote_close(&s->remote);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);

@@ -323,6 +323,33 @@ visit(void *arg, const struct bolt_item *item, struct err *e)
 	return 0;
 }
 
+static int
+take_release(void *arg, const struct bolt_item *item, struct err *e)
+{
+	(void)e;
+	if (item->is_bucket && !memchr(item->key, '\0', item->key_len))
+		strv_take(arg, mem_strndup((const char *)item->key, item->key_len));
+	return 0;
+}
+
+int
+trivy_db_list_releases(const struct trivy_db_dir *d, struct strv *ret, struct err *e)
+{
+	struct err fault = ERR_INIT;
+	struct bolt b;
+	struct stat st;
+	AUTO_FD int fd = open_file(d, &st, e);
+
+	if (fd < 0 || check_head(d, fd, (uint64_t)st.st_size, &b, e) < 0)
+		return err_wrap(e, "%s", trivy_db_forms[d->kind].what);
+	if (bolt_walk_top(&b, take_release, ret, &fault) < 0) {
+		say_fault(d, &fault, e);
+		return err_wrap(e, "%s", trivy_db_forms[d->kind].what);
+	}
+	strv_sort(ret);
+	return 0;
+}
+
 int
 trivy_db_verify(const struct trivy_db_dir *d, struct trivy_db_counts *counts, struct err *e)
 {

@@ -77,6 +77,9 @@ void trivy_db_close(struct trivy_db_dir *d);
 int trivy_db_judge(const struct trivy_db_dir *d, int64_t now_s, int64_t max_age_ms, struct trivy_db *ret,
 		   struct err *e);
 
+/* Names of its topmost buckets, sorted: "debian 12", "alpine 3.19", and those of other sources. */
+int trivy_db_list_releases(const struct trivy_db_dir *d, struct strv *ret, struct err *e);
+
 /*
  * All of the database's pages (seconds for a real one). Of the Java index its head and length. counts may be NULL; they are zero for Java.
  */

@@ -340,7 +340,7 @@ def test_what_waits_and_what_is_dead_is_counted(doctor):
     (dead / ("20260102030405000001-" + "0" * 16)).write_text("{}\n")
     give(doctor.spool)
     line = doctor.line("spool")
-    assert line["level"] == "warn" and "1 were given up" in line["text"]
+    assert line["level"] == "warn" and "1 was given up" in line["text"]
 
 
 class Yesterday(http.server.BaseHTTPRequestHandler):

@@ -395,7 +395,7 @@ def test_a_case_that_does_not_hold_says_what_is_different(tidewaiter, tmp_path):
         "      blocks: expected [], found [CVE-2023-45853]",
         "      excepted: expected [CVE-1], found [CVE-2024-5535]",
         '      says: "nobody" is in no reason and no note',
-        "0 of 1 cases hold",
+        "0 of 1 case holds",
     ]
 
 

@@ -917,3 +917,18 @@ def test_a_report_that_is_given_up_is_promised_nowhere(host, dojo):
     dojo.fault = "400-object@/api/v2/reimport-scan"
     done = host.scan()
     assert "given up" in done.stderr and "once delivered" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("release", ["99.1", "13.1", "bookworm/sid", "x"])
+def test_a_release_that_the_database_does_not_know_is_no_clean_one(host, dojo, release):
+    policy = "version: 1\nrules:\n  - {name: all, mode: enforce, on_unknown_os: fail}\n"
+    host.configure(policy=policy)
+    host.scan()
+    assert not any("knows nothing of" in r for r in reasons(host.done))
+    steps = [s for s in images.app().steps if "npm" not in s[0]]
+    steps[0] = (steps[0][0], images.layer(images.debian([images.OPENSSL, images.CURL], release=release)))
+    images.classic(images.Image(steps, tags=["registry.example.org/group/app:1.0"])).write(host.archive)
+    done = host.scan()
+    assert done.returncode == BLOCKED and f"Trivy's database knows nothing of debian {release}" in " ".join(reasons(done)), done.stdout
+    # nor does it close what is open
+    assert not any(f["is_mitigated"] for f in host.findings().values())

@@ -45,12 +45,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	AUTO_FD int fd = memfd_create("db", MFD_CLOEXEC);
 	uint64_t n_pages = (HEADS + size) / PAGE;
 	struct bolt b = { .fd = fd, .page_size = PAGE, .n_pages = n_pages, .root = 2 };
-	struct seen seen = { .bytes_max = 2 * (HEADS + size) };
+	struct seen seen = { .bytes_max = 2 * (HEADS + size) }, top = seen;
 	struct err e = ERR_INIT;
 
 	if (fd < 0 || ftruncate(fd, HEADS) < 0 || lseek(fd, HEADS, SEEK_SET) < 0 ||
 	    fs_write_all(fd, data, size, &e) < 0)
 		abort();
+	if (bolt_walk_top(&b, visit, &top, &e) < 0 && e.kind != ERR_FAILED)
+		abort();
+	err_clear(&e);
 	if (bolt_walk(&b, visit, &seen, &e) < 0 && e.kind != ERR_FAILED)
 		abort();
 	return 0;
