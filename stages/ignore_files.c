@@ -294,6 +294,7 @@ add_package(const struct statement *s, const char *image, const char *arch, cons
 		g->image = mem_strdup(image);
 		g->arch = mem_strdup(arch);
 		g->said_s = s->said_s;
+		g->statement = l->n_statements;
 		g->reason = why ? str_safe(why, REASON_SHOWN) : NULL;
 	}
 	return 0;
@@ -351,6 +352,7 @@ read_statement(const struct statement *s, struct ignore_list *l, struct err *e)
 
 	if (!is_excusing(json_str(s->json, "status")))
 		return read_withdrawal(s, l, e);
+	l->n_statements++;
 	if (cJSON_GetArraySize(products) == 0)
 		note(l, s->name, s->n, "it has no products");
 	cJSON_ArrayForEach(product, products)
@@ -411,20 +413,29 @@ is_taken_back(const struct ignore_list *l, size_t first, const struct policy_ign
 static void
 drop_taken_back(struct ignore_list *l, size_t n_before, size_t n_withdrawn_before)
 {
-	size_t n = 0;
+	size_t n = 0, end;
 
-	for (size_t k = 0; k < l->n; k++) {
+	for (size_t k = 0; k < l->n; k = end) {
 		AUTO_FREE char *said = NULL;
+		bool is_taken = false;
 
-		if (!is_taken_back(l, k < n_before ? n_withdrawn_before : 0, &l->v[k])) {
-			l->v[n++] = l->v[k];
-			continue;
-		}
-		said = mem_printf("OpenVEX of %s: another statement takes it back: it does not count",
-				  l->v[k].id);
-		if (l->notes.n < NOTES_MAX && !strv_has(&l->notes, said))
+		/* a flaw under each of its names, and of each product: what takes one of them back takes all */
+		for (end = k; end < l->n && (end == k || (l->v[k].statement > 0 &&
+							  l->v[end].statement == l->v[k].statement));
+		     end++)
+			is_taken = is_taken ||
+				   is_taken_back(l, end < n_before ? n_withdrawn_before : 0, &l->v[end]);
+		if (is_taken)
+			said = mem_printf("OpenVEX of %s: another statement takes it back: it does not count",
+					  l->v[k].id);
+		if (said && l->notes.n < NOTES_MAX && !strv_has(&l->notes, said))
 			strv_add(&l->notes, said);
-		ignore_entry_free(&l->v[k]);
+		for (size_t x = k; x < end; x++) {
+			if (is_taken)
+				ignore_entry_free(&l->v[x]);
+			else
+				l->v[n++] = l->v[x];
+		}
 	}
 	l->n = n;
 }

@@ -29,8 +29,8 @@ struct ignore_list {
 	size_t n;
 	struct ignore_withdrawal *withdrawn;
 	size_t n_withdrawn;
-	size_t n_paths;	   /* that were read */
-	struct strv notes; /* lines for people, safe to print */
+	size_t n_paths, n_statements; /* that were read */
+	struct strv notes;	      /* lines for people, safe to print */
 };
 
 void ignore_list_free(struct ignore_list *l); /* what it owns */

@@ -101,6 +101,11 @@ image_stem(const char *archive_name)
 	size_t len = without_end(name, strlen(name));
 	char *out;
 
+	/* a server takes blanks off a name, and "app .tar" is not to be delivered as app.tar is */
+	for (; len && *name == ' '; len--)
+		name++;
+	while (len && name[len - 1] == ' ')
+		len--;
 	if (len > STEM_MAX)
 		for (len = STEM_MAX; len && (name[len] & 0xc0) == 0x80; len--)
 			;

@@ -128,9 +128,10 @@ struct policy_ignore {
 	struct strv paths; /* globs on the path of a language package or the target; empty: any */
 	int64_t until_s;   /* 0: for ever */
 	char *reason;
-	char *image;	/* repository of the image it is said of, or the last part of that; NULL: any */
-	char *arch;	/* and its architecture; NULL: any */
-	int64_t said_s; /* OpenVEX: when it was said; 0: not known */
+	char *image;	  /* repository of the image it is said of, or the last part of that; NULL: any */
+	char *arch;	  /* and its architecture; NULL: any */
+	int64_t said_s;	  /* OpenVEX: when it was said; 0: not known */
+	size_t statement; /* OpenVEX: which one says it, of those that were read; 0: none */
 };
 
 enum accepted_kind { ACCEPTED_RISK, ACCEPTED_FALSE_POSITIVE, ACCEPTED_OUT_OF_SCOPE };

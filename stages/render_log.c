@@ -34,20 +34,44 @@ share_rows(size_t rows, const size_t *wanted, size_t n, size_t *ret)
 	}
 }
 
-/* `n` of its findings are shown. */
+/* The findings of a step, what is in several places once. */
+struct rows {
+	size_t *first, *count;
+	size_t n;
+};
+
+static void
+rows_make(const struct image *m, const struct explain_step *s, struct rows *ret)
+{
+	ret->first = mem_array(s->n_findings + 1, sizeof(*ret->first));
+	ret->count = mem_array(s->n_findings + 1, sizeof(*ret->count));
+	ret->n = render_log_group(m, s->findings, s->n_findings, ret->first, ret->count);
+}
+
+static void
+rows_free(struct rows *r)
+{
+	mem_free_at(&r->first);
+	mem_free_at(&r->count);
+}
+
+/* `n` of its rows are shown. */
 static void
 add_step(const struct inspection *i, struct buf *out, const struct image *m, const struct explanation *x,
-	 const struct explain_step *s, size_t n)
+	 const struct explain_step *s, const struct rows *r, size_t n)
 {
 	const char *quote = s->is_base || !s->is_known ? "" : "`";
+	size_t n_shown = 0;
 
 	buf_add_char(out, '\n');
 	render_text_addf(out, 2, "%zu of %zu %s with %s%s%s", s->n_findings, x->n_blocking,
 			 s->n_findings == 1 ? "comes" : "come", quote, s->name, quote);
 	if (n > 0)
-		render_log_add_table(i, out, m, s->findings, n);
-	if (n < s->n_findings)
-		buf_printf(out, "    … and %zu more\n", s->n_findings - n);
+		render_log_add_table(i, out, m, r->first, r->count, n);
+	for (size_t k = 0; k < n; k++)
+		n_shown += r->count[k];
+	if (n_shown < s->n_findings)
+		buf_printf(out, "    … and %zu more\n", s->n_findings - n_shown);
 }
 
 static void
@@ -127,15 +151,21 @@ add_origins(const struct inspection *i, struct buf *out, const struct image *m, 
 {
 	AUTO_EXPLANATION struct explanation x = { 0 };
 	AUTO_FREE size_t *wanted = NULL, *shown = NULL;
+	AUTO_FREE struct rows *all = NULL;
 
 	explain_image(m, &x);
+	all = mem_array(x.n_steps + 1, sizeof(*all));
 	wanted = mem_array(x.n_steps + 1, sizeof(*wanted));
 	shown = mem_array(x.n_steps + 1, sizeof(*shown));
-	for (size_t k = 0; k < x.n_steps; k++)
-		wanted[k] = x.steps[k].n_findings;
+	for (size_t k = 0; k < x.n_steps; k++) {
+		rows_make(m, &x.steps[k], &all[k]);
+		wanted[k] = all[k].n;
+	}
 	share_rows(rows, wanted, x.n_steps, shown);
-	for (size_t k = 0; k < x.n_steps; k++)
-		add_step(i, out, m, &x, &x.steps[k], shown[k]);
+	for (size_t k = 0; k < x.n_steps; k++) {
+		add_step(i, out, m, &x, &x.steps[k], &all[k], shown[k]);
+		rows_free(&all[k]);
+	}
 }
 
 static void

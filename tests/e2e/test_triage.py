@@ -932,3 +932,15 @@ def test_a_release_that_the_database_does_not_know_is_no_clean_one(host, dojo, r
     assert done.returncode == BLOCKED and f"Trivy's database knows nothing of debian {release}" in " ".join(reasons(done)), done.stdout
     # nor does it close what is open
     assert not any(f["is_mitigated"] for f in host.findings().values())
+
+
+def test_what_is_in_many_places_is_one_row_of_the_log(host):
+    for n, words in ((40, "in 40 places"), (1, None)):
+        files = {}
+        for k in range(n):
+            files.update(images.npm([images.LODASH, images.MINIMIST], where=f"d{k}"))
+        images.classic(images.Image([("FROM debian", images.layer(images.debian(images.FIXED))), ("RUN npm ci", images.layer(files))],
+                                    tags=["app:1"])).write(host.archive)
+        done = subprocess.run([host.program, "--config", str(host.config), "scan", str(host.archive)], capture_output=True, text=True, timeout=120)
+        assert done.stdout.count("CVE-2019-10744") == 1, done.stdout
+        assert words in done.stdout if words else "places" not in done.stdout, done.stdout

@@ -161,6 +161,25 @@ openvex_that_names_too_much_excuses_nothing(void **state)
 	}
 }
 
+/* A flaw under its other name is the same flaw. */
+static void
+openvex_that_is_taken_back_under_one_name_is_under_all(void **state)
+{
+	static const char text[] = VEX(
+		"{\"vulnerability\":{\"name\":\"CVE-2024-1\",\"aliases\":[\"GHSA-x\"]},\"status\":\"not_affected\","
+		"\"products\":[{\"@id\":\"pkg:npm/a@1\"},{\"@id\":\"pkg:npm/b@1\"}]},"
+		"{" OF("CVE-2024-2") "\"status\":\"not_affected\",\"products\":[{\"@id\":\"pkg:npm/a@1\"}]},"
+				     "{" OF("GHSA-x") "\"status\":\"affected\",\"timestamp\":\"2026-02-01T00:00:00Z\"}");
+	AUTO_IGNORE_LIST struct ignore_list l = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(read_text(".vex.json", text, &l, &e), 0);
+	assert_int_equal(l.n, 1);
+	assert_string_equal(l.v[0].id, "CVE-2024-2");
+	assert_int_equal(l.notes.n, 1);
+}
+
 static void
 openvex_excuses_by_two_of_its_four_words_alone(void **state)
 {
@@ -303,6 +322,7 @@ main(void)
 		cmocka_unit_test(yaml_files_hold_packages_paths_and_reasons),
 		cmocka_unit_test(openvex_excuses_the_package_that_it_names),
 		cmocka_unit_test(openvex_that_names_too_much_excuses_nothing),
+		cmocka_unit_test(openvex_that_is_taken_back_under_one_name_is_under_all),
 		cmocka_unit_test(openvex_excuses_by_two_of_its_four_words_alone),
 		cmocka_unit_test(openvex_as_trivy_writes_images_is_of_that_image),
 		cmocka_unit_test(a_later_statement_takes_an_earlier_one_back),

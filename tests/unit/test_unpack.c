@@ -899,6 +899,9 @@ stems_are_fit_for_file_names(void **state)
 		{ "größe.tar", "größe" },
 		{ "a\nb.tar", "a_b" },
 		{ "caf\xe9.tar", "caf_" },
+		{ "app .tar", "app" },
+		{ " app.tar", "app" },
+		{ "  .tar", "image" },
 	};
 	AUTO_FREE char *longest = mem_alloc(400);
 	AUTO_FREE char *cut = NULL;
