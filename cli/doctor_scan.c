@@ -97,6 +97,8 @@ doctor_scan(struct checkup *c, const struct settings *s)
 		return;
 	if (trivy_java_db_check(o->java_db_dir, &e) == 0)
 		checkup_ok(c, "java index", "%s", o->java_db_dir);
+	else if (access(o->java_db_dir, F_OK) < 0 && o->java_db_repositories.n == 0)
+		checkup_ok(c, "java index", "none is wanted (trivy.java_db_repositories: [])");
 	else if (access(o->java_db_dir, F_OK) < 0)
 		checkup_warn(c, "java index",
 			     "sudo tidewaiter db update; who has no Java in images needs none",

@@ -110,6 +110,10 @@ dojo_new(const struct dojo_settings *s, struct dojo **ret, struct err *e)
 
 	if (dojo_base_url(s->url, &base, e) < 0 || read_client(s, &hs, &key, e) < 0)
 		return -1;
+	if (str_is_empty(s->token_file)) {
+		wipe(key);
+		return err_set(e, ERR_SETTINGS, "defectdojo.token_file is not set");
+	}
 	if (fs_read_secret(s->token_file, &token, e) < 0) {
 		wipe(key);
 		return -1;

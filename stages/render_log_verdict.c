@@ -70,6 +70,16 @@ count_advised(const struct inspection *i)
 	return n;
 }
 
+/* What was judged, and is not merely refused: somebody may except it. */
+static bool
+has_judged_block(const struct inspection *i)
+{
+	for (size_t k = 0; k < i->n_images; k++)
+		if (i->images[k].verdict == VERDICT_BLOCK && i->images[k].fault.kind == ERR_NONE)
+			return true;
+	return false;
+}
+
 /* One line per change; who has several images to mend gets the best of each. */
 static void
 add_changes(struct buf *out, const struct explanation *x, size_t max)
@@ -153,7 +163,7 @@ has_old_system(const struct inspection *i)
 static void
 add_points(const struct inspection *i, struct buf *out)
 {
-	AUTO_FREE char *contact = count_advised(i) > 0 ? render_policy_contact(i) : NULL;
+	AUTO_FREE char *contact = has_judged_block(i) ? render_policy_contact(i) : NULL;
 
 	if (contact)
 		render_text_addf(out, 4, "- %s", contact);
