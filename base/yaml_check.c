@@ -50,20 +50,32 @@ check_event(const char *name, const yaml_event_t *event, unsigned depth, const s
 	return 0;
 }
 
+/* YAML 1.1, b-break, and a BOM before the first line: the last byte of each, in UTF-8. */
+static bool
+begins_line(const char *text, const char *at)
+{
+	return at == text || (at[-1] && strchr("\n\r\x85\xa8\xa9\xbf", at[-1]));
+}
+
 /* libyaml compares each directive with all before it, too. */
 static int
 check_directives(const char *name, const char *text, size_t len, const struct yaml_bounds *b, struct err *e)
 {
+	static const char tag[] = "%TAG";
 	const char *end = text + len;
 	size_t line = 1;
 
-	for (const char *p = text; b->is_plain && p && p < end; line++) {
-		if ((size_t)(end - p) > 4 && strncmp(p, "%TAG", 4) == 0)
-			return err_set(e, b->kind,
-				       "%s:%zu: a directive %%TAG stands here, tags are not allowed", name,
-				       line);
-		p = memchr(p, '\n', (size_t)(end - p));
-		p = p ? p + 1 : NULL;
+	if (!b->is_plain)
+		return 0;
+	if (len >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2)))
+		return err_set(e, b->kind, "%s:1: it is UTF-16, only UTF-8 is read", name);
+	for (const char *p = text; (p = memmem(p, (size_t)(end - p), tag, strlen(tag))); p++) {
+		if (!begins_line(text, p))
+			continue;
+		for (const char *q = text; q < p; q++)
+			line += *q == '\n';
+		return err_set(e, b->kind, "%s:%zu: a directive %%TAG stands here, tags are not allowed",
+			       name, line);
 	}
 	return 0;
 }

@@ -295,11 +295,12 @@ say_stops(const struct flushing *f)
 		const struct target *t = &f->targets[i];
 		AUTO_FREE char *name = str_safe(t->project, NAME_COLUMNS);
 		const char *where = str_is_empty(options_of(t)->url) ? name : options_of(t)->url;
+		AUTO_FREE char *line = t->stop_reason ? mem_printf("%s: %s", where, t->stop_reason) : NULL;
 
-		if (!t->stop_reason || !is_wanted(f->flush, t) || strv_has(&said, where))
+		if (!line || !is_wanted(f->flush, t) || strv_has(&said, line))
 			continue;
-		strv_add(&said, where);
-		log_line(&f->cli->log, LOG_WARN, "%s: %s", where, t->stop_reason);
+		strv_add(&said, line);
+		log_line(&f->cli->log, LOG_WARN, "%s", line);
 	}
 }
 

@@ -197,6 +197,8 @@ look_at_sharing(const struct warnings *w, const struct settings *s)
 {
 	const struct options_defectdojo *o = &s->opt.defectdojo;
 
+	if (names_test(o, "{namespace}") && names_test(o, "{project_name}"))
+		return;
 	if (line_of(w, "defectdojo.product") == 0 || names_test(o, "{project_path}") ||
 	    names_test(o, "{project_id}") || names_test(o, "{image}") || names_test(o, "{archive}"))
 		return;

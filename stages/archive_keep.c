@@ -131,7 +131,8 @@ open_place(struct keep *s, struct entry *n, int *ret_own, struct err *e)
 	uint64_t space = 0;
 
 	if (n->size > s->left)
-		return err_set(e, ERR_REFUSED, "size: the entries hold more bytes than are allowed");
+		return err_set(e, ERR_REFUSED,
+			       "size: the entries hold more bytes than are allowed (images.max_size)");
 	if (fs_space_left(s->dir_fd, &space, e) < 0)
 		return -1;
 	if (n->size > space) {

@@ -52,7 +52,12 @@ is_held_against_itself(const struct inspection *i, const struct image *m)
 	const char *branch = baseline_branch(i->job), *other;
 	struct policy_context c;
 
-	if (!branch || !m->decision || m->decision->mode != GATE_ENFORCE)
+	if (!branch)
+		return false;
+	/* nobody judged it, so nobody let it pass */
+	if (!m->decision)
+		return true;
+	if (m->decision->mode != GATE_ENFORCE)
 		return false;
 	gate_context(i->job, &c);
 	other = policy_new_only_branch(m->decision->rule, &c);
@@ -72,12 +77,16 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 	const struct report *r = m->report;
 	bool is_own = is_held_against_itself(i, m);
 
-	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
-				  .image = identity_image(i, m),
-				  .build_id = mem_strdup(""),
-				  .has_places = true,
-				  .adopts = !is_own || (!m->decision->has_baseline && !i->lacks_branches),
-				  .made_s = clock_wall_s() };
+	*ret = (struct baseline){
+		.branch = mem_strdup(i->job->ref ? i->job->ref : ""),
+		.image = identity_image(i, m),
+		.build_id = mem_strdup(""),
+		.has_places = true,
+		.adopts = !is_own || (m->decision && !m->decision->has_baseline && !i->lacks_branches),
+		.is_blocked = is_own && m->decision && m->decision->n_of_fate[FATE_BLOCKS] > 0,
+		.good_s = m->good_s,
+		.made_s = clock_wall_s()
+	};
 	if (!r || r->n_findings == 0)
 		return;
 	ret->keys = mem_array(r->n_findings, sizeof(*ret->keys));
@@ -86,7 +95,8 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 		char *key = ret->keys[ret->n++];
 
 		identity_key(i->job->project_path, ret->image, r, &r->findings[k], key);
-		if (is_own && k < m->decision->n_findings && is_to_be_refused(m->decision->fates[k].fate))
+		if (is_own && (!m->decision ||
+			       (k < m->decision->n_findings && is_to_be_refused(m->decision->fates[k].fate))))
 			memcpy(ret->refused[ret->n_refused++], key, sizeof(*ret->refused));
 	}
 	baseline_sort(ret);
@@ -113,15 +123,18 @@ has_key(identity_hex *keys, size_t n, const char *key)
 }
 
 bool
-baseline_is_blocked(const struct baseline *b)
+baseline_mark(const char *build_id, int64_t *ret_good_s)
 {
-	return !b->has_places && str_has_suffix(b->build_id, BASELINE_BLOCKED);
+	const char *mark = build_id ? strstr(build_id, BASELINE_BLOCKED) : NULL;
+	struct err ignored = ERR_INIT;
+
+	return mark && str_parse_int(mark + strlen(BASELINE_BLOCKED), 0, INT64_MAX, ret_good_s, &ignored) == 0;
 }
 
 bool
 baseline_has(const struct baseline *b, bool is_own, const char *key)
 {
-	if (is_own && (baseline_is_blocked(b) || has_key(b->refused, b->n_refused, key)))
+	if (is_own && has_key(b->refused, b->n_refused, key))
 		return false;
 	return has_key(b->keys, b->n, key);
 }
@@ -151,6 +164,8 @@ baseline_to_json(const struct baseline *b)
 	add_keys(j, "keys", b->keys, b->n);
 	add_keys(j, "refused", b->refused, b->n_refused);
 	json_add_bool(j, "adopts", b->adopts);
+	json_add_bool(j, "is_blocked", b->is_blocked);
+	json_add_int(j, "good_s", b->good_s);
 	return j;
 }
 
@@ -177,11 +192,12 @@ parse_keys(const cJSON *list, identity_hex **ret, size_t *ret_n, struct err *e)
 static bool
 has_members(const cJSON *j, int64_t version)
 {
-	int n = version == VERSION ? 9 : 7;
+	int n = version == VERSION ? 11 : 7;
 
 	return cJSON_GetArraySize(j) == n && cJSON_IsBool(json_get(j, "has_places")) &&
 	       json_array(j, "keys") &&
-	       (version != VERSION || (json_array(j, "refused") && cJSON_IsBool(json_get(j, "adopts"))));
+	       (version != VERSION || (json_array(j, "refused") && cJSON_IsBool(json_get(j, "adopts")) &&
+				       cJSON_IsBool(json_get(j, "is_blocked"))));
 }
 
 int
@@ -206,6 +222,8 @@ baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 	ret->build_id = mem_strdup(build_id);
 	ret->has_places = json_bool(j, "has_places", false);
 	ret->adopts = json_bool(j, "adopts", false);
+	ret->is_blocked = json_bool(j, "is_blocked", false);
+	ret->good_s = json_int(j, "good_s", 0);
 	if (parse_keys(json_array(j, "keys"), &ret->keys, &ret->n, e) < 0 ||
 	    (version == VERSION && parse_keys(json_array(j, "refused"), &ret->refused, &ret->n_refused, e) < 0))
 		return err_wrap(e, "baseline");
@@ -475,20 +493,6 @@ baselines_add_json(struct baselines *l, const cJSON *list)
 }
 
 void
-baselines_drop(struct baselines *l, const char *branch)
-{
-	size_t n = 0;
-
-	for (size_t k = 0; k < l->n; k++) {
-		if (str_eq(l->v[k].branch, branch))
-			baseline_free(&l->v[k]);
-		else
-			l->v[n++] = l->v[k];
-	}
-	l->n = n;
-}
-
-void
 baselines_set_outdated(struct baselines *l, const char *branch)
 {
 	for (size_t k = 0; k < l->n; k++)
@@ -503,6 +507,12 @@ baselines_find(const struct baselines *l, const char *branch, const char *image)
 		if (str_eq(l->v[k].branch, branch) && str_eq(l->v[k].image, image))
 			return &l->v[k];
 	return NULL;
+}
+
+void
+baseline_delivered(const char *product, const char *engagement, const char *test, char out[KEPT_KEY_SIZE])
+{
+	kept_key((const char *const[]){ product, engagement, "test", test }, 4, out);
 }
 
 void

@@ -7,8 +7,8 @@
  * A branch that is compared with itself (new_only of a rule for its own jobs) in enforce mode must not excuse by the inspection that was
  * blocked what the next one has again. So findings that its own jobs had to have excused, and that were not known there before, are
  * `refused`: known to other branches, and not to its own. Where nothing was known of the image, all of it is taken as what was there
- * already (`adopts`). A delivery that leaves such findings has BASELINE_BLOCKED behind its build id, by which other hosts, who see in
- * DefectDojo alone what it found, know that this is not what their job of the branch is to be compared with.
+ * already (`adopts`). Other hosts see in DefectDojo alone what was found: a delivery that was blocked has BASELINE_BLOCKED behind its build
+ * id, and since when a finding there is one that nobody has let pass yet.
  */
 #pragma once
 
@@ -22,8 +22,8 @@
 #include "stages/kept.h"
 
 #define BASELINE_PREFIX "baseline-"
-#define BASELINE_BLOCKED "-blocked"
-#define BASELINE_MAX (4 * 1024 * 1024) /* bytes */
+#define BASELINE_BLOCKED "-blocked-"   /* seconds since the epoch follow (baseline_mark()) */
+#define BASELINE_MAX (8 * 1024 * 1024) /* bytes */
 #define BASELINE_KEYS_MAX 65536
 #define BASELINES_GIVEN_MAX 256		     /* per project, to one inspection */
 #define BASELINES_SIZE_MAX (8 * 1024 * 1024) /* bytes of them */
@@ -40,7 +40,9 @@ struct baseline {
 	size_t n;
 	identity_hex *refused; /* sorted; of a job that is not judged against its own branch, or not in enforce mode: none */
 	size_t n_refused;
-	bool adopts;	  /* in out_fd: nothing was known of the image there */
+	bool adopts;	 /* in out_fd: nothing was known of the image there */
+	bool is_blocked; /* in out_fd: something blocked */
+	int64_t good_s; /* what DefectDojo has had until then, by `created`, was there when the branch was last let pass; 0: nothing */
 	bool is_outdated; /* not the branch's last inspection; not in JSON */
 };
 void baseline_free(struct baseline *b); /* what it owns */
@@ -51,8 +53,8 @@ void baseline_make(const struct inspection *i, const struct image *m, struct bas
 void baseline_sort(struct baseline *b); /* after keys were added */
 /* is_own: asked for by a job of that very branch. */
 bool baseline_has(const struct baseline *b, bool is_own, const char *key);
-/* It tells a job of that branch nothing: it is what DefectDojo has after an inspection that was blocked. */
-bool baseline_is_blocked(const struct baseline *b);
+/* Of a build id with BASELINE_BLOCKED: until when all is known; false: it has none. */
+bool baseline_mark(const char *build_id, int64_t *ret_good_s);
 /* The branch whose baseline this job leaves, NULL: it leaves none. */
 const char *baseline_branch(const struct job_facts *job);
 
@@ -85,10 +87,12 @@ cJSON *baselines_to_json(const struct baselines *l);
 /* Adds those of an array that are any. */
 void baselines_add_json(struct baselines *l, const cJSON *list);
 /* Those of a branch, which are not the last ones. */
-void baselines_drop(struct baselines *l, const char *branch);
 void baselines_set_outdated(struct baselines *l, const char *branch);
 /* NULL: none. */
 const struct baseline *baselines_find(const struct baselines *l, const char *branch, const char *image);
 
+/* The image of what was delivered, whether DefectDojo has any finding of it or not: by the title of its test. */
+void baseline_delivered(const char *product, const char *engagement, const char *test,
+			char out[KEPT_KEY_SIZE]);
 /* The image of findings that DefectDojo has, by the names with which they are delivered: 32 hex digits. */
 void baseline_place(const char *product, const char *engagement, const char *service, char out[KEPT_KEY_SIZE]);

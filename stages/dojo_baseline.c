@@ -140,16 +140,27 @@ baseline_of(struct reading *r, const char *image)
 	return &l->v[l->n++];
 }
 
-/* Of the tests that it stands for the one that was blocked tells most. */
-static void
-note_build(struct baseline *b, const cJSON *row)
+static int64_t
+created_of(const cJSON *row)
 {
-	const char *build_id = json_str(json_object(json_object(row, "related_fields"), "test"), "build_id");
+	const char *text = json_str(row, "created");
+	int64_t s;
 
-	if (baseline_is_blocked(b) || str_is_empty(build_id))
-		return;
-	mem_free_at(&b->build_id);
-	b->build_id = mem_strdup(build_id);
+	/* not known: after all that was ever let pass */
+	return text && clock_parse_rfc3339(text, &s, NULL) == 0 ? s : INT64_MAX;
+}
+
+/* Was it there when the branch was last let pass? *ret_good_s: until when all was, of its test. */
+static bool
+was_let_pass(const cJSON *row, int64_t *ret_good_s)
+{
+	const cJSON *test = json_object(json_object(row, "related_fields"), "test");
+	int64_t created_s = created_of(row);
+
+	if (baseline_mark(json_str(test, "build_id"), ret_good_s))
+		return created_s <= *ret_good_s;
+	*ret_good_s = created_s == INT64_MAX ? 0 : created_s;
+	return true;
 }
 
 static int
@@ -163,14 +174,17 @@ take_row(const cJSON *row, void *arg, struct err *e)
 	char image[KEPT_KEY_SIZE];
 	AUTO_FREE char *kind = NULL;
 	struct baseline *b;
+	int64_t good_s;
 
 	if (!id || !package || !type || !is_ours(r, row) || !is_there(row))
+		return 0;
+	if (!was_let_pass(row, &good_s) && r->b->is_own)
 		return 0;
 	baseline_place(r->at->product->name, r->at->name, service ? service : "", image);
 	b = baseline_of(r, image);
 	if (!b || b->n >= BASELINE_KEYS_MAX)
 		return err_set(e, ERR_FAILED, "DefectDojo has more of %s than is compared with", r->b->branch);
-	note_build(b, row);
+	b->good_s = b->good_s > good_s ? b->good_s : good_s;
 	type += strlen(TYPE);
 	kind = mem_strndup(type, strcspn(type, "\r\n"));
 	b->keys = mem_resize(b->keys, b->n + 1, sizeof(*b->keys));
@@ -187,15 +201,19 @@ take_row(const cJSON *row, void *arg, struct err *e)
 
 /* ---- questions ---- */
 
-struct builds {
+typedef void test_visit(const struct place *at, const cJSON *row, const char *build_id, void *arg);
+
+struct tests {
 	const struct dojo_branch *b;
-	struct strv *to;
+	test_visit *visit;
+	void *arg;
 };
 
+/* Of the branch, by what the row itself says, and once delivered to. */
 static int
-add_builds(struct dojo *dojo, const struct place *at, int64_t deadline, void *arg, struct err *e)
+each_test(struct dojo *dojo, const struct place *at, int64_t deadline, void *arg, struct err *e)
 {
-	struct builds *x = arg;
+	const struct tests *x = arg;
 	AUTO_FREE char *path =
 		mem_printf("/tests/?engagement=%" PRId64 "&limit=%d", at->engagement, TESTS_MAX);
 	AUTO_FREE char *what = mem_printf("tests of %s", x->b->branch);
@@ -210,18 +228,51 @@ add_builds(struct dojo *dojo, const struct place *at, int64_t deadline, void *ar
 
 		if (json_int(row, "engagement", -1) == at->engagement &&
 		    str_eq(json_str(row, "branch_tag"), x->b->branch) && !str_is_empty(build_id))
-			strv_add(x->to, build_id);
+			x->visit(at, row, build_id, x->arg);
 	}
 	return 0;
+}
+
+static void
+add_build(const struct place *at, const cJSON *row, const char *build_id, void *arg)
+{
+	(void)at;
+	(void)row;
+	strv_add(arg, build_id);
+}
+
+static void
+add_delivered(const struct place *at, const cJSON *row, const char *build_id, void *arg)
+{
+	struct reading *r = arg;
+	const char *title = json_str(row, "title");
+	char image[KEPT_KEY_SIZE];
+	struct baseline *b;
+
+	baseline_delivered(at->product->name, at->name, title ? title : "", image);
+	b = baseline_of(r, image);
+	if (!b)
+		return;
+	(void)baseline_mark(build_id, &b->good_s);
+}
+
+int
+dojo_read_delivered(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct baselines *ret,
+		    struct err *e)
+{
+	struct reading r = { .b = b, .to = ret, .first = ret->n };
+	struct tests x = { .b = b, .visit = add_delivered, .arg = &r };
+
+	return visit_places(dojo, b, deadline, each_test, &x, e);
 }
 
 int
 dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
 		 struct err *e)
 {
-	struct builds x = { .b = b, .to = ret };
+	struct tests x = { .b = b, .visit = add_build, .arg = ret };
 
-	return visit_places(dojo, b, deadline, add_builds, &x, e);
+	return visit_places(dojo, b, deadline, each_test, &x, e);
 }
 
 static int

@@ -13,6 +13,8 @@ struct dojo_branch {
 	const char *product, *engagement;
 	const struct name_ends *product_ends, *engagement_ends;
 	const char *branch, *project;
+	/* Asked for by a job of that very branch: what a delivery that was blocked has brought there is left out (BASELINE_BLOCKED). */
+	bool is_own;
 };
 #define DOJO_ENGAGEMENTS_MAX 500 /* of one product, where each image has its own */
 
@@ -22,6 +24,13 @@ struct dojo_branch {
  */
 int dojo_read_builds(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline, struct strv *ret,
 		     struct err *e);
+
+/*
+ * An empty baseline for each test of that branch that something was delivered to, whose image is its baseline_delivered(): an image of which
+ * nothing is open there is another thing than one that nobody has seen. Adds to *ret.
+ */
+int dojo_read_delivered(struct dojo *dojo, const struct dojo_branch *b, int64_t deadline,
+			struct baselines *ret, struct err *e);
 
 /*
  * One baseline per product, engagement and service, whose image is the baseline_place() of these: whoever looks for one knows the names with

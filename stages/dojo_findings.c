@@ -38,6 +38,21 @@ dojo_has_tag(const cJSON *row, const char *tag)
 	return strv_has(&tags, tag);
 }
 
+bool
+dojo_has_loose_place(const cJSON *row)
+{
+	static const char mark[] = "\n**Target:** ";
+	const char *description = json_str(row, "description"), *place = json_str(row, "file_path");
+	const char *target = description ? strstr(description, mark) : NULL;
+	size_t len;
+
+	if (!target || str_is_empty(place) || !dojo_has_tag(row, "lang-pkgs"))
+		return false;
+	target += strlen(mark);
+	len = strcspn(target, "\r\n");
+	return strlen(place) != len || strncmp(target, place, len) != 0;
+}
+
 /* ---- the findings of a test ---- */
 
 void
@@ -108,7 +123,7 @@ collect(const cJSON *row, void *arg, struct err *e)
 					      .version = text_of(row, "component_version"),
 					      .place = text_of(row, "file_path"),
 					      .service = text_of(row, "service"),
-					      .is_of_language = dojo_has_tag(row, "lang-pkgs"),
+					      .has_loose_place = dojo_has_loose_place(row),
 					      .accepted_s = last_accepted(row) };
 	return 0;
 }

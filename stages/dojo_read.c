@@ -230,7 +230,7 @@ take_excused(const cJSON *row, void *arg, struct err *e)
 	}
 	x.product = mem_strdup(in->product->name);
 	x.branch = mem_strdup(r->q->has_branches && branch ? branch : "");
-	x.is_anywhere = dojo_has_tag(row, "lang-pkgs");
+	x.is_anywhere = dojo_has_loose_place(row);
 	*triage_add(r->triage) = x;
 	return 0;
 }
@@ -275,7 +275,7 @@ doubt(const cJSON *row, void *arg, struct err *e)
 	struct triage_entry x = { 0 };
 
 	(void)e;
-	if (cJSON_IsFalse(json_get(row, "duplicate")) && read_names(row, &x) && x.test == d->test)
+	if (!cJSON_IsTrue(json_get(row, "duplicate")) && read_names(row, &x) && x.test == d->test)
 		for (size_t k = 0; k < d->triage->n; k++) {
 			struct triage_entry *known = &d->triage->v[k];
 			bool is_in_place = str_eq(known->place, x.place);

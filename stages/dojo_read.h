@@ -38,8 +38,8 @@ struct dojo_finding {
 	int64_t id;
 	char *title, *severity, *description, *mitigation; /* as DefectDojo has them */
 	char *vulnerability, *component, *version, *place, *service;
-	bool is_of_language; /* of a package of a language: `place` is where it was first seen */
-	int64_t accepted_s;  /* when it was last accepted, 0: it was not */
+	bool has_loose_place; /* dojo_has_loose_place(): `place` is where it was first seen */
+	int64_t accepted_s;   /* when it was last accepted, 0: it was not */
 };
 struct dojo_findings {
 	struct dojo_finding *v;
@@ -81,6 +81,11 @@ bool dojo_parse_severity(const char *word, enum severity *ret);
 /* Of a row; NULL where there is not exactly one. */
 const char *dojo_vulnerability_of(const cJSON *row);
 bool dojo_has_tag(const cJSON *row, const char *tag);
+/*
+ * Of a package of a language whose place is in no hash of the server's: it has a path of its own. Where the target is the path (.deps.json, Go
+ * and Rust binaries) it stands in the description, which is in the hash.
+ */
+bool dojo_has_loose_place(const cJSON *row);
 
 /* Of exactly that name. *ret -1: there is none. */
 int dojo_find_product(struct dojo *dojo, const char *name, int64_t deadline, int64_t *ret, struct err *e);

@@ -277,6 +277,8 @@ ask_branch(const struct inspection *i, const char *branch, const struct baseline
 {
 	AUTO_BRANCH struct branch b = { 0 };
 	AUTO_STRV struct strv builds = { 0 };
+	const char *own = baseline_branch(i->job);
+	bool is_own = own && str_eq(own, branch);
 	struct dojo_branch asked;
 
 	if (!name_branch(i, branch, &b))
@@ -286,15 +288,20 @@ ask_branch(const struct inspection *i, const char *branch, const struct baseline
 				      .engagement = b.engagement,
 				      .engagement_ends = &b.engagement_ends,
 				      .branch = b.name,
-				      .project = i->job->project_path };
+				      .project = i->job->project_path,
+				      .is_own = is_own };
 	if (has_branch(kept, branch)) {
 		if (dojo_read_builds(dojo, &asked, deadline, &builds, e) < 0)
 			return -1;
-		if (are_last(kept, branch, &builds))
+		if (!are_last(kept, branch, &builds))
+			strv_add(&ret->outdated, branch);
+		else if (!is_own)
 			return 0;
-		strv_add(&ret->outdated, branch);
 	}
-	return dojo_read_baselines(dojo, &asked, deadline, &ret->baselines, e);
+	if (dojo_read_baselines(dojo, &asked, deadline, &ret->baselines, e) < 0)
+		return -1;
+	/* what its own job finds and nobody has seen is taken for what was there already: of images that were never delivered alone */
+	return is_own ? dojo_read_delivered(dojo, &asked, deadline, &ret->baselines, e) : 0;
 }
 
 /* Which no rule of a policy that cannot be had names. */

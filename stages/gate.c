@@ -178,6 +178,9 @@ note_unlooked(const struct inspection *i, struct decision *d)
 {
 	const struct strv *scanners = &i->opt->trivy.scanners;
 
+	/* a report that was made elsewhere, by whatever settings */
+	if (!i->work_dir)
+		return;
 	if (d->rule->secrets != REACT_PASS && !strv_has(scanners, "secret"))
 		strv_add(&d->notes,
 			 "this rule reacts to secrets, and nobody looks for any: trivy.scanners of the settings has no secret");
@@ -211,6 +214,7 @@ gate_judge_image(const struct inspection *i, const struct known *known, struct i
 		m->verdict = VERDICT_UNDECIDED;
 		strv_add(&m->reasons, "it was not scanned");
 	}
+	m->good_s = storage.good_s;
 	policy_decide(i->policy, has_report ? m->report : NULL, &c, now_of(i), &d);
 	note_missing_commit(i, &d);
 	note_unlooked(i, &d);
@@ -339,7 +343,7 @@ static bool
 is_new_only(const struct inspection *i)
 {
 	for (size_t k = 0; k < i->n_images; k++)
-		if (i->images[k].decision && !str_eq(i->images[k].decision->rule->new_only, "off"))
+		if (i->images[k].decision && i->images[k].decision->asks_baseline)
 			return true;
 	return false;
 }
@@ -366,6 +370,8 @@ judge_images(struct inspection *i)
 	take_fixes(i, &known.fixes);
 	for (size_t k = 0; k < i->n_images; k++)
 		gate_judge_image(i, &known, &i->images[k]);
+	/* unless they are asked for */
+	i->lacks_branches = true;
 	if (!i->fetcher)
 		return;
 	known_take(i, has_open_question(i), has_open_question(i) && is_new_only(i), &known);

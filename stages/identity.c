@@ -179,7 +179,7 @@ identity_os_release(const char *family, const char *name)
 char *
 identity_db_release(const char *family, const char *name)
 {
-	static const char *const known[] = { "debian", "ubuntu", "alpine", "rocky", "alma" };
+	static const char *const known[] = { "debian", "ubuntu", "rocky", "alma" };
 
 	for (size_t k = 0; k < MEM_COUNT(known); k++) {
 		if (str_eq(known[k], family)) {

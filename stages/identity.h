@@ -23,7 +23,8 @@ char *identity_os_release(const char *family, const char *name);
 
 /*
  * What Trivy's database calls a release, by which its findings are looked up: "debian 12"; of the families whose name there is known
- * (https://github.com/aquasecurity/trivy-db, pkg/vulnsrc). NULL of others. Owned by the caller.
+ * (https://github.com/aquasecurity/trivy-db, pkg/vulnsrc) and whose release is what is looked up by (Alpine's repositories are). NULL of others.
+ * Owned by the caller.
  */
 char *identity_db_release(const char *family, const char *name);
 

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "stages/archive_file.h"
+#include "stages/image_label.h"
 #include "stages/image_names.h"
 
 static void
@@ -71,6 +72,26 @@ image_plan_is_same(const struct image_plan *a, const struct image_plan *b)
 	return true;
 }
 
+/* Names that say no more than those of manifest.json: the same one in containerd's words, and a bare tag. */
+static void
+drop_known_names(const struct strv *known, struct strv *names)
+{
+	AUTO_STRV struct strv kept = { 0 };
+
+	for (size_t i = 0; i < names->n; i++) {
+		const char *name = names->v[i];
+		bool is_known = !strpbrk(name, "/:");
+
+		for (size_t k = 0; k < known->n; k++)
+			is_known = is_known || image_is_same_name(known->v[k], name);
+		if (!is_known)
+			strv_add(&kept, name);
+	}
+	strv_free(names);
+	*names = kept;
+	kept = (struct strv){ 0 };
+}
+
 void
 image_plan_join(struct image_plan *d, struct image_plan *o)
 {
@@ -80,7 +101,7 @@ image_plan_join(struct image_plan *d, struct image_plan *o)
 	d->said_platform = mem_strdup(o->said_platform);
 	o->is_loaded = true;
 	if (d->tags.n)
-		strv_free(&o->tags);
+		drop_known_names(&d->tags, &o->tags);
 }
 
 void

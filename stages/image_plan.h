@@ -53,7 +53,7 @@ void image_plans_remove(struct image_plans *l, size_t at);
 /* The first of the list with the same image id. */
 size_t image_plans_first(const struct image_plans *l, size_t at);
 
-/* What index.json says (`o`) of an image of manifest.json (`d`) that is the same: its digests; of the names those of manifest.json count. */
+/* What index.json says (`o`) of an image of manifest.json (`d`) that is the same: its digests; of its names those stay that manifest.json has not. */
 void image_plan_join(struct image_plan *d, struct image_plan *o);
 /* The same config, and layers from the same entries. */
 bool image_plan_is_same(const struct image_plan *a, const struct image_plan *b);

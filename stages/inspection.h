@@ -55,6 +55,7 @@ struct layer {
 
 /* Filled by unpack: one image. */
 struct image {
+	int64_t good_s;	  /* set by the gate: baseline.h */
 	size_t archive;	  /* index in inspection.archives */
 	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];

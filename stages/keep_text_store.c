@@ -38,7 +38,7 @@ read_below(const cJSON *o, struct entry *x)
 
 	for (int k = 0; k < SEVERITY_COUNT; k++) {
 		const cJSON *one = list ? cJSON_GetArrayItem(list, k) : NULL;
-		double s = cJSON_IsNumber(one) ? one->valuedouble : 0;
+		double s = one && cJSON_IsNumber(one) ? one->valuedouble : 0;
 
 		x->below_s[k] = cJSON_IsNull(one) ? NEVER : s > 0 && s < 1e12 ? (int64_t)s : 0;
 	}

@@ -84,7 +84,7 @@ is_about(const struct now *x, const struct delivery *d, const struct dojo_findin
 	/* a package of a language stays where it was first seen, wherever it is now */
 	return str_eq(f->vulnerability, x->id) && str_eq(f->component, x->package) &&
 	       str_eq(f->version, x->version) &&
-	       (f->is_of_language || str_eq(f->place, *x->path ? x->path : x->target)) &&
+	       (f->has_loose_place || str_eq(f->place, *x->path ? x->path : x->target)) &&
 	       str_eq(f->service, d->service ? d->service : "");
 }
 
@@ -127,9 +127,25 @@ is_raised(const struct entry *x, const struct now *now, const struct dojo_findin
 	return true;
 }
 
+/* Another entry may be about the same finding, and is to see it as it is now. */
+static void
+note_told(struct dojo_finding *f, const char *severity, const char *mitigation, const char *description)
+{
+	if (severity) {
+		mem_free_at(&f->severity);
+		f->severity = mem_strdup(severity);
+	}
+	if (mitigation) {
+		mem_free_at(&f->mitigation);
+		f->mitigation = mem_strdup(mitigation);
+	}
+	mem_free_at(&f->description);
+	f->description = mem_strdup(description);
+}
+
 /* What a person has set there stays, unless it is what has changed here. 1: it was changed, 0: it was as it should be. */
 static int
-update(struct entry *x, const struct now *now, const struct dojo_finding *f, bool has_new, struct dojo *dojo,
+update(struct entry *x, const struct now *now, struct dojo_finding *f, bool has_new, struct dojo *dojo,
        int64_t deadline, struct err *e)
 {
 	bool is_new = is_first(x, f, has_new);
@@ -152,11 +168,14 @@ update(struct entry *x, const struct now *now, const struct dojo_finding *f, boo
 	if (dojo_update_finding(dojo, f->id, has_severity ? dojo_severity_word(severity) : NULL,
 				has_fix ? now->texts.fixed : NULL, description, deadline, &accepted_s, e) < 0)
 		return -1;
+	note_told(f, has_severity ? dojo_severity_word(severity) : NULL, has_fix ? now->texts.fixed : NULL,
+		  description);
 	if (!rises || accepted_s <= raised.at_s)
 		return 1;
 	/* somebody has accepted meanwhile, with what was there before on the screen */
 	raised.at_s = accepted_s;
 	again = describe(now, f, &raised);
+	note_told(f, NULL, NULL, again);
 	return dojo_update_finding(dojo, f->id, NULL, NULL, again, deadline, &accepted_s, e) < 0 ? -1 : 1;
 }
 
@@ -184,7 +203,7 @@ is_of_interest(const struct entry *x, const struct now *now, bool has_new)
 struct telling {
 	struct keep_text *t;
 	struct dojo *dojo;
-	const struct dojo_findings *there;
+	struct dojo_findings *there;
 	bool has_new;
 	int64_t deadline;
 	size_t n_changed, n_failed;
@@ -209,7 +228,7 @@ tell(struct telling *w, const struct now *now, struct entry *x)
 	int64_t began_s = dojo_clock_s(w->dojo);
 
 	for (size_t k = 0; k < w->there->n && !w->is_stopped; k++) {
-		const struct dojo_finding *f = &w->there->v[k];
+		struct dojo_finding *f = &w->there->v[k];
 		struct err why = ERR_INIT;
 		int rc;
 

@@ -65,9 +65,8 @@ take_kept(const struct fetcher *f, struct known *k, struct triage **ret)
 
 /* What DefectDojo has of a branch takes the place of what this host has, where another host inspected that since. */
 static void
-take_others(const struct inspection *i, const struct fetcher *f, struct known *k)
+take_others(const struct fetcher *f, struct known *k)
 {
-	const char *own = baseline_branch(i->job);
 	struct err e = ERR_INIT;
 	AUTO_JSON cJSON *j = read_text(f->others_fd, &e);
 	AUTO_STRV struct strv outdated = { 0 };
@@ -77,12 +76,8 @@ take_others(const struct inspection *i, const struct fetcher *f, struct known *k
 	if (!str_is_empty(fault))
 		strv_addf(&k->notes, "what other branches have now is not known: %s", fault);
 	json_strv(j, "outdated", &outdated);
-	/* to its own job an older one may have to do where the last one was blocked */
 	for (size_t x = 0; x < outdated.n; x++)
-		if (own && str_eq(outdated.v[x], own))
-			baselines_set_outdated(&k->baselines, own);
-		else
-			baselines_drop(&k->baselines, outdated.v[x]);
+		baselines_set_outdated(&k->baselines, outdated.v[x]);
 	baselines_add_json(&k->baselines, json_array(j, "baselines"));
 }
 
@@ -149,12 +144,12 @@ known_take(const struct inspection *i, bool needs_triage, bool needs_branches, s
 	else
 		triage_free(kept);
 	/* the second text is told of before the third, whether it was waited for or not */
+	ret->lacks_branches = true;
 	if (!needs_branches)
 		return;
-	ret->lacks_branches = true;
 	if (((needs_triage && has_triage) || wait_told(f->told_fd, f->deadline)) &&
 	    wait_told(f->told_fd, f->deadline))
-		take_others(i, f, ret);
+		take_others(f, ret);
 }
 
 /* ---- one image ---- */
@@ -200,7 +195,7 @@ has_baseline(const void *arg, const char *branch)
 struct delivered {
 	const char *branch; /* NULL: nothing yet */
 	bool is_known;
-	char place[KEPT_KEY_SIZE];
+	char place[KEPT_KEY_SIZE], test[KEPT_KEY_SIZE];
 };
 
 static bool
@@ -210,41 +205,30 @@ is_delivered_as(const struct inspection *i, const struct image *m, struct delive
 	/* those of one branch stand together */
 	if (!d->branch || !str_eq(d->branch, b->branch)) {
 		d->branch = b->branch;
-		d->is_known = report_place_on(i, m, b->branch, d->place);
+		d->is_known = report_place_on(i, m, b->branch, d->place, d->test);
 	}
-	return d->is_known && str_eq(b->image, d->place);
+	return d->is_known && (str_eq(b->image, d->place) || str_eq(b->image, d->test));
 }
 
-/*
- * Another one of a branch that has one already, this host's: the last inspection counts, and of a job's own branch the last that was
- * not blocked.
- */
-static bool
-is_better(const struct baseline *b, const struct baseline *than)
-{
-	return than->is_outdated && !baseline_is_blocked(b);
-}
-
+/* The last inspection of a branch counts: this host's, or where another one was there since what DefectDojo has. */
 static void
-take_baseline(struct known_image *k, size_t index, bool *is_blocked)
+take_baseline(struct known_image *k, size_t index)
 {
 	const struct baselines *l = &k->known->baselines;
-
-	*is_blocked = *is_blocked || baseline_is_blocked(&l->v[index]);
 
 	for (size_t x = 0; x < k->n_baselines; x++) {
 		size_t *at = &k->baselines[x];
 
 		if (!str_eq(l->v[*at].branch, l->v[index].branch))
 			continue;
-		if (is_better(&l->v[index], &l->v[*at]))
+		if (l->v[*at].is_outdated)
 			*at = index;
 		return;
 	}
 	k->baselines[k->n_baselines++] = index;
 }
 
-/* Another host has inspected the branch since, and found nothing. */
+/* Another host has inspected the branch since, and DefectDojo tells nothing of this image. */
 static void
 drop_outdated(struct known_image *k)
 {
@@ -262,17 +246,18 @@ take_baselines(const struct inspection *i, const struct image *m, struct known_i
 {
 	const struct baselines *l = &k->known->baselines;
 	struct delivered d = { 0 };
-	bool is_blocked = false;
 
 	k->baselines = mem_array(l->n + 1, sizeof(*k->baselines));
 	for (size_t x = 0; x < l->n; x++) {
 		const struct baseline *b = &l->v[x];
 
-		if (b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b))
-			take_baseline(k, x, &is_blocked);
+		if (!(b->has_places ? str_eq(b->image, k->image) : is_delivered_as(i, m, &d, b)))
+			continue;
+		take_baseline(k, x);
+		if (!b->has_places && k->own && str_eq(k->own, b->branch) && b->good_s > k->good_s)
+			k->good_s = b->good_s;
 	}
-	if (!is_blocked)
-		drop_outdated(k);
+	drop_outdated(k);
 }
 
 static bool

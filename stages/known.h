@@ -35,6 +35,7 @@ struct known_image {
 	char *branch, *fitted_branch; /* triage_query */
 	size_t *baselines;	      /* indexes of those of this image in known->baselines, one per branch */
 	size_t n_baselines;
+	int64_t good_s; /* of the job's own branch, as DefectDojo has it (baseline.h) */
 };
 void known_image_free(struct known_image *k);
 #define AUTO_KNOWN_IMAGE __attribute__((cleanup(known_image_free)))

@@ -185,7 +185,7 @@ copy_plain(struct store *s, struct layer_job *j, struct source *src, int to, str
 				       (unsigned long long)s->limits->layer_max);
 		if (atomic_fetch_add(&s->total, got) + got > s->limits->size_max)
 			return err_set(e, ERR_REFUSED,
-				       "size: the layers have more than the %llu bytes that are allowed",
+				       "size: the layers have more than the %llu bytes that are allowed (images.max_size)",
 				       (unsigned long long)s->limits->size_max);
 	} while (got == CHUNK);
 	j->size = size;

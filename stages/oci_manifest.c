@@ -108,11 +108,13 @@ read_names(const cJSON *annotations, struct oci_descriptor *ret, struct err *e)
 
 		if (str_is_empty(name))
 			continue;
+		if (ret->name && !image_is_tag(name))
+			continue;
 		if (!image_is_tag(name))
 			return err_set(e, ERR_REFUSED, "the annotation %s is no image's name", keys[i]);
 		if (!ret->name)
 			ret->name = mem_strdup(name);
-		else if (strpbrk(name, "/:"))
+		else if (name[strcspn(name, "/:@")] && name[strcspn(name, "/:@")] != '@')
 			ret->second_name = mem_strdup(name);
 	}
 	return 0;

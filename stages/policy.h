@@ -207,6 +207,7 @@ struct decision {
 	bool fixable_only;
 	const struct policy_rule *rule; /* of the policy */
 	size_t rule_index;		/* rules.n: policy.otherwise */
+	bool asks_baseline;		/* the rule of one of its names has new_only */
 	bool has_baseline;		/* new_only, and the last inspection of the other branch is known */
 	struct strv reasons;		/* a line for people for each thing that made it other than pass */
 	struct strv notes; /* lines for people beside: announced rules, waivers, what a job may not ask for */

@@ -69,11 +69,13 @@ matches_path(const struct strv *globs, const char *path)
 	return globs->n == 0 || str_glob_any(globs, path ? path : "");
 }
 
-/* A bare tag of an OCI layout ("1.0") is one of the repository that the image goes by. Owned by the caller. */
+/* A bare tag or digest ("1.0", "@sha256:…") is one of the repository that the image goes by. Owned by the caller. */
 static char *
 repository_of(const char *tag, const struct policy_context *c)
 {
-	return strpbrk(tag, "/:@") ? image_repository(tag) : mem_strdup(c->image);
+	const char *mark = tag + strcspn(tag, "/:@");
+
+	return *mark == '/' || *mark == ':' ? image_repository(tag) : mem_strdup(c->image);
 }
 
 void
@@ -566,6 +568,32 @@ is_stricter(const struct decision *a, const struct decision *b)
 }
 
 static void
+keep_notes(const struct strv *from, struct decision *to)
+{
+	for (size_t k = 0; k < from->n; k++)
+		if (!strv_has(&to->notes, from->v[k]))
+			strv_add(&to->notes, from->v[k]);
+}
+
+/* What will apply to another name of the image is announced, whichever name judges today. */
+static void
+announce_for_name(const struct policy *p, const struct report *report, const struct policy_context *c,
+		  int64_t today_s, const struct policy_index *exceptions, struct decision *ret)
+{
+	AUTO_DECISION struct decision d = { .rule_index = policy_find_rule(p, c, today_s) };
+
+	if (report)
+		add_announcements(p, report, c, today_s, exceptions, &d);
+	keep_notes(&d.notes, ret);
+}
+
+static bool
+is_new_only(const struct policy_rule *r)
+{
+	return !str_eq(r->new_only, "off");
+}
+
+static void
 say_name(const char *name, struct decision *d)
 {
 	AUTO_FREE char *safe = str_safe(name, LINE_MAX_LEN);
@@ -580,25 +608,33 @@ policy_decide(const struct policy *p, const struct report *report, const struct 
 	AUTO_POLICY_INDEX struct policy_index exceptions = { 0 };
 	AUTO_STRV struct strv names = { 0 };
 	struct policy_context as = *c;
+	bool asks_baseline = false;
 	size_t which = 0;
 
 	policy_index_make(p, today_s, &exceptions);
 	policy_repositories(c, &names);
 	decide_as(p, report, c, today_s, &exceptions, ret);
+	asks_baseline = is_new_only(ret->rule);
 	for (size_t k = 1; k < names.n; k++) {
 		AUTO_DECISION struct decision d = { 0 };
+		size_t rule;
 
 		as.image = names.v[k];
-		if (policy_find_rule(p, &as, today_s) == ret->rule_index)
+		rule = policy_find_rule(p, &as, today_s);
+		asks_baseline = asks_baseline || is_new_only(policy_rule_at(p, rule));
+		announce_for_name(p, report, &as, today_s, &exceptions, ret);
+		if (rule == ret->rule_index)
 			continue;
 		decide_as(p, report, &as, today_s, &exceptions, &d);
 		if (!is_stricter(&d, ret))
 			continue;
+		keep_notes(&ret->notes, &d);
 		decision_free(ret);
 		*ret = d;
 		d = (struct decision){ 0 };
 		which = k;
 	}
+	ret->asks_baseline = asks_baseline;
 	if (which > 0)
 		say_name(names.v[which], ret);
 }

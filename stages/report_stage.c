@@ -195,6 +195,14 @@ delivered_engagement(const struct inspection *i, const struct image *m, const ch
 	return delivered_name(i, m, image, "engagement", i->opt->defectdojo.engagement, &d, &d.engagement);
 }
 
+static char *
+delivered_test(const struct inspection *i, const struct image *m, const char *image)
+{
+	AUTO_DELIVERY struct delivery d = { 0 };
+
+	return delivered_name(i, m, image, "test", i->opt->defectdojo.test, &d, &d.test);
+}
+
 char *
 report_service(const struct inspection *i, const struct image *m)
 {
@@ -222,10 +230,10 @@ report_branch(const struct job_facts *job)
 
 bool
 report_place_on(const struct inspection *i, const struct image *m, const char *branch,
-		char out[static KEPT_KEY_SIZE])
+		char out[static KEPT_KEY_SIZE], char delivered[static KEPT_KEY_SIZE])
 {
 	AUTO_FREE char *ref = mem_strdup(branch), *image = identity_image(i, m);
-	AUTO_FREE char *product = NULL, *engagement = NULL, *service = NULL;
+	AUTO_FREE char *product = NULL, *engagement = NULL, *service = NULL, *test = NULL;
 	struct job_facts job = *i->job;
 	struct inspection there = *i;
 
@@ -235,9 +243,11 @@ report_place_on(const struct inspection *i, const struct image *m, const char *b
 	product = delivered_product(&there, m, image);
 	engagement = delivered_engagement(&there, m, image);
 	service = delivered_service(&there, m, image);
-	if (!product || !engagement || !service)
+	test = delivered_test(&there, m, image);
+	if (!product || !engagement || !service || !test)
 		return false;
 	baseline_place(product, engagement, service, out);
+	baseline_delivered(product, engagement, test, delivered);
 	return true;
 }
 

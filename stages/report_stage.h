@@ -26,6 +26,6 @@ bool report_is_deliverable(const struct inspection *i, const struct image *m);
 char *report_service(const struct inspection *i, const struct image *m);
 char *report_product(const struct inspection *i, const struct image *m);
 char *report_branch(const struct job_facts *job); /* branch_tag, as it is delivered; owned by the caller */
-/* baseline_place() of this image in jobs of a branch, whose names are not those of the job that is asked. False: there is none. */
+/* baseline_place() and baseline_delivered() of this image in jobs of a branch, whose names are not those of the job that is asked. False: there is none. */
 bool report_place_on(const struct inspection *i, const struct image *m, const char *branch,
-		     char out[static KEPT_KEY_SIZE]);
+		     char out[static KEPT_KEY_SIZE], char delivered[static KEPT_KEY_SIZE]);

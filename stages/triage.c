@@ -359,14 +359,14 @@ triage_match(const void *arg, const struct finding *f, size_t nth, struct policy
 	const struct triage_entry wanted = {
 		.id = id, .component = component, .version = version, .service = service, .product = product
 	};
-	bool is_of_language = identity_is_of_language(f);
+	/* as dojo_has_loose_place() */
+	bool is_loose = identity_is_of_language(f) && *f->path;
 
 	for (size_t k = first_about(q->triage, &wanted);
 	     k < q->triage->n && compare_finding(&q->triage->v[k], &wanted) == 0; k++) {
 		const struct triage_entry *x = &q->triage->v[k];
 
-		if (x->is_doubtful || !(str_eq(x->place, place) || (x->is_anywhere && is_of_language)) ||
-		    nth-- > 0)
+		if (x->is_doubtful || !(str_eq(x->place, place) || (x->is_anywhere && is_loose)) || nth-- > 0)
 			continue;
 		*ret = (struct policy_accepted){ .kind = (enum accepted_kind)x->kind,
 						 .until_s = x->until_s,

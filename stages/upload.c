@@ -190,8 +190,9 @@ take_baseline(const struct inspection *i, size_t index, struct delivery *d, stru
 		baseline_free(ret);
 		*ret = (struct baseline){ 0 };
 	}
-	if (ret->n_refused > 0) {
-		AUTO_FREE char *build_id = mem_printf("%s" BASELINE_BLOCKED, d->build_id);
+	if (ret->is_blocked && ret->n_refused > 0) {
+		AUTO_FREE char *build_id =
+			mem_printf("%s" BASELINE_BLOCKED "%lld", d->build_id, (long long)ret->good_s);
 
 		replace(&d->build_id, build_id);
 	}

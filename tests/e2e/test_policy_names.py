@@ -37,6 +37,12 @@ def docker_twice(names):
     return images.Archive(archive.members[:-1] + [images.Member("manifest.json", images.as_json([{**entry, "RepoTags": [n]} for n in names]))])
 
 
+def both_layouts(docker, containerd):
+    archive = images.docker25(images.app(tags=[docker]))
+    archive.edit_json("index.json", lambda j: j["manifests"][0].update(annotations={"io.containerd.image.name": containerd}))
+    return archive
+
+
 def oci(annotate):
     layout = images.Layout()
     layout.manifests = annotate(layout, layout.image(images.app()))
@@ -54,6 +60,7 @@ ARCHIVES = {
     "OCI, named twice": lambda a, b: oci(lambda layout, d: [images.named(d, a), images.named(d, b)]),
     "OCI, an index and its manifest": lambda a, b: oci(lambda layout, d: [images.named(layout.index([d]), a), images.named(d, b)]),
     "OCI, below a named index": lambda a, b: oci(lambda layout, d: [images.named(layout.index([images.named(d, a)]), b)]),
+    "both layouts": lambda a, b: both_layouts(a, b),
     "OCI, both annotations": lambda a, b: oci(lambda layout, d: [annotated(d, containerd=a, ref=b)]),
 }
 
@@ -72,6 +79,25 @@ def test_one_name_is_judged_by_its_rule(host):
     assert judge(host, images.classic(images.app(tags=[SCRATCH])), MILD_FIRST)[1]["rule"] == "scratch"
     assert judge(host, oci(lambda layout, d: [annotated(d, containerd=SCRATCH, ref="1")]), MILD_FIRST)[1]["rule"] == "scratch"
     assert judge(host, images.classic(images.app(tags=[SCRATCH, "docker.io/library/scratch:2"])), MILD_FIRST)[1]["rule"] == "scratch"
+    # Docker 25 and newer say the same in both layouts
+    _, image = judge(host, images.docker25(images.app(tags=[SCRATCH])), MILD_FIRST)
+    assert image["rule"] == "scratch" and image["tags"] == [SCRATCH]
+    assert judge(host, both_layouts(SCRATCH, "docker.io/library/scratch:1"), MILD_FIRST)[1]["tags"] == [SCRATCH]
+
+
+@pytest.mark.parametrize("ref", ["@sha256:", "scratch:1@sha256:", "1@sha256:"])
+def test_a_digest_behind_a_name_is_no_further_name(host, ref):
+    digest = "a" * 64
+    archive = oci(lambda layout, d: [annotated(d, containerd=f"docker.io/library/scratch@sha256:{digest}", ref=ref + digest)])
+    assert judge(host, archive, MILD_FIRST)[1]["rule"] == "scratch"
+
+
+def test_a_rule_that_is_announced_for_a_second_name_is_announced(host):
+    policy = "version: 1\nrules:\n  - {name: soon, mode: enforce, enforce_from: 2099-01-01, match: {images: [\"prod/**\"]}}\n  - {name: all, mode: audit}\n"
+    judge(host, images.classic(images.app(tags=[SCRATCH, PROD])), policy)
+    assert "2099-01-01" in host.done.stdout
+    judge(host, images.classic(images.app(tags=[SCRATCH])), policy)
+    assert "2099-01-01" not in host.done.stdout
 
 
 def test_an_exception_of_an_image_is_one_of_all_that_it_is_called(host):

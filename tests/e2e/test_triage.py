@@ -20,7 +20,7 @@ sys.path.insert(0, str(SOURCE / "tests" / "fixtures"))
 
 import images  # noqa: E402
 
-PASSED, BLOCKED = 0, 1
+PASSED, BLOCKED, UNDECIDED = 0, 1, 3
 IS_ROOT = os.geteuid() == 0
 CRITICAL = {"CVE-2023-38545", "CVE-2022-1292", "CVE-2019-10744", "CVE-2021-44906", "CVE-2023-23914"}
 
@@ -631,20 +631,24 @@ def test_a_blocked_job_does_not_excuse_its_own_retry(host, dojo):
     assert host.scan().returncode == PASSED
 
 
+def move(host, name, policy):
+    """To another host; one that has been there before is as it was."""
+    place = host.root / name
+    if not place.exists():
+        (place / "spool").mkdir(mode=0o700, parents=True)
+        place.chmod(0o711)
+        give(place / "spool")
+    host.state = place
+    real = host.write_settings
+    host.write_settings = lambda over: real({**over, "state_dir": str(place)})
+    host.configure(policy=policy)
+    host.write_settings = real
+
+
 def test_a_blocked_job_does_not_excuse_its_retry_on_another_host(host, dojo):
     """Which sees in DefectDojo what the blocked one found."""
     def elsewhere(name):
-        """A host that has been there before is as it was."""
-        place = host.root / name
-        if not place.exists():
-            (place / "spool").mkdir(mode=0o700, parents=True)
-            place.chmod(0o711)
-            give(place / "spool")
-        host.state = place
-        real = host.write_settings
-        host.write_settings = lambda over: real({**over, "state_dir": str(place)})
-        host.configure(policy=own())
-        host.write_settings = real
+        move(host, name, own())
 
     elsewhere("a")
     openssl_alone(host)
@@ -654,15 +658,15 @@ def test_a_blocked_job_does_not_excuse_its_retry_on_another_host(host, dojo):
     assert host.scan().returncode == PASSED
     elsewhere("a")
     host.image()
+    time.sleep(1.1)  # what is let pass is told from what came later by the second
     assert blocking(host.scan()) == ADDED
     for _ in range(2):
-        # b knows what it was before that, c nothing that would excuse it
-        elsewhere("b")
-        done = host.scan()
-        assert blocking(done) == ADDED, done.stdout
-        elsewhere("c")
-        assert host.scan().returncode == BLOCKED
-    assert dojo.test("group/app")["build_id"].endswith("-blocked")
+        # b knows what it was before that; c, which knows nothing itself, what is older in DefectDojo
+        for name in "bc":
+            elsewhere(name)
+            done = host.scan()
+            assert blocking(done) == ADDED, done.stdout
+    assert "-blocked-" in dojo.test("group/app")["build_id"]
     # a clean one on any of them ends it for all
     openssl_alone(host)
     elsewhere("b")
@@ -671,6 +675,49 @@ def test_a_blocked_job_does_not_excuse_its_retry_on_another_host(host, dojo):
     assert host.scan().returncode == PASSED
     host.image()
     assert blocking(host.scan()) == ADDED
+
+
+def test_what_nobody_could_judge_is_not_known_afterwards(host, dojo):
+    host.configure(policy=own())
+    openssl_alone(host)
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED, PASSED]
+    host.image()
+    host.configure(policy=own() + "nonsense: 1\n")
+    assert host.scan().returncode == UNDECIDED
+    host.configure(policy=own())
+    assert blocking(host.scan()) == ADDED
+
+
+def test_a_branch_that_was_clean_is_known_to_hosts_that_were_never_there(host, dojo):
+    """Of which DefectDojo has not one finding."""
+    clean = [("RUN x", images.layer(images.debian(images.FIXED)))]
+    images.classic(images.Image(clean, tags=["registry.example.org/group/app:1.0"])).write(host.archive)
+    move(host, "a", own())
+    assert [host.scan().returncode for _ in range(2)] == [PASSED, PASSED]
+    host.image()
+    for name in "bba":
+        move(host, name, own())
+        done = host.scan()
+        assert blocking(done) == CRITICAL, done.stdout
+        assert "new on main" in " ".join(reasons(done)), (name, reasons(done))
+
+
+def test_what_was_excepted_was_let_pass_on_all_hosts(host, dojo):
+    excepted = own() + "exceptions:\n" + "".join(f"  - {{id: {x}, reason: r, owner: team, expires: {utc(20)[:10]}}}\n" for x in sorted(ADDED))
+    move(host, "a", own())
+    openssl_alone(host)
+    assert [host.scan().returncode for _ in range(2)] == [BLOCKED, PASSED]
+    host.image()
+    move(host, "a", excepted)
+    assert host.scan().returncode == PASSED
+    assert "-blocked-" not in dojo.test("group/app")["build_id"]
+    for name in "bcb":
+        move(host, name, excepted)
+        assert host.scan().returncode == PASSED, host.done.stdout
+    openssl_alone(host)
+    move(host, "d", own())
+    assert host.scan().returncode == PASSED
+
 
 
 def lodash_in(host, *places):

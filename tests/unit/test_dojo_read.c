@@ -112,7 +112,7 @@ start(struct fixture *f)
 	"{\"id\":" id ",\"test\":7,\"related_fields\":" related                                         \
 	",\"vulnerability_ids\":[{\"vulnerability_id\":\"CVE-1\"}],\"component_name\":\"p\","           \
 	"\"component_version\":\"1\",\"service\":\"app\",\"severity\":\"High\",\"out_of_scope\":false," \
-	"\"false_p\":false,\"is_mitigated\":false,\"under_review\":false,\"description\":\"\"," more "}"
+	"\"false_p\":false,\"is_mitigated\":false,\"under_review\":false," more "}"
 #define WITH_ACCEPTANCE(one)                                                                                       \
 	"\"active\":false,\"risk_accepted\":true,\"duplicate\":false,\"file_path\":\"a\",\"accepted_risks\":[" one \
 	"]"
@@ -364,7 +364,9 @@ rows_that_come_or_go_between_two_pages_are_noticed(void **state)
 
 /* ---- places ---- */
 
-#define LANGUAGE ",\"tags\":[\"npm\",\"lang-pkgs\"]"
+#define OF_TARGET(target) \
+	",\"tags\":[\"npm\",\"lang-pkgs\"],\"description\":\"t\\n**Target:** " target "\\n**Type:** npm\\n\""
+#define LANGUAGE OF_TARGET("Node.js")
 #define OTHER(flags, place) ROW_OF("10", "null", flags ",\"risk_accepted\":false,\"file_path\":\"" place "\"")
 #define IS_ACTIVE "\"active\":true,\"duplicate\":false"
 #define CLOSED "\"active\":false,\"duplicate\":false"
@@ -401,6 +403,9 @@ a_package_of_a_language_counts_anywhere_unless_the_server_tells_places_apart(voi
 	} cases[] = {
 		{ LANGUAGE, "", true, false },
 		{ "", "", false, false }, /* of the system */
+		{ OF_TARGET("a"), "", false, false },
+		{ OF_TARGET("a/b"), "", true, false },
+		{ ",\"tags\":[\"lang-pkgs\"]", "", false, false }, /* does not say */
 		{ LANGUAGE, OTHER(DUPLICATE, "b"), true, false },
 		{ LANGUAGE, OTHER(IS_ACTIVE, "b"), false, false },
 		{ LANGUAGE, OTHER(CLOSED, "b"), false, false },

@@ -54,7 +54,7 @@ what_is_no_yaml_is_left_to_the_loader(void **state)
 {
 	(void)state;
 	assert_int_equal(check("a: [1\nb: }", NULL), 0);
-	assert_int_equal(check("\xff\xfe\xff", NULL), 0);
+	assert_int_equal(check("\xff\xff\xff", NULL), 0);
 }
 
 static void
@@ -73,6 +73,11 @@ anchors_and_tags_are_refused_where_a_plain_text_is_wanted(void **state)
 		{ "a: !x 1\n", "x.yml:1: a tag (!x) " },
 		{ "--- !x\na: 1\n", "x.yml:1: a tag (!x) " },
 		{ "\n%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:2: a directive %TAG " },
+		{ "\xef\xbb\xbf%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:1: a directive %TAG " },
+		{ "# x\r%TAG !a! tag:x,2000:\r---\ra: 1\n", "x.yml:1: a directive %TAG " },
+		{ "# x\n\xc2\x85%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:2: a directive %TAG " },
+		{ "# x\xe2\x80\xa8%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:1: a directive %TAG " },
+		{ "# x\xe2\x80\xa9%TAG !a! tag:x,2000:\n---\na: 1\n", "x.yml:1: a directive %TAG " },
 	};
 	const struct yaml_bounds any = { .depth_max = 3, .kind = ERR_REFUSED };
 
@@ -84,7 +89,9 @@ anchors_and_tags_are_refused_where_a_plain_text_is_wanted(void **state)
 		assert_ptr_equal(strstr(e.text, cases[k].fault), e.text);
 		assert_int_equal(yaml_check("x.yml", cases[k].text, strlen(cases[k].text), &any, NULL), 0);
 	}
-	assert_int_equal(check("a: \"&x\"\nb: '!y'\nc: x&y!z\n", NULL), 0);
+	assert_int_equal(check("a: \"&x\"\nb: '!y'\nc: x&y!z %TAG\n", NULL), 0);
+	assert_int_equal(check("\xff\xfe% T A G ", NULL), -1);
+	assert_int_equal(check("\xfe\xff %", NULL), -1);
 }
 
 int
