@@ -129,6 +129,7 @@ static const struct conf_field case_fields[] = {
 	{ "report", CONF_STRING, AT(report), "", .help = "", .rule = &conf_rule_text },
 	{ "today", CONF_STRING, AT(today), "", .help = "", .rule = &rule_day },
 	{ "hidden", CONF_LIST, AT(hidden), "[]", .help = "", .rule = &conf_rule_text },
+	{ "unknown_release", CONF_BOOL, AT(is_release_unknown), "false", .help = "" },
 	{ "baseline_branch", CONF_STRING, AT(baseline_branch), "", .help = "", .rule = &conf_rule_text },
 };
 static const struct conf_child case_children[] = {

@@ -48,6 +48,7 @@ struct policy_case {
 	int64_t today_s;
 	struct policy_case_job job;
 	struct strv hidden;
+	bool is_release_unknown; /* Trivy's database has nothing of it */
 	struct conf_items triage, ignores;
 	char *baseline_branch; /* "": none was delivered */
 	struct conf_items baseline;

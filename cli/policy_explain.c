@@ -16,11 +16,13 @@
 #include "cli/workspace.h"
 #include "stages/explain.h"
 #include "stages/gate.h"
+#include "stages/identity.h"
 #include "stages/ignore_files.h"
 #include "stages/known.h"
 #include "stages/render_json.h"
 #include "stages/render_policy.h"
 #include "stages/render_text.h"
+#include "stages/trivy_db.h"
 
 #define FORMAT 1
 #define FRESH_WAIT_MS 60000 /* a person waits for an answer longer than a job does */
@@ -61,6 +63,8 @@ struct place {
 	char *triage; /* text of --triage */
 	size_t triage_len;
 	int report_fd, objects_fd;
+	struct trivy_db_dir db;
+	struct err db_fault;
 	struct strv notes;
 };
 
@@ -74,6 +78,7 @@ place_close(struct place *p)
 	mem_close_at(&p->report_fd);
 	if (p->objects_fd > 0)
 		mem_close_at(&p->objects_fd);
+	trivy_db_close(&p->db);
 	strv_free(&p->notes);
 }
 #define AUTO_PLACE __attribute__((cleanup(place_close)))
@@ -215,6 +220,15 @@ open_triage(const struct explain *x, struct place *p, struct err *e)
 		       : 0;
 }
 
+static void
+open_db(struct place *p)
+{
+	const struct options_trivy *opt = &p->policy.settings->opt.trivy;
+
+	if (str_is_empty(opt->server))
+		(void)trivy_db_open(TRIVY_DB_VULNERABILITIES, opt->db_dir, &p->db, &p->db_fault);
+}
+
 static int
 open_place(const struct cli *cli, const struct explain *x, const char *report, struct place *p, struct err *e)
 {
@@ -227,11 +241,13 @@ open_place(const struct cli *cli, const struct explain *x, const char *report, s
 		return -1;
 	if (p->policy.note)
 		strv_add(&p->notes, p->policy.note);
-	if (p->policy.settings)
-		become_courier(p);
-	else
+	if (!p->policy.settings) {
 		strv_add(&p->notes,
 			 "without settings (--config) kept triage, other branches and first dates of fixes are not known");
+		return 0;
+	}
+	open_db(p);
+	become_courier(p);
 	return 0;
 }
 
@@ -293,9 +309,28 @@ add_notes(struct inspection *i, const struct strv *notes)
 
 /* ---- the judgement ---- */
 
+/* As a scan here would; a server of Trivy's does not say. */
+static void
+look_up_release(struct place *p, struct report *r)
+{
+	AUTO_STRV struct strv releases = { 0 };
+	AUTO_FREE char *release = identity_db_release(r->os_family, r->os_name);
+
+	AUTO_FREE char *safe = NULL;
+
+	if (!release)
+		return;
+	safe = str_safe(release, SHOWN_MAX);
+	if (p->db.fd >= 0 && trivy_db_list_releases(&p->db, &releases, &p->db_fault) < 0)
+		strv_free(&releases);
+	if (p->db_fault.kind != ERR_NONE)
+		strv_addf(&p->notes, "whether Trivy's database knows %s is not known: %s", safe,
+			  p->db_fault.text);
+	r->is_release_unknown = identity_is_release_unknown(r, &releases);
+}
+
 static int
-read_report(const struct place *p, const char *name, struct inspection *i, const struct explain *x,
-	    struct err *e)
+read_report(struct place *p, const char *name, struct inspection *i, const struct explain *x, struct err *e)
 {
 	AUTO(report) struct report *r = NULL;
 	struct image *m;
@@ -307,6 +342,7 @@ read_report(const struct place *p, const char *name, struct inspection *i, const
 		return -1;
 	}
 	m = inspection_add_image(i);
+	look_up_release(p, r);
 	m->report = take_ptr(r);
 	m->repository = mem_strdup(x->image);
 	m->label = mem_strdup(x->image);
@@ -335,7 +371,7 @@ judge(const struct explain *x, struct place *p, struct inspection *i, struct err
 static int
 explain(const struct cli *cli, const struct explain *x, const char *report, struct err *e)
 {
-	AUTO_PLACE struct place p = { .report_fd = -1 };
+	AUTO_PLACE struct place p = { .report_fd = -1, .db = TRIVY_DB_DIR_INIT, .db_fault = ERR_INIT };
 	struct inspection i = { .project_fd = -1, .log = &cli->log, .asks_nobody = !x->is_fresh };
 	struct job_facts job = { 0 };
 	int rc;

@@ -60,6 +60,7 @@ run_case(int dirfd, const char *dir, const char *file, const struct policy *p, s
 		e->kind = ERR_USAGE;
 		return err_wrap(e, "%s: report", name);
 	}
+	r->is_release_unknown = c->is_release_unknown;
 	policy_case_run(c, p, r, &differences);
 	printf("%s  %s\n", differences.n == 0 ? "ok  " : "FAIL", file);
 	for (size_t k = 0; k < differences.n; k++) {

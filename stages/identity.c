@@ -191,6 +191,14 @@ identity_db_release(const char *family, const char *name)
 	return NULL;
 }
 
+bool
+identity_is_release_unknown(const struct report *r, const struct strv *known)
+{
+	AUTO_FREE char *release = identity_db_release(r->os_family, r->os_name);
+
+	return release && known->n > 0 && !strv_has(known, release);
+}
+
 char *
 identity_target(const struct report *r, const char *target, const char *image)
 {

@@ -27,6 +27,8 @@ char *identity_os_release(const char *family, const char *name);
  * Owned by the caller.
  */
 char *identity_db_release(const char *family, const char *name);
+/* A release that is made up, or newer than the database, looks as clean as one without a flaw. `known`: trivy_db_list_releases(); empty: nobody asked. */
+bool identity_is_release_unknown(const struct report *r, const struct strv *known);
 
 /* The target of a result, the same from tag to tag: "app:1.2 (debian 12.5)" is "<image> (debian 12)". Owned by the caller. */
 char *identity_target(const struct report *r, const char *target, const char *image);

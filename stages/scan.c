@@ -128,15 +128,6 @@ open_db(struct scan *s, struct trivy_db_dir *ret, struct result_source *source, 
 	return 0;
 }
 
-/* A release that is made up, or newer than the database, looks as clean as one without a flaw. */
-static void
-mark_unknown_release(const struct scan *s, struct report *r)
-{
-	AUTO_FREE char *release = identity_db_release(r->os_family, r->os_name);
-
-	r->is_release_unknown = release && s->releases.n > 0 && !strv_has(&s->releases, release);
-}
-
 static int
 prepare(struct scan *s, struct err *e)
 {
@@ -184,7 +175,7 @@ parse_report(const struct scan *s, const struct task *t, const struct buf *json,
 		return err_wrap(e, "Trivy's report");
 	if (scan_check_report(r, t->config_digest, s->opt->path, e) < 0)
 		return -1;
-	mark_unknown_release(s, r);
+	r->is_release_unknown = identity_is_release_unknown(r, &s->releases);
 	*ret = take_ptr(r);
 	return 0;
 }

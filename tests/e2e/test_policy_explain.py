@@ -175,7 +175,7 @@ def test_an_older_version_of_the_policy_judges_and_is_a_note(host):
     repository = Repository(host.root / "policies")
     good = repository.commit("version: 1\nrules:\n  - {name: all, mode: warn, severity: CRITICAL}\n")
     host.scan(upload=False)
-    host.config = host.write_settings({**USERS, "policy": {"url": f"file://{repository.path}"}})
+    host.config = host.write_settings({**USERS, "policy": {"url": f"file://{repository.path}"}, "trivy": {"db_dir": str(host.tools / "db")}})
     j = of(host.explain())
     assert (j["rule"], j["notes"], good[:12] in j["policy"]) == ("all", [], True)
     bad = repository.commit("version: 1\nrules:\n  - {name: all}\n")
@@ -374,6 +374,23 @@ def test_a_file_is_judged_without_settings_and_says_what_it_does_not_know(host):
     j = of(done)
     validate("explain", j)
     assert blocking(j) == CRITICAL and any(n.startswith("without settings (--config)") for n in j["notes"])
+
+
+@pytest.mark.parametrize("release", ["99.1", "12.5"])
+def test_a_release_that_the_database_does_not_know_is_foretold(host, release):
+    host.configure(policy="version: 1\nrules:\n  - {name: all, mode: enforce, severity: CRITICAL, fixable_only: true, on_unknown_os: fail}\n")
+    steps = [s for s in images.app().steps if "npm" not in s[0]]
+    steps[0] = (steps[0][0], images.layer(images.debian(images.FIXED, release=release)))
+    images.classic(images.Image(steps, tags=["group/app:1"])).write(host.archive)
+    _, j = foretells(host)
+    assert j["verdict"] == ("block" if release == "99.1" else "pass"), j
+    assert any("knows nothing of debian" in r for r in j["reasons"]) == (release == "99.1")
+
+
+def test_a_database_that_is_not_there_is_a_note(host):
+    host.scan(upload=False)
+    host.configure(db="none")
+    assert any("knows debian 12 is not known" in n for n in of(host.explain())["notes"])
 
 
 # ---- tidewaiter scan ----

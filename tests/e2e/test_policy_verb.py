@@ -374,6 +374,9 @@ def test_what_cannot_be_had_is_something_else_than_what_is_not_understood(tidewa
     assert [tidewaiter("check", p).returncode for p in (link, large, tmp_path, tmp_path / "missing.yml")] == [0, 2, 2, 3]
 
 
+IDS = {v["VulnerabilityID"] for r in json.loads(REPORT.read_text())["Results"] for v in r.get("Vulnerabilities", []) if v["Severity"] == "CRITICAL"}
+
+
 def test_the_cases_of_the_example_hold(tidewaiter):
     done = tidewaiter("test", "--policy", EXAMPLE, CASES)
     assert done.returncode == 0, done.stdout
@@ -397,6 +400,18 @@ def test_a_case_that_does_not_hold_says_what_is_different(tidewaiter, tmp_path):
         '      says: "nobody" is in no reason and no note',
         "0 of 1 case holds",
     ]
+
+
+@pytest.mark.parametrize("unknown, verdict", [("true", "block"), ("false", "pass")])
+def test_a_case_may_have_a_release_that_the_database_does_not_know(tidewaiter, tmp_path, unknown, verdict):
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases/report.json").write_text(REPORT.read_text())
+    (tmp_path / "policy.yml").write_text("version: 1\nrules:\n  - {name: all, mode: enforce, severity: CRITICAL, on_unknown_os: fail}\n"
+                                         "exceptions:\n" + "".join(f"  - {{id: {i}, reason: r, owner: o, expires: 2026-02-01}}\n" for i in IDS))
+    (tmp_path / "cases/case.yml").write_text(f"report: report.json\ntoday: 2026-01-15\njob: {{project: p, image: i}}\nunknown_release: {unknown}\n"
+                                             f"expect: {{verdict: {verdict}}}\n")
+    done = tidewaiter("test", "--policy", tmp_path / "policy.yml", tmp_path / "cases")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("case, message", [
