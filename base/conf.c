@@ -85,8 +85,15 @@ is_text_of_one_line(const char *text)
 	return *text && conf_is_plain_text(text);
 }
 
+static bool
+is_glob(const char *text)
+{
+	return is_text_of_one_line(text) && str_is_glob(text);
+}
+
 const struct conf_rule conf_rule_text = { is_text_of_one_line, "a text of one line, not empty", NULL };
-const struct conf_rule conf_rule_glob = { is_text_of_one_line, "globs, none empty, such as \"*\"", NULL };
+const struct conf_rule conf_rule_glob = { is_glob, "globs, none empty and each [ with its ], such as \"*\"",
+					  NULL };
 
 static char *
 choices_text(const struct conf_field *f)

@@ -350,13 +350,13 @@ unknown_section(const struct conf_reader *r, const yaml_node_t *key, const yaml_
 			       buf_str(&known));
 }
 
-/* A glob that ends or begins with / matches no path: better said than wondered at. */
+/* A glob that ends or begins with /, or has half a set, matches no path: better said than wondered at. */
 static bool
 is_project_glob(const yaml_node_t *node)
 {
 	const char *s = conf_yaml_is_text(node) && !conf_yaml_is_null(node) ? conf_yaml_text(node) : "";
 
-	return *s && conf_is_plain_text(s) && s[0] != '/' && !str_has_suffix(s, "/");
+	return *s && conf_is_plain_text(s) && str_is_glob(s) && s[0] != '/' && !str_has_suffix(s, "/");
 }
 
 static int

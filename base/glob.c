@@ -181,6 +181,17 @@ str_glob(const char *pattern, const char *s)
 }
 
 bool
+str_is_glob(const char *pattern)
+{
+	for (const char *p = pattern; p && *p;) {
+		p = *p == '[' ? set_end(p + 1) : p + (p[0] == '\\' && p[1] ? 2 : 1);
+		if (!p)
+			return false;
+	}
+	return strlen(pattern) + 3 <= ELEMENTS_MAX;
+}
+
+bool
 str_glob_any(const struct strv *patterns, const char *s)
 {
 	for (size_t i = 0; i < patterns->n; i++)

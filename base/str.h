@@ -38,6 +38,8 @@ bool str_is_empty(const char *s); /* NULL or "" */
  * `[a-z]`, `[!a]`, `\` quotes. Bounded: no exponential backtracking.
  */
 bool str_glob(const char *pattern, const char *s);
+/* Nothing in it is taken for anything else: no `[` without its `]` (which would be the letter), and not over the bound (it would match nothing). */
+bool str_is_glob(const char *pattern);
 bool str_glob_any(const struct strv *patterns, const char *s);
 /* What b matches, a matches, as far as that is seen by their beginnings. */
 bool str_glob_covers(const char *a, const char *b);

@@ -433,6 +433,15 @@ def test_a_case_that_is_not_understood_is_wrong_use(tidewaiter, tmp_path, case, 
     assert done.returncode == 2 and message in done.stderr
 
 
+@pytest.mark.parametrize("key", ["projects", "branches", "images", "stages", "jobs"])
+@pytest.mark.parametrize("glob", ["prod/[a-z", "a" * 4096])
+def test_a_glob_that_could_match_nothing_is_refused(tidewaiter, tmp_path, key, glob):
+    """Its rule would apply to nobody, and nobody would see it."""
+    (tmp_path / "policy.yml").write_text(f"version: 1\nrules:\n  - {{name: a, mode: enforce, match: {{{key}: [{json.dumps(glob)}]}}}}\n  - {{name: b, mode: audit}}\n")
+    done = tidewaiter("check", tmp_path / "policy.yml")
+    assert done.returncode == 2 and "each [ with its ]" in done.stderr + done.stdout, done.stdout + done.stderr
+
+
 def test_a_directory_without_cases_is_no_success(tidewaiter, tmp_path):
     done = tidewaiter("test", "--policy", EXAMPLE, tmp_path)
     assert done.returncode == 2 and "no case in it" in done.stderr

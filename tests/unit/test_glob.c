@@ -131,7 +131,21 @@ a_pattern_over_its_bound_matches_nothing(void **state)
 	for (int i = 0; i < 5000; i++)
 		buf_add_char(&pattern, 'a');
 	assert_false(str_glob(buf_str(&pattern), buf_str(&pattern)));
+	assert_false(str_is_glob(buf_str(&pattern)));
 	buf_free(&pattern);
+}
+
+static void
+half_a_set_is_no_glob(void **state)
+{
+	static const char *const good[] = { "", "*", "a/**", "[a-z]x", "[]]", "[!]a]", "\\[a", "a\\", "[\\]]" };
+	static const char *const bad[] = { "[", "a[", "[a-z", "[a]b[", "[]", "[!]", "[a\\]", "**/[x" };
+
+	(void)state;
+	for (size_t k = 0; k < MEM_COUNT(good); k++)
+		assert_true(str_is_glob(good[k]));
+	for (size_t k = 0; k < MEM_COUNT(bad); k++)
+		assert_false(str_is_glob(bad[k]));
 }
 
 int
@@ -144,6 +158,7 @@ main(void)
 		cmocka_unit_test(a_character_is_one_of_utf8_and_a_byte_that_is_none_is_itself),
 		cmocka_unit_test(a_pattern_made_to_be_slow_is_not),
 		cmocka_unit_test(a_pattern_over_its_bound_matches_nothing),
+		cmocka_unit_test(half_a_set_is_no_glob),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
