@@ -183,12 +183,16 @@ str_glob(const char *pattern, const char *s)
 bool
 str_is_glob(const char *pattern)
 {
-	for (const char *p = pattern; p && *p;) {
-		p = *p == '[' ? set_end(p + 1) : p + (p[0] == '\\' && p[1] ? 2 : 1);
-		if (!p)
+	const char *p = pattern;
+
+	while (*p) {
+		const char *end = *p == '[' ? set_end(p + 1) : p + (p[0] == '\\' && p[1] ? 2 : 1);
+
+		if (!end)
 			return false;
+		p = end;
 	}
-	return strlen(pattern) + 3 <= ELEMENTS_MAX;
+	return (size_t)(p - pattern) + 3 <= ELEMENTS_MAX;
 }
 
 bool

@@ -50,11 +50,22 @@ check_event(const char *name, const yaml_event_t *event, unsigned depth, const s
 	return 0;
 }
 
-/* YAML 1.1, b-break, and a BOM before the first line: the last byte of each, in UTF-8. */
+/* YAML 1.1, b-break; and behind a BOM. */
 static bool
 begins_line(const char *text, const char *at)
 {
-	return at == text || (at[-1] && strchr("\n\r\x85\xa8\xa9\xbf", at[-1]));
+	static const char *const breaks[] = { "\n", "\r", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9" };
+	size_t before = (size_t)(at - text);
+
+	if (before == 0 || (before == 3 && !memcmp(text, "\xef\xbb\xbf", 3)))
+		return true;
+	for (size_t k = 0; k < MEM_COUNT(breaks); k++) {
+		size_t len = strlen(breaks[k]);
+
+		if (before >= len && !memcmp(at - len, breaks[k], len))
+			return true;
+	}
+	return false;
 }
 
 /* libyaml compares each directive with all before it, too. */

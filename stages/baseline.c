@@ -64,11 +64,17 @@ is_held_against_itself(const struct inspection *i, const struct image *m)
 	return other && str_eq(other, branch);
 }
 
-/* It blocks, or would but for what ends or is taken back some day. */
+/* It blocks, or would but for what ends or is taken back some day; and it is new there, as far as anybody looked. */
 static bool
-is_to_be_refused(enum fate f)
+is_refused(const struct image *m, size_t k)
 {
-	return f != FATE_BELOW && f != FATE_KNOWN;
+	const struct decision *d = m->decision;
+
+	if (!d)
+		return true;
+	if (k >= d->n_findings || d->fates[k].fate == FATE_BELOW || d->fates[k].fate == FATE_KNOWN)
+		return false;
+	return !m->was_known || !m->was_known[k];
 }
 
 void
@@ -77,16 +83,15 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 	const struct report *r = m->report;
 	bool is_own = is_held_against_itself(i, m);
 
-	*ret = (struct baseline){
-		.branch = mem_strdup(i->job->ref ? i->job->ref : ""),
-		.image = identity_image(i, m),
-		.build_id = mem_strdup(""),
-		.has_places = true,
-		.adopts = !is_own || (m->decision && !m->decision->has_baseline && !i->lacks_branches),
-		.is_blocked = is_own && m->decision && m->decision->n_of_fate[FATE_BLOCKS] > 0,
-		.good_s = m->good_s,
-		.made_s = clock_wall_s()
-	};
+	*ret = (struct baseline){ .branch = mem_strdup(i->job->ref ? i->job->ref : ""),
+				  .image = identity_image(i, m),
+				  .build_id = mem_strdup(""),
+				  .has_places = true,
+				  .adopts = !is_own ||
+					    (m->decision && !m->decision->has_baseline && !i->lacks_branches),
+				  .is_judged = is_own && m->decision && m->was_known,
+				  .good_s = m->good_s,
+				  .made_s = clock_wall_s() };
 	if (!r || r->n_findings == 0)
 		return;
 	ret->keys = mem_array(r->n_findings, sizeof(*ret->keys));
@@ -95,8 +100,7 @@ baseline_make(const struct inspection *i, const struct image *m, struct baseline
 		char *key = ret->keys[ret->n++];
 
 		identity_key(i->job->project_path, ret->image, r, &r->findings[k], key);
-		if (is_own && (!m->decision ||
-			       (k < m->decision->n_findings && is_to_be_refused(m->decision->fates[k].fate))))
+		if (is_own && is_refused(m, k))
 			memcpy(ret->refused[ret->n_refused++], key, sizeof(*ret->refused));
 	}
 	baseline_sort(ret);
@@ -164,7 +168,7 @@ baseline_to_json(const struct baseline *b)
 	add_keys(j, "keys", b->keys, b->n);
 	add_keys(j, "refused", b->refused, b->n_refused);
 	json_add_bool(j, "adopts", b->adopts);
-	json_add_bool(j, "is_blocked", b->is_blocked);
+	json_add_bool(j, "is_judged", b->is_judged);
 	json_add_int(j, "good_s", b->good_s);
 	return j;
 }
@@ -197,7 +201,7 @@ has_members(const cJSON *j, int64_t version)
 	return cJSON_GetArraySize(j) == n && cJSON_IsBool(json_get(j, "has_places")) &&
 	       json_array(j, "keys") &&
 	       (version != VERSION || (json_array(j, "refused") && cJSON_IsBool(json_get(j, "adopts")) &&
-				       cJSON_IsBool(json_get(j, "is_blocked"))));
+				       cJSON_IsBool(json_get(j, "is_judged"))));
 }
 
 int
@@ -222,7 +226,7 @@ baseline_from_json(const cJSON *j, struct baseline *ret, struct err *e)
 	ret->build_id = mem_strdup(build_id);
 	ret->has_places = json_bool(j, "has_places", false);
 	ret->adopts = json_bool(j, "adopts", false);
-	ret->is_blocked = json_bool(j, "is_blocked", false);
+	ret->is_judged = json_bool(j, "is_judged", false);
 	ret->good_s = json_int(j, "good_s", 0);
 	if (parse_keys(json_array(j, "keys"), &ret->keys, &ret->n, e) < 0 ||
 	    (version == VERSION && parse_keys(json_array(j, "refused"), &ret->refused, &ret->n_refused, e) < 0))
@@ -305,17 +309,25 @@ file_name(const struct baseline *b)
 	return mem_printf("%s-%s.json", branch, image);
 }
 
-/* What the branch had already is not refused because it stands in the report again. */
+/*
+ * What the branch had already is not refused because it stands in the report again, where the gate could not look. And where DefectDojo
+ * did not say until when all there was let pass, it is what it was for this host.
+ */
 static void
 hold_against(struct baseline *b, const struct baseline *before)
 {
 	size_t n = 0;
 
 	for (size_t k = 0; k < b->n_refused; k++)
-		if (before ? !baseline_has(before, true, b->refused[k]) : !b->adopts)
+		if (b->is_judged || (before ? !baseline_has(before, true, b->refused[k]) : !b->adopts))
 			memmove(b->refused[n++], b->refused[k], sizeof(*b->refused));
 	b->n_refused = n;
-	b->adopts = false;
+	if (before && b->good_s == 0)
+		b->good_s = before->n_refused > 0 ? before->good_s : before->made_s;
+	/* the first one, which nobody judged: the next one is the first */
+	if (!before && !b->is_judged && !b->adopts)
+		mem_free_at(&b->branch);
+	b->is_judged = b->adopts = false;
 }
 
 int
@@ -344,8 +356,10 @@ baseline_take(const struct kept *k, const struct inspection *i, size_t index, st
 	ret->build_id = mem_strdup("");
 	ret->made_s = clock_wall_s();
 	dir_fd = open_project(k, i->job->project_path, true, e);
-	if (dir_fd < 0)
+	if (dir_fd < 0) {
+		hold_against(ret, NULL);
 		return -1;
+	}
 	name = file_name(ret);
 	/* one that cannot be read is none, and hides nothing that was there before the image was judged */
 	rc = read_file(dir_fd, name, &before, NULL, &why);

@@ -5,10 +5,10 @@
  * leave none: what is about to be merged is not what it is compared with.
  *
  * A branch that is compared with itself (new_only of a rule for its own jobs) in enforce mode must not excuse by the inspection that was
- * blocked what the next one has again. So findings that its own jobs had to have excused, and that were not known there before, are
+ * blocked what the next one has again. So findings that its own jobs had to have excused, or that nobody judged, and that were not known there before, are
  * `refused`: known to other branches, and not to its own. Where nothing was known of the image, all of it is taken as what was there
- * already (`adopts`). Other hosts see in DefectDojo alone what was found: a delivery that was blocked has BASELINE_BLOCKED behind its build
- * id, and since when a finding there is one that nobody has let pass yet.
+ * already (`adopts`). Other hosts see in DefectDojo alone what was found: a delivery with any such has BASELINE_BLOCKED behind its build
+ * id, and since when a finding there is one that nobody has let pass for good; 0: nothing there was.
  */
 #pragma once
 
@@ -40,8 +40,8 @@ struct baseline {
 	size_t n;
 	identity_hex *refused; /* sorted; of a job that is not judged against its own branch, or not in enforce mode: none */
 	size_t n_refused;
-	bool adopts;	 /* in out_fd: nothing was known of the image there */
-	bool is_blocked; /* in out_fd: something blocked */
+	bool adopts;	/* in out_fd: nothing was known of the image there */
+	bool is_judged; /* in out_fd: it was known what was there before, and `refused` was not */
 	int64_t good_s; /* what DefectDojo has had until then, by `created`, was there when the branch was last let pass; 0: nothing */
 	bool is_outdated; /* not the branch's last inspection; not in JSON */
 };
@@ -67,7 +67,7 @@ int baseline_write(const struct inspection *i, const struct image *m, size_t ind
 
 /*
  * For the courier: the baseline that belongs to the delivery of this index, checked, with branch of the job, held against the one before;
- * ret->branch is NULL where there is none. Then, when the delivery was taken in, it is kept. Old ones of the project that nobody renewed
+ * ret->branch is NULL where none is to be kept. After an error ret->n_refused and ret->good_s count, as far as they are known. Then, when the delivery was taken in, it is kept. Old ones of the project that nobody renewed
  * for a quarter of a year go.
  */
 int baseline_take(const struct kept *k, const struct inspection *i, size_t index, struct baseline *ret,

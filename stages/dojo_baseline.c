@@ -11,6 +11,7 @@
 #include "stages/dojo_list.h"
 #include "stages/dojo_read.h"
 
+#define CLEAN_S 1	   /* as good_s: let pass without a finding, before any that there may be */
 #define ENGAGEMENTS_MAX 20 /* of one name */
 #define TESTS_MAX 500	   /* of one engagement */
 #define TYPE "\n**Type:** "
@@ -248,12 +249,17 @@ add_delivered(const struct place *at, const cJSON *row, const char *build_id, vo
 	const char *title = json_str(row, "title");
 	char image[KEPT_KEY_SIZE];
 	struct baseline *b;
+	int64_t good_s;
 
+	if (!baseline_mark(build_id, &good_s))
+		good_s = CLEAN_S;
+	/* nothing there was ever let pass */
+	if (good_s == 0)
+		return;
 	baseline_delivered(at->product->name, at->name, title ? title : "", image);
 	b = baseline_of(r, image);
-	if (!b)
-		return;
-	(void)baseline_mark(build_id, &b->good_s);
+	if (b)
+		b->good_s = good_s;
 }
 
 int

@@ -134,6 +134,7 @@ forget(struct image *m)
 {
 	strv_free(&m->reasons);
 	mem_free_at(&m->is_blocking);
+	mem_free_at(&m->was_known);
 	m->n_blocking = 0;
 	m->verdict = VERDICT_PASS;
 	if (m->decision)
@@ -190,6 +191,19 @@ note_unlooked(const struct inspection *i, struct decision *d)
 			 "misconfig");
 }
 
+static void
+note_known(const struct inspection *i, const struct policy_known *known, const struct decision *d,
+	   struct image *m)
+{
+	const char *own = baseline_branch(i->job);
+
+	if (!own || !d->has_baseline || !m->report)
+		return;
+	m->was_known = mem_array(m->report->n_findings + 1, sizeof(*m->was_known));
+	for (size_t k = 0; k < m->report->n_findings; k++)
+		m->was_known[k] = known->is_known(known->arg, own, &m->report->findings[k]);
+}
+
 void
 gate_judge_image(const struct inspection *i, const struct known *known, struct image *m)
 {
@@ -218,6 +232,8 @@ gate_judge_image(const struct inspection *i, const struct known *known, struct i
 	policy_decide(i->policy, has_report ? m->report : NULL, &c, now_of(i), &d);
 	note_missing_commit(i, &d);
 	note_unlooked(i, &d);
+	if (has_report)
+		note_known(i, &c.known, &d, m);
 	take_decision(m, &d);
 }
 

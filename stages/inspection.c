@@ -58,6 +58,7 @@ image_free(struct image *m)
 	report_free(m->report);
 	strv_free(&m->reasons);
 	free(m->is_blocking);
+	free(m->was_known);
 	if (m->decision)
 		decision_free(m->decision);
 	free(m->decision);

@@ -55,7 +55,8 @@ struct layer {
 
 /* Filled by unpack: one image. */
 struct image {
-	int64_t good_s;	  /* set by the gate: baseline.h */
+	int64_t good_s; /* set by the gate: baseline.h */
+	bool *was_known; /* the same, of each finding: had the job's own branch it before? NULL: it was not held against that */
 	size_t archive;	  /* index in inspection.archives */
 	struct strv tags; /* as the archive names them, may be empty */
 	char config_digest[HASH_DIGEST_MAX];

@@ -568,17 +568,17 @@ is_stricter(const struct decision *a, const struct decision *b)
 }
 
 static void
-keep_notes(const struct strv *from, struct decision *to)
+keep_notes(const struct strv *from, struct strv *to)
 {
 	for (size_t k = 0; k < from->n; k++)
-		if (!strv_has(&to->notes, from->v[k]))
-			strv_add(&to->notes, from->v[k]);
+		if (!strv_has(to, from->v[k]))
+			strv_add(to, from->v[k]);
 }
 
 /* What will apply to another name of the image is announced, whichever name judges today. */
 static void
 announce_for_name(const struct policy *p, const struct report *report, const struct policy_context *c,
-		  int64_t today_s, const struct policy_index *exceptions, struct decision *ret)
+		  int64_t today_s, const struct policy_index *exceptions, struct strv *ret)
 {
 	AUTO_DECISION struct decision d = { .rule_index = policy_find_rule(p, c, today_s) };
 
@@ -606,7 +606,7 @@ policy_decide(const struct policy *p, const struct report *report, const struct 
 	      int64_t today_s, struct decision *ret)
 {
 	AUTO_POLICY_INDEX struct policy_index exceptions = { 0 };
-	AUTO_STRV struct strv names = { 0 };
+	AUTO_STRV struct strv names = { 0 }, announced = { 0 };
 	struct policy_context as = *c;
 	bool asks_baseline = false;
 	size_t which = 0;
@@ -615,6 +615,7 @@ policy_decide(const struct policy *p, const struct report *report, const struct 
 	policy_repositories(c, &names);
 	decide_as(p, report, c, today_s, &exceptions, ret);
 	asks_baseline = is_new_only(ret->rule);
+	announce_for_name(p, report, c, today_s, &exceptions, &announced);
 	for (size_t k = 1; k < names.n; k++) {
 		AUTO_DECISION struct decision d = { 0 };
 		size_t rule;
@@ -622,19 +623,19 @@ policy_decide(const struct policy *p, const struct report *report, const struct 
 		as.image = names.v[k];
 		rule = policy_find_rule(p, &as, today_s);
 		asks_baseline = asks_baseline || is_new_only(policy_rule_at(p, rule));
-		announce_for_name(p, report, &as, today_s, &exceptions, ret);
+		announce_for_name(p, report, &as, today_s, &exceptions, &announced);
 		if (rule == ret->rule_index)
 			continue;
 		decide_as(p, report, &as, today_s, &exceptions, &d);
 		if (!is_stricter(&d, ret))
 			continue;
-		keep_notes(&ret->notes, &d);
 		decision_free(ret);
 		*ret = d;
 		d = (struct decision){ 0 };
 		which = k;
 	}
 	ret->asks_baseline = asks_baseline;
+	keep_notes(&announced, &ret->notes);
 	if (which > 0)
 		say_name(names.v[which], ret);
 }

@@ -187,10 +187,9 @@ take_baseline(const struct inspection *i, size_t index, struct delivery *d, stru
 
 	if (i->kept && baseline_take(i->kept, i, index, ret, &e) < 0) {
 		log_line(i->log, LOG_WARN, "for comparing later jobs with this one: %s", e.text);
-		baseline_free(ret);
-		*ret = (struct baseline){ 0 };
+		mem_free_at(&ret->branch);
 	}
-	if (ret->is_blocked && ret->n_refused > 0) {
+	if (ret->n_refused > 0) {
 		AUTO_FREE char *build_id =
 			mem_printf("%s" BASELINE_BLOCKED "%lld", d->build_id, (long long)ret->good_s);
 

@@ -508,6 +508,8 @@ place_make(struct place *p)
 	assert_int_equal(p->kept->fault.kind, ERR_NONE);
 	sample_init(&p->s);
 	sample_add_image(&p->s, sample_report);
+	p->s.i.images[0].decision = mem_alloc(sizeof(struct decision));
+	p->s.i.images[0].decision->mode = GATE_AUDIT;
 	p->s.i.out_fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -600,6 +602,19 @@ jobs_of_tags_and_merge_requests_leave_no_baseline(void **state)
 	keep(&p);
 	keep(&p);
 	assert_int_equal(n_kept(&p), 1);
+	place_free(&p);
+}
+
+static void
+a_first_inspection_that_nobody_judged_leaves_none(void **state)
+{
+	struct place p;
+
+	(void)state;
+	place_make(&p);
+	mem_free_at(&p.s.i.images[0].decision);
+	keep(&p);
+	assert_int_equal(n_kept(&p), 0);
 	place_free(&p);
 }
 
@@ -752,6 +767,7 @@ main(void)
 		cmocka_unit_test(a_line_that_somebody_made_up_raises_nothing),
 		cmocka_unit_test(a_branch_remembers_what_was_found_on_it),
 		cmocka_unit_test(jobs_of_tags_and_merge_requests_leave_no_baseline),
+		cmocka_unit_test(a_first_inspection_that_nobody_judged_leaves_none),
 		cmocka_unit_test(the_branch_of_a_baseline_is_the_payloads_whatever_the_scanner_says),
 		cmocka_unit_test(a_baseline_that_is_none_is_not_kept),
 		cmocka_unit_test(a_finding_goes_with_the_text_it_first_went_with),

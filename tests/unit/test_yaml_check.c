@@ -89,7 +89,7 @@ anchors_and_tags_are_refused_where_a_plain_text_is_wanted(void **state)
 		assert_ptr_equal(strstr(e.text, cases[k].fault), e.text);
 		assert_int_equal(yaml_check("x.yml", cases[k].text, strlen(cases[k].text), &any, NULL), 0);
 	}
-	assert_int_equal(check("a: \"&x\"\nb: '!y'\nc: x&y!z %TAG\n", NULL), 0);
+	assert_int_equal(check("a: \"&x\"\nb: '!y'\nc: x&y!z %TAG\nd: caf\xc3\xa9%TAG\n", NULL), 0);
 	assert_int_equal(check("\xff\xfe% T A G ", NULL), -1);
 	assert_int_equal(check("\xfe\xff %", NULL), -1);
 }
