@@ -97,15 +97,6 @@ keep_text_equal(const struct texts *a, const struct texts *b)
 	       str_eq(a->fixed, b->fixed) && str_eq(a->severity, b->severity) && str_eq(a->cwe, b->cwe);
 }
 
-enum severity
-keep_text_severity(const char *word)
-{
-	for (size_t k = 0; k < SEVERITY_COUNT; k++)
-		if (str_eq(severity_words[k], word))
-			return (enum severity)k;
-	return SEVERITY_UNKNOWN;
-}
-
 void
 keep_text_words(const struct texts *t, char out[KEPT_KEY_SIZE])
 {
@@ -153,7 +144,7 @@ set_first(struct entry *x, const struct texts *texts)
 	x->told_fixed = mem_strdup(texts->fixed);
 	keep_text_words(texts, x->told_words);
 	for (int k = 0; k < SEVERITY_COUNT; k++)
-		x->below_s[k] = k <= (int)keep_text_severity(texts->severity) ? NEVER : 0;
+		x->below_s[k] = k <= (int)severity_of_word(texts->severity) ? NEVER : 0;
 	x->seen_s = clock_wall_s();
 }
 
@@ -193,7 +184,7 @@ is_wanted(const struct keep_text *t, const struct texts *x)
 	enum severity minimum;
 
 	return !dojo_parse_severity(t->delivery->minimum_severity, &minimum) ||
-	       keep_text_severity(x->severity) >= minimum;
+	       severity_of_word(x->severity) >= minimum;
 }
 
 /* What it was first sent with, unless either is of no interest there: such a one has nothing to keep, and is not hidden by it. */

@@ -60,4 +60,3 @@ int keep_text_read(struct keep_text *t, int64_t deadline, struct err *e);
  */
 int keep_text_write(const struct keep_text *t, int64_t deadline, struct err *e);
 bool keep_text_equal(const struct texts *a, const struct texts *b);
-enum severity keep_text_severity(const char *word); /* Trivy's */

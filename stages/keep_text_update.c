@@ -92,7 +92,7 @@ is_about(const struct now *x, const struct delivery *d, const struct dojo_findin
 static bool
 is_first(const struct entry *x, const struct dojo_finding *f, bool has_new)
 {
-	return has_new && str_eq(f->severity, dojo_severity_word(keep_text_severity(x->first.severity))) &&
+	return has_new && str_eq(f->severity, dojo_severity_word(severity_of_word(x->first.severity))) &&
 	       str_eq(f->mitigation, x->first.fixed);
 }
 
@@ -102,7 +102,7 @@ note_hand_set(struct entry *x, const struct dojo_finding *f)
 {
 	int there = dojo_severity_of(f->severity);
 
-	for (int k = there + 1; k <= (int)keep_text_severity(x->told_severity); k++)
+	for (int k = there + 1; k <= (int)severity_of_word(x->told_severity); k++)
 		x->below_s[k] = 0;
 }
 
@@ -115,7 +115,7 @@ is_raised(const struct entry *x, const struct now *now, const struct dojo_findin
 	  struct dojo_raised *ret)
 {
 	int from = dojo_severity_of(f->severity);
-	enum severity to = keep_text_severity(now->texts.severity);
+	enum severity to = severity_of_word(now->texts.severity);
 	int64_t now_s = dojo_clock_s(dojo) + 1;
 
 	if (from < 0 || from >= (int)to)
@@ -149,7 +149,7 @@ update(struct entry *x, const struct now *now, struct dojo_finding *f, bool has_
        int64_t deadline, struct err *e)
 {
 	bool is_new = is_first(x, f, has_new);
-	enum severity severity = keep_text_severity(now->texts.severity);
+	enum severity severity = severity_of_word(now->texts.severity);
 	bool has_severity = !str_eq(is_new ? x->first.severity : x->told_severity, now->texts.severity) &&
 			    !str_eq(f->severity, dojo_severity_word(severity));
 	bool has_fix = !str_eq(is_new ? x->first.fixed : x->told_fixed, now->texts.fixed) &&
@@ -183,7 +183,7 @@ update(struct entry *x, const struct now *now, struct dojo_finding *f, bool has_
 static void
 set_told(struct entry *x, const struct now *now, int64_t at_s)
 {
-	for (int k = (int)keep_text_severity(now->texts.severity) + 1; k < SEVERITY_COUNT; k++)
+	for (int k = (int)severity_of_word(now->texts.severity) + 1; k < SEVERITY_COUNT; k++)
 		if (x->below_s[k] == NEVER)
 			x->below_s[k] = at_s;
 	mem_free_at(&x->told_severity);

@@ -21,6 +21,15 @@ static const char *const scanner_words[] = { "vuln", "secret", "misconfig", "lic
 static const char *const minimum_severity_words[] = { "unset", "Info",	   "Low", "Medium",
 						      "High",  "Critical", NULL };
 
+enum severity
+severity_of_word(const char *word)
+{
+	for (int k = 0; k < SEVERITY_COUNT; k++)
+		if (str_eq(severity_words[k], word))
+			return (enum severity)k;
+	return SEVERITY_UNKNOWN;
+}
+
 #define AT(member) offsetof(struct options_inject, member)
 static const struct conf_field inject_fields[] = {
 	{ "jobs", CONF_LIST, AT(jobs), "[\"*docker_build*\"]",

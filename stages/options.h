@@ -16,6 +16,7 @@ enum severity { SEVERITY_UNKNOWN, SEVERITY_LOW, SEVERITY_MEDIUM, SEVERITY_HIGH, 
 #define SEVERITY_COUNT 5
 /* "UNKNOWN" … "CRITICAL", NULL at the end; Trivy's words */
 extern const char *const severity_words[];
+enum severity severity_of_word(const char *word); /* SEVERITY_UNKNOWN of any other, and of NULL */
 
 enum gate_mode { GATE_OFF, GATE_AUDIT, GATE_WARN, GATE_ENFORCE };
 extern const char *const gate_mode_words[]; /* "off", "audit", "warn", "enforce" */

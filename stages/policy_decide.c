@@ -483,6 +483,12 @@ apply_waiver(const struct policy *p, const struct policy_context *c, int64_t now
 
 /* ---- the decision ---- */
 
+static bool
+is_new_only(const struct policy_rule *r)
+{
+	return !str_eq(r->new_only, "off");
+}
+
 static void
 judge_report(struct policy_judge *j, const struct report *report, struct decision *d)
 {
@@ -493,7 +499,7 @@ judge_report(struct policy_judge *j, const struct report *report, struct decisio
 	j->baseline = policy_new_only_branch(j->rule, j->c);
 	j->has_baseline = j->baseline && known->has_baseline && known->has_baseline(known->arg, j->baseline);
 	d->has_baseline = j->has_baseline;
-	if (!str_eq(j->rule->new_only, "off") && !j->has_baseline) {
+	if (is_new_only(j->rule) && !j->has_baseline) {
 		AUTO_FREE char *branch = str_safe(j->baseline ? j->baseline : j->rule->new_only, LINE_MAX_LEN);
 
 		strv_addf(&d->notes, "no inspection of %s is known (new_only): all findings count as new",
@@ -542,17 +548,14 @@ note_too_long(const struct policy *p, const struct report *report, const struct 
 	}
 }
 
-/* By one of the names that the image has. */
+/* By one of the names that the image has; what is said beside comes when the strictest is known. */
 static void
-decide_as(const struct policy *p, const struct report *report, const struct policy_context *c,
+decide_as(const struct policy *p, size_t rule, const struct report *report, const struct policy_context *c,
 	  int64_t today_s, const struct policy_index *exceptions, struct decision *ret)
 {
-	decide_by(p, policy_find_rule(p, c, today_s), report, c, today_s, exceptions, ret);
-	if (!report)
-		return;
-	apply_waiver(p, c, today_s, ret);
-	add_announcements(p, report, c, today_s, exceptions, ret);
-	note_too_long(p, report, c, exceptions, ret);
+	decide_by(p, rule, report, c, today_s, exceptions, ret);
+	if (report)
+		apply_waiver(p, c, today_s, ret);
 }
 
 /* What it does to a job first, then what it says. */
@@ -575,22 +578,17 @@ keep_notes(const struct strv *from, struct strv *to)
 			strv_add(to, from->v[k]);
 }
 
-/* What will apply to another name of the image is announced, whichever name judges today. */
+/* What will apply to any name of the image is announced, whichever name judges today. */
 static void
-announce_for_name(const struct policy *p, const struct report *report, const struct policy_context *c,
-		  int64_t today_s, const struct policy_index *exceptions, struct strv *ret)
+announce_for_name(const struct policy *p, size_t rule, const struct report *report,
+		  const struct policy_context *c, int64_t today_s, const struct policy_index *exceptions,
+		  struct strv *ret)
 {
-	AUTO_DECISION struct decision d = { .rule_index = policy_find_rule(p, c, today_s) };
+	AUTO_DECISION struct decision d = { .rule_index = rule };
 
 	if (report)
 		add_announcements(p, report, c, today_s, exceptions, &d);
 	keep_notes(&d.notes, ret);
-}
-
-static bool
-is_new_only(const struct policy_rule *r)
-{
-	return !str_eq(r->new_only, "off");
 }
 
 static void
@@ -607,35 +605,35 @@ policy_decide(const struct policy *p, const struct report *report, const struct 
 {
 	AUTO_POLICY_INDEX struct policy_index exceptions = { 0 };
 	AUTO_STRV struct strv names = { 0 }, announced = { 0 };
-	struct policy_context as = *c;
-	bool asks_baseline = false;
-	size_t which = 0;
+	struct policy_context as = *c, judged = *c;
+	size_t rule = policy_find_rule(p, c, today_s);
+	bool asks_baseline = is_new_only(policy_rule_at(p, rule));
 
 	policy_index_make(p, today_s, &exceptions);
 	policy_repositories(c, &names);
-	decide_as(p, report, c, today_s, &exceptions, ret);
-	asks_baseline = is_new_only(ret->rule);
-	announce_for_name(p, report, c, today_s, &exceptions, &announced);
+	decide_as(p, rule, report, c, today_s, &exceptions, ret);
+	announce_for_name(p, rule, report, c, today_s, &exceptions, &announced);
 	for (size_t k = 1; k < names.n; k++) {
 		AUTO_DECISION struct decision d = { 0 };
-		size_t rule;
 
 		as.image = names.v[k];
 		rule = policy_find_rule(p, &as, today_s);
 		asks_baseline = asks_baseline || is_new_only(policy_rule_at(p, rule));
-		announce_for_name(p, report, &as, today_s, &exceptions, &announced);
+		announce_for_name(p, rule, report, &as, today_s, &exceptions, &announced);
 		if (rule == ret->rule_index)
 			continue;
-		decide_as(p, report, &as, today_s, &exceptions, &d);
+		decide_as(p, rule, report, &as, today_s, &exceptions, &d);
 		if (!is_stricter(&d, ret))
 			continue;
 		decision_free(ret);
 		*ret = d;
 		d = (struct decision){ 0 };
-		which = k;
+		judged = as;
 	}
 	ret->asks_baseline = asks_baseline;
 	keep_notes(&announced, &ret->notes);
-	if (which > 0)
-		say_name(names.v[which], ret);
+	if (report)
+		note_too_long(p, report, &judged, &exceptions, ret);
+	if (judged.image != c->image)
+		say_name(judged.image, ret);
 }

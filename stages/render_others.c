@@ -32,15 +32,6 @@ add(struct listing *l, const char *kind, const cJSON *item, const char *id_key, 
 		  *safe_title ? ")" : "", safe_severity, safe_target, at);
 }
 
-static enum severity
-severity_of(const cJSON *item)
-{
-	for (size_t k = 0; k < SEVERITY_COUNT; k++)
-		if (str_eq(severity_words[k], json_str(item, "Severity")))
-			return (enum severity)k;
-	return SEVERITY_UNKNOWN;
-}
-
 static void
 list_result(struct listing *l, const cJSON *result)
 {
@@ -52,12 +43,13 @@ list_result(struct listing *l, const cJSON *result)
 			add(l, "secret", item, "RuleID", target);
 	if (l->rule->misconfigurations == MISCONFIGURATIONS_OFF)
 		return;
-	cJSON_ArrayForEach(item,
-			   json_array(result, "Misconfigurations")) if (str_eq(json_str(item, "Status"),
-									       "FAIL") &&
-									(int)severity_of(item) + 1 >=
-										l->rule->misconfigurations)
-		add(l, "misconfiguration", item, "ID", target);
+	cJSON_ArrayForEach(item, json_array(result, "Misconfigurations"))
+	{
+		int severity = (int)severity_of_word(json_str(item, "Severity"));
+
+		if (str_eq(json_str(item, "Status"), "FAIL") && severity + 1 >= l->rule->misconfigurations)
+			add(l, "misconfiguration", item, "ID", target);
+	}
 }
 
 void

@@ -171,15 +171,12 @@ count_misconfigurations(struct report *r, const cJSON *result)
 
 	cJSON_ArrayForEach(item, json_array(result, "Misconfigurations"))
 	{
-		const char *status = json_str(item, "Status"), *word = json_str(item, "Severity");
-		enum severity severity = SEVERITY_UNKNOWN;
+		const char *status = json_str(item, "Status");
 
 		/* checks that were passed are listed, too, where Trivy is asked to */
 		if (status && !str_eq(status, "FAIL"))
 			continue;
-		for (int s = 0; s < SEVERITY_COUNT; s++)
-			severity = str_eq(word, severity_words[s]) ? (enum severity)s : severity;
-		r->n_misconfigurations_of[severity]++;
+		r->n_misconfigurations_of[severity_of_word(json_str(item, "Severity"))]++;
 	}
 }
 

@@ -96,22 +96,19 @@ int
 trivy_server_look(const struct options_trivy *o, int64_t now_s, struct trivy_db *ret_db, char ret_version[32],
 		  struct err *e)
 {
-	AUTO_FREE char *token = NULL, *url = mem_strdup(o->server);
+	AUTO_FREE char *token = NULL, *url = NULL;
 	struct http_settings settings = { .ca_file = o->server_ca_file,
 					  .authorization_header = RELAY_TOKEN_HEADER };
-	size_t len = strlen(url);
+	size_t len = strlen(o->server);
 	int rc;
 
-	while (len > 0 && url[len - 1] == '/')
-		url[--len] = '\0';
+	while (len > 0 && o->server[len - 1] == '/')
+		len--;
+	url = mem_printf("%.*s/version", (int)len, o->server);
 	if (!str_is_empty(o->server_token_file) && fs_read_secret(o->server_token_file, &token, e) < 0)
 		return err_wrap(e, "trivy.server_token_file");
 	settings.authorization = token;
-	{
-		AUTO_FREE char *path = mem_printf("%s/version", url);
-
-		rc = ask(path, &settings, "", now_s, o->db_max_age, ret_db, ret_version, e);
-	}
+	rc = ask(url, &settings, "", now_s, o->db_max_age, ret_db, ret_version, e);
 	if (token)
 		explicit_bzero(token, strlen(token));
 	return rc;
